@@ -1,0 +1,18 @@
+# `make` alone lists the targets. The work is done by cargo.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help test lint
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+test: ## build and run all tests
+	@cargo test --release --locked --no-run --quiet
+	cargo test --release --locked --no-fail-fast
+
+lint: ## check format, clippy and the documentation; warnings are errors
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --release --locked --no-deps --document-private-items

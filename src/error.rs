@@ -1,0 +1,81 @@
+//! Every way in which `maple-pipe` can fail: structured fields here, text only in `Display`.
+
+use std::path::{Path, PathBuf};
+
+/// What every fallible function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error, with what a person needs to find and mend its cause.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused a file operation; `action` reads as in "could not {action}".
+    #[error("could not {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, e.g. `read`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A file's content is not what its format asks for.
+    #[error("`{}` is not a valid {format}: {message}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it should have been, e.g. `split file`.
+        format: &'static str,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// Anything else that is wrong with what the user gave; `hint` says what to do.
+    #[error("{message}")]
+    Invalid {
+        /// A lower-case sentence naming the thing in backticks.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A run ended with nodes that failed; each has been reported.
+    #[error("{failed} {} failed", if *failed == 1 { "node" } else { "nodes" })]
+    NodesFailed {
+        /// How many.
+        failed: usize,
+    },
+    /// libtorch failed. Its text alone is kept: naming its type here would link libtorch into every program.
+    #[error("libtorch: {0}")]
+    Torch(String),
+}
+
+impl Error {
+    /// What to do about it, where more can be said than the message says.
+    pub fn hint(&self) -> Option<&str> {
+        if let Error::Invalid { hint, .. } = self { hint.as_deref() } else { None }
+    }
+
+    /// The program's exit code: 1 where a node failed, 2 where the input is wrong.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Error::NodesFailed { .. }) { 1 } else { 2 }
+    }
+
+    /// For `map_err` after a file operation: `fs::read(path).map_err(Error::io("read", path))`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// A file that is not a valid `format`.
+    pub fn format(path: impl AsRef<Path>, format: &'static str, message: impl ToString) -> Error {
+        Error::Format { path: path.as_ref().to_owned(), format, message: message.to_string() }
+    }
+
+    /// Wrong input, without a hint.
+    pub fn invalid(message: impl Into<String>) -> Error {
+        Error::Invalid { message: message.into(), hint: None }
+    }
+
+    /// Wrong input, and what to do about it.
+    pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Error {
+        Error::Invalid { message: message.into(), hint: Some(hint.into()) }
+    }
+}

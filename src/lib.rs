@@ -1,0 +1,5 @@
+//! `maple-pipe` reproduces the published tables of CLIP prompt learning from a DAG of content-hashed nodes.
+
+pub mod error;
+pub mod stage;
+pub mod store;

@@ -1,0 +1,86 @@
+//! The blake3 digest of a content or a key.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Bytes read at a time.
+const CHUNK: u64 = 16 << 20;
+/// From this many bytes on, several cores are faster than one.
+const LARGE: usize = 1 << 20;
+
+/// A blake3 hash, written as 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Digest(blake3::Hash);
+
+impl Digest {
+    /// Of bytes in memory.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest(blake3::hash(bytes))
+    }
+
+    /// Of a file's content; large files are hashed by all cores. Nothing is mapped: a file that shrinks while it is read
+    /// gives another digest, not a crash.
+    pub fn of_file(path: &Path) -> Result<Digest> {
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut chunk = Vec::new();
+        loop {
+            chunk.clear();
+            let length = (&mut file).take(CHUNK).read_to_end(&mut chunk).map_err(Error::io("read", path))?;
+            match length {
+                0 => return Ok(Digest(hasher.finalize())),
+                1..LARGE => hasher.update(&chunk),
+                _ => hasher.update_rayon(&chunk),
+            };
+        }
+    }
+
+    /// Reads 64 lower-case hexadecimal digits: a digest has one spelling, so that a damaged one is never taken for whole.
+    pub fn parse(text: &str) -> Option<Digest> {
+        let hash = blake3::Hash::from_hex(text).ok()?;
+        (*hash.to_hex() == *text).then_some(Digest(hash))
+    }
+
+    /// The first digits, for people.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.to_hex())
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Digest::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a digest")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_one_spelling() {
+        let text = Digest::of(b"1").to_string();
+        assert_eq!(Digest::parse(&text), Some(Digest::of(b"1")));
+        assert_eq!(Digest::parse(&text.to_uppercase()), None);
+        assert_eq!(Digest::parse(&text[1..]), None);
+    }
+}
