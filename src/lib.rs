@@ -1,5 +1,6 @@
 //! `maple-pipe` reproduces the published tables of CLIP prompt learning from a DAG of content-hashed nodes.
 
+pub mod data;
 pub mod error;
 pub mod stage;
 pub mod store;

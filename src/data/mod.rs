@@ -1,0 +1,20 @@
+//! Data sets: manifests, split files, few-shot sampling, decoding and transforms.
+
+pub mod batch;
+pub mod classes;
+pub mod image;
+pub mod item;
+pub mod manifest;
+pub mod random;
+pub mod resize;
+pub mod sampling;
+pub mod split;
+pub mod transform;
+
+pub use batch::{Batch, Loader};
+pub use classes::Classes;
+pub use item::{Indexed, Item, Labelled};
+pub use manifest::Manifest;
+pub use sampling::few_shot;
+pub use split::Split;
+pub use transform::Transform;

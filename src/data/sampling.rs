@@ -1,0 +1,188 @@
+//! Few-shot samples, equal to those that the published code draws (`generate_fewshot_dataset` of Dassl's
+//! `DatasetBase`): CPython's `random.seed(seed)`, then `random.sample` once a class.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+
+use rand_mt::Mt;
+use serde::{Deserialize, Serialize};
+
+use super::item::Labelled;
+use super::split::Split;
+
+/// At most this many images a class are drawn for validation, whatever the number of shots.
+const VALIDATION_SHOTS: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
+
+/// The images of a few-shot run: all classes, in the order in which they were drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample<T> {
+    /// `shots` training images a class.
+    pub train: Vec<T>,
+    /// min(`shots`, 4) validation images a class.
+    pub val: Vec<T>,
+}
+
+/// Draws `shots` training images of every class, then min(`shots`, 4) validation images from the same generator.
+///
+/// Cut the sample to base or novel classes afterwards ([`super::classes::Classes::select`]), never before.
+pub fn few_shot<T: Labelled>(split: &Split<T>, shots: NonZeroUsize, seed: u64) -> Sample<T> {
+    let mut random = PythonRandom::new(seed);
+    let train = per_class(&split.train, shots, &mut random);
+    let val = per_class(&split.val, shots.min(VALIDATION_SHOTS), &mut random);
+    Sample { train, val }
+}
+
+/// `shots` items of every class, classes in order of first appearance. A class with fewer keeps all of its items in
+/// their order and draws nothing.
+fn per_class<T: Labelled>(items: &[T], shots: NonZeroUsize, random: &mut PythonRandom) -> Vec<T> {
+    let mut sample = Vec::new();
+    for class in by_first_appearance(items) {
+        if class.len() < shots.get() {
+            sample.extend(class.into_iter().cloned());
+        } else {
+            let drawn = random.sample(class.len(), shots.get());
+            sample.extend(drawn.into_iter().map(|place| class[place].clone()));
+        }
+    }
+    sample
+}
+
+/// The items of each class, classes in order of first appearance.
+fn by_first_appearance<T: Labelled>(items: &[T]) -> Vec<Vec<&T>> {
+    let mut places = std::collections::HashMap::new();
+    let mut classes: Vec<Vec<&T>> = Vec::new();
+    for item in items {
+        let place = *places.entry(item.label()).or_insert(classes.len());
+        if place == classes.len() {
+            classes.push(Vec::new());
+        }
+        classes[place].push(item);
+    }
+    classes
+}
+
+/// CPython's `random.Random`: the Mersenne Twister, and `sample` as `Lib/random.py` draws it (3.6 to 3.14).
+pub struct PythonRandom {
+    twister: Mt,
+}
+
+impl PythonRandom {
+    /// `random.seed(seed)`.
+    pub fn new(seed: u64) -> PythonRandom {
+        // `init_by_array` gets the seed's 32-bit words, least significant first, without leading zeros.
+        let (low, high) = (seed as u32, (seed >> 32) as u32);
+        let mut twister = Mt::new_unseeded();
+        if high == 0 {
+            twister.reseed_with_key([low]);
+        } else {
+            twister.reseed_with_key([low, high]);
+        }
+        PythonRandom { twister }
+    }
+
+    /// `random.sample(range(length), count)`: `count` different numbers below `length`, in the order drawn.
+    ///
+    /// # Panics
+    /// When `count` exceeds `length`, or `length` exceeds 32 bits.
+    pub fn sample(&mut self, length: usize, count: usize) -> Vec<usize> {
+        assert!(count <= length, "a sample is no larger than what it is drawn from");
+        let length = u32::try_from(length).expect("no class has four billion images");
+        if length as usize <= set_size(count) {
+            self.sample_pool(length, count)
+        } else {
+            self.sample_set(length, count)
+        }
+    }
+
+    /// Draws from a shrinking pool, whose last number takes the drawn one's place.
+    fn sample_pool(&mut self, length: u32, count: usize) -> Vec<usize> {
+        let mut pool: Vec<usize> = (0..length as usize).collect();
+        (0..count)
+            .map(|_| {
+                let place = self.below(pool.len() as u32);
+                pool.swap_remove(place as usize)
+            })
+            .collect()
+    }
+
+    /// Draws again whatever was drawn before.
+    fn sample_set(&mut self, length: u32, count: usize) -> Vec<usize> {
+        let mut seen = HashSet::with_capacity(count);
+        std::iter::repeat_with(|| self.below(length))
+            .filter(|&place| seen.insert(place))
+            .take(count)
+            .map(|place| place as usize)
+            .collect()
+    }
+
+    /// `_randbelow_with_getrandbits`: as many bits as `bound` has, until they are below it.
+    fn below(&mut self, bound: u32) -> u32 {
+        let unused = bound.leading_zeros();
+        loop {
+            let value = self.twister.next_u32() >> unused;
+            if value < bound {
+                return value;
+            }
+        }
+    }
+}
+
+/// The length up to which `random.sample` uses a pool: 21, and the smallest power of four above 3 `count` where
+/// `count` exceeds 5.
+fn set_size(count: usize) -> usize {
+    let table = std::iter::successors(Some(1usize), |power| Some(power * 4)).find(|&power| power >= 3 * count);
+    21 + if count > 5 { table.unwrap_or(usize::MAX - 21) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::item::Item;
+
+    // The anchors were recorded with CPython 3: `random.seed(seed)` before each call.
+    #[test]
+    fn the_generator_is_cpythons() {
+        let mut random = PythonRandom::new(1);
+        let words: Vec<u32> = (0..5).map(|_| random.twister.next_u32()).collect();
+        assert_eq!(words, [577_090_037, 2_444_712_010, 3_639_700_191, 3_445_702_192, 3_280_387_012]);
+    }
+
+    #[test]
+    fn both_branches_of_sample_are_cpythons() {
+        assert_eq!(PythonRandom::new(1).sample(100, 5), [17, 72, 97, 8, 32]);
+        let pool = [8, 4, 16, 7, 31, 28, 15, 20, 12, 25, 6, 3, 30, 0, 32, 13];
+        assert_eq!(PythonRandom::new(1).sample(37, 16), pool);
+        assert_eq!([5, 6, 16, 21, 22].map(set_size), [21, 85, 85, 85, 277]);
+    }
+
+    fn items(labels: &[usize]) -> Vec<Item> {
+        let item =
+            |(place, &label): (usize, &usize)| Item { path: place.to_string(), label, class_name: label.to_string() };
+        labels.iter().enumerate().map(item).collect()
+    }
+
+    #[test]
+    fn classes_come_in_order_of_appearance_and_small_ones_draw_nothing() {
+        let small = Split { train: items(&[2, 0, 2]), val: items(&[1]), test: vec![] };
+        let sample = few_shot(&small, NonZeroUsize::new(3).unwrap(), 1);
+        let paths = |items: &[Item]| items.iter().map(|item| item.path.clone()).collect::<Vec<_>>();
+        assert_eq!(paths(&sample.train), ["0", "2", "1"]);
+        assert_eq!(paths(&sample.val), ["0"]);
+
+        // The small class before it leaves the generator untouched, so class 0 is drawn as if it came first.
+        let labels: Vec<usize> = [7].into_iter().chain([0; 37]).collect();
+        let split = Split { train: items(&labels), val: items(&[0; 9]), test: vec![] };
+        let sample = few_shot(&split, NonZeroUsize::new(16).unwrap(), 1);
+        assert_eq!(paths(&sample.train)[..4], ["0", "9", "5", "17"]);
+        assert_eq!(sample.val.len(), 4);
+    }
+
+    #[test]
+    fn seeds_of_any_width_are_cpythons() {
+        assert_eq!(PythonRandom::new(0).sample(100, 5), [49, 97, 53, 5, 33]);
+        assert_eq!(PythonRandom::new(1 + (1 << 32)).sample(100, 5), [29, 64, 65, 53, 11]);
+        let pool = [1, 15, 21, 13, 29, 6, 32, 28, 11, 24, 23, 22, 26, 36, 31, 17];
+        assert_eq!(PythonRandom::new(u64::MAX).sample(37, 16), pool);
+    }
+}

@@ -1,0 +1,169 @@
+//! A data set's division into training, validation and test images, as CoOp's `split_zhou_*.json` files hold it:
+//! `{"train": [[path, label, class name], ...], "val": ..., "test": ...}`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::item::{Item, Labelled, stays_inside};
+use crate::error::{Error, Result};
+
+/// The name of the file format in error messages.
+const FORMAT: &str = "split file";
+
+/// The three parts of a data set, each in the order of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split<T> {
+    /// Training images, from which few-shot samples are drawn.
+    pub train: Vec<T>,
+    /// Validation images; may be empty.
+    pub val: Vec<T>,
+    /// Test images.
+    pub test: Vec<T>,
+}
+
+impl<T> Split<T> {
+    /// The parts with their names in split files.
+    pub fn parts(&self) -> [(&'static str, &[T]); 3] {
+        [("train", &self.train), ("val", &self.val), ("test", &self.test)]
+    }
+}
+
+impl<T: Labelled> Split<T> {
+    /// The class names by label, `0..n`: those of the training images.
+    pub fn class_names(&self) -> Vec<String> {
+        let names: BTreeMap<usize, &str> = self.train.iter().map(|item| (item.label(), item.class_name())).collect();
+        names.into_values().map(str::to_owned).collect()
+    }
+}
+
+impl Split<Item> {
+    /// Reads a split file and checks it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no split file; when `train` or `test` is empty, the training labels are not
+    /// `0..n`, another part has a label without training images, a label has two names, or a path leaves the folder.
+    pub fn read(path: &Path) -> Result<Split<Item>> {
+        let text = fs::read(path).map_err(Error::io("read", path))?;
+        let mut deserializer = serde_json::Deserializer::from_slice(&text);
+        let triples: Split<(String, usize, String)> =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::format(path, FORMAT, error))?;
+        let items = |part: Vec<(String, usize, String)>| {
+            part.into_iter().map(|(path, label, class_name)| Item { path, label, class_name }).collect()
+        };
+        let split = Split { train: items(triples.train), val: items(triples.val), test: items(triples.test) };
+        split.check().map_err(|message| Error::format(path, FORMAT, message))?;
+        Ok(split)
+    }
+
+    /// Writes a split file.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or would be refused by [`Split::read`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        self.check().map_err(|message| Error::format(path, FORMAT, message))?;
+        let part = |items: &[Item]| {
+            items.iter().map(|item| (item.path.clone(), item.label, item.class_name.clone())).collect::<Vec<_>>()
+        };
+        let triples = Split { train: part(&self.train), val: part(&self.val), test: part(&self.test) };
+        let json = serde_json::to_value(&triples).map_err(|error| Error::format(path, FORMAT, error))?;
+        fs::write(path, json.to_string()).map_err(Error::io("write", path))
+    }
+
+    /// What is wrong with the split, and where.
+    fn check(&self) -> Result<(), String> {
+        for (part, items) in [("train", &self.train), ("test", &self.test)] {
+            if items.is_empty() {
+                return Err(format!("`{part}` has no images"));
+            }
+        }
+        let names = self.check_entries()?;
+        if let Some((missing, label)) = names.keys().enumerate().find(|(place, label)| place != *label) {
+            return Err(format!("`train` has images of label {label} but none of label {missing}"));
+        }
+        Ok(())
+    }
+
+    /// Checks every entry by itself and against those before it; returns the class names by training label.
+    fn check_entries(&self) -> Result<BTreeMap<usize, &str>, String> {
+        let mut names: BTreeMap<usize, &str> = BTreeMap::new();
+        for (part, items) in self.parts() {
+            for (place, item) in items.iter().enumerate() {
+                let entry = || format!("`{part}[{place}]` (`{}`)", item.path);
+                if !stays_inside(&item.path) {
+                    return Err(format!("{} is not a path below the image folder", entry()));
+                }
+                if part == "train" {
+                    names.entry(item.label).or_insert(&item.class_name);
+                }
+                match names.get(&item.label) {
+                    None => return Err(format!("{} has label {}, which no image of `train` has", entry(), item.label)),
+                    Some(name) if *name != item.class_name => {
+                        let (label, other) = (item.label, &item.class_name);
+                        return Err(format!("{} names label {label} `{other}`, but it was `{name}` before", entry()));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Split<Item>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("split.json");
+        fs::write(&path, text).unwrap();
+        Split::read(&path)
+    }
+
+    #[track_caller]
+    fn refuses(text: &str, message: &str) {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains("split.json` is not a valid split file"), "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let item =
+            |path: &str, label, class_name: &str| Item { path: path.into(), label, class_name: class_name.into() };
+        let split = Split {
+            train: vec![item("b/1.jpg", 1, "b_b"), item("a/1.jpg", 0, "a")],
+            val: vec![],
+            test: vec![item("a/ü 2.jpg", 0, "a")],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("split.json");
+        split.write(&path).unwrap();
+        assert_eq!(Split::read(&path).unwrap(), split);
+        assert_eq!(split.class_names(), ["a", "b_b"]);
+    }
+
+    #[test]
+    fn broken_files_are_refused_with_the_entry() {
+        refuses("{", "line 1");
+        refuses(r#"{"train": [["a.jpg", "0", "a"]], "val": [], "test": []}"#, "train[0][1]");
+        refuses(r#"{"train": [["a.jpg", -1, "a"]], "val": [], "test": []}"#, "train[0][1]");
+        refuses(r#"{"train": [["a.jpg", 0, "a"]], "val": []}"#, "missing field `test`");
+    }
+
+    #[test]
+    fn broken_splits_are_refused_with_the_entry() {
+        let split = |train: &str, test: &str| format!(r#"{{"train": [{train}], "val": [], "test": [{test}]}}"#);
+        let image = r#"["a.jpg", 0, "a"]"#;
+        refuses(&split("", image), "`train` has no images");
+        refuses(&split(image, ""), "`test` has no images");
+        refuses(&split(image, r#"["/a.jpg", 0, "a"]"#), "`test[0]` (`/a.jpg`) is not a path below the image folder");
+        refuses(&split(r#"["x/../../a.jpg", 0, "a"]"#, image), "`train[0]` (`x/../../a.jpg`) is not a path below");
+        refuses(&split(r#"["a.jpg", 0, "a"], ["b.jpg", 0, "b"]"#, image), "`train[1]` (`b.jpg`) names label 0 `b`");
+        refuses(&split(image, r#"["b.jpg", 1, "b"]"#), "`test[0]` (`b.jpg`) has label 1, which no image of `train`");
+        refuses(&split(r#"["a.jpg", 0, "a"], ["c.jpg", 2, "c"]"#, image), "label 2 but none of label 1");
+    }
+}

@@ -1,0 +1,227 @@
+//! From a decoded image to what the vision tower reads, as torchvision does it on Pillow images.
+
+use image::RgbImage;
+use image::imageops::{crop_imm, flip_horizontal_in_place};
+use rand_chacha::rand_core::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::random::{below, uniform};
+use super::resize::{Side, resize};
+
+/// The mean of CLIP's training images by channel (`_transform` in `clip/clip.py` of OpenAI's CLIP).
+pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
+/// The standard deviation of CLIP's training images by channel (as [`MEAN`]).
+#[expect(clippy::excessive_precision, reason = "the published digits")]
+pub const STANDARD_DEVIATION: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
+
+/// The share of the image's area that a training crop covers (torchvision's default).
+const SCALE: (f64, f64) = (0.08, 1.0);
+/// The aspect ratio, width by height, of a training crop (torchvision's default).
+const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+/// How often a training crop is drawn before the central one is taken (as in torchvision).
+const TRIES: usize = 10;
+/// The probability that a training image is flipped.
+const FLIP: f64 = 0.5;
+
+/// How an image becomes a square of `size` x `size` pixels; `size` must not be 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Transform {
+    /// Shorter side to `size`, then the centre; draws nothing.
+    Evaluation {
+        /// Pixels a side.
+        size: u32,
+    },
+    /// A random crop resized to `size`, flipped every other time.
+    Training {
+        /// Pixels a side.
+        size: u32,
+    },
+}
+
+impl Transform {
+    /// Pixels a side of the result.
+    pub fn size(self) -> u32 {
+        match self {
+            Transform::Evaluation { size } | Transform::Training { size } => size,
+        }
+    }
+
+    /// The square that the vision tower sees, still in 8 bits. The image must have pixels.
+    pub fn apply(self, image: &RgbImage, random: &mut impl Rng) -> RgbImage {
+        match self {
+            Transform::Evaluation { size } => shorter_side_and_centre(image, size),
+            Transform::Training { size } => View::draw(image.width(), image.height(), random).of(image, size),
+        }
+    }
+}
+
+/// What a training transform shows of an image: a box, in pixels, and whether it is mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Rows above the box.
+    pub top: u32,
+    /// Columns left of the box.
+    pub left: u32,
+    /// Rows of the box.
+    pub height: u32,
+    /// Columns of the box.
+    pub width: u32,
+    /// Whether left and right are swapped after cropping.
+    pub flip: bool,
+}
+
+impl View {
+    /// torchvision's `RandomResizedCrop.get_params`, then `RandomHorizontalFlip`, on an image of this size.
+    pub fn draw(width: u32, height: u32, random: &mut impl Rng) -> View {
+        let view = (0..TRIES).find_map(|_| View::try_draw(width, height, random));
+        let view = view.unwrap_or_else(|| View::central(width, height));
+        View { flip: uniform(random) < FLIP, ..view }
+    }
+
+    /// One try: an area and an aspect ratio, then a place if they fit.
+    fn try_draw(width: u32, height: u32, random: &mut impl Rng) -> Option<View> {
+        let between = |(low, high): (f64, f64), share: f64| low + (high - low) * share;
+        let area = f64::from(width) * f64::from(height) * between(SCALE, uniform(random));
+        let ratio = between((RATIO.0.ln(), RATIO.1.ln()), uniform(random)).exp();
+        let crop_width = (area * ratio).sqrt().round_ties_even() as u32;
+        let crop_height = (area / ratio).sqrt().round_ties_even() as u32;
+        if !(1..=width).contains(&crop_width) || !(1..=height).contains(&crop_height) {
+            return None;
+        }
+        let top = below(random, (height - crop_height + 1) as usize) as u32;
+        let left = below(random, (width - crop_width + 1) as usize) as u32;
+        Some(View { top, left, height: crop_height, width: crop_width, flip: false })
+    }
+
+    /// The largest central box whose aspect ratio is allowed.
+    fn central(width: u32, height: u32) -> View {
+        let ratio = f64::from(width) / f64::from(height);
+        let (crop_width, crop_height) = if ratio < RATIO.0 {
+            (width, (f64::from(width) / RATIO.0).round_ties_even() as u32)
+        } else if ratio > RATIO.1 {
+            ((f64::from(height) * RATIO.1).round_ties_even() as u32, height)
+        } else {
+            (width, height)
+        };
+        let (top, left) = ((height - crop_height) / 2, (width - crop_width) / 2);
+        View { top, left, height: crop_height, width: crop_width, flip: false }
+    }
+
+    /// The box of `image`, resized to a square of `size` pixels a side, mirrored where the view is.
+    pub fn of(self, image: &RgbImage, size: u32) -> RgbImage {
+        let cropped = crop_imm(image, self.left, self.top, self.width, self.height).to_image();
+        let mut square = resize(&cropped, &Side::whole(size), &Side::whole(size));
+        if self.flip {
+            flip_horizontal_in_place(&mut square);
+        }
+        square
+    }
+}
+
+/// torchvision's `Resize(size)` and `CenterCrop(size)`.
+fn shorter_side_and_centre(image: &RgbImage, size: u32) -> RgbImage {
+    let shorter = image.width().min(image.height());
+    let side = |length: u32| {
+        let length = (f64::from(size) * f64::from(length) / f64::from(shorter)) as u32;
+        let offset = (f64::from(length - size) / 2.0).round_ties_even() as u32;
+        Side { length, part: offset..offset + size }
+    };
+    resize(image, &side(image.width()), &side(image.height()))
+}
+
+/// Writes an image as the vision tower reads it: (channel, row, column), each channel less its mean, by its standard
+/// deviation, in f32 as torchvision computes it. `output` holds 3 x height x width values.
+///
+/// # Panics
+/// When `output` has another length.
+pub fn normalise(image: &RgbImage, output: &mut [f32]) {
+    assert_eq!(output.len(), image.as_raw().len(), "one value for each of the image's");
+    let plane = output.len() / 3;
+    for (channel, values) in output.chunks_exact_mut(plane.max(1)).enumerate() {
+        let table: [f32; 256] =
+            std::array::from_fn(|value| (value as f32 / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel]);
+        for (value, pixel) in values.iter_mut().zip(image.pixels()) {
+            *value = table[usize::from(pixel.0[channel])];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::random::generator;
+
+    #[test]
+    fn the_shorter_side_sets_the_scale_and_the_centre_is_cut() {
+        let image = RgbImage::from_fn(8, 4, |x, _| image::Rgb([x as u8 * 10; 3]));
+        let square = Transform::Evaluation { size: 4 }.apply(&image, &mut generator(0, "unused", 0, 0));
+        assert_eq!(square, crop_imm(&image, 2, 0, 4, 4).to_image());
+    }
+
+    #[test]
+    fn very_long_images_cost_no_more_than_the_square() {
+        let image = RgbImage::from_pixel(1, 60_000, image::Rgb([1, 2, 3]));
+        let square = shorter_side_and_centre(&image, 224);
+        assert_eq!(square, RgbImage::from_pixel(224, 224, image::Rgb([1, 2, 3])));
+    }
+
+    #[test]
+    fn the_centres_offset_rounds_half_to_even() {
+        // 5 columns leave 1 over (offset 0.5, to 0); 7 leave 3 over (offset 1.5, to 2).
+        for (width, left) in [(5, 0), (7, 2)] {
+            let image = RgbImage::from_fn(width, 4, |x, _| image::Rgb([x as u8; 3]));
+            assert_eq!(shorter_side_and_centre(&image, 4).get_pixel(0, 0).0, [left; 3]);
+        }
+    }
+
+    #[test]
+    fn views_stay_inside_the_image_and_cover_the_wanted_area() {
+        // The mean areas that torchvision's algorithm gives in 40,000 draws of Python's generator.
+        for (width, height, mean_area) in [(333, 251, 0.435), (97, 180, 0.325), (224, 224, 0.482)] {
+            let (mut area, mut flips) = (0.0, 0);
+            for index in 0..2_000 {
+                let view = View::draw(width, height, &mut generator(1, "view", 0, index));
+                assert!(view.left + view.width <= width && view.top + view.height <= height, "{view:?}");
+                let share = f64::from(view.width * view.height) / f64::from(width * height);
+                assert!((0.07..=1.0).contains(&share), "{view:?}");
+                let ratio = f64::from(view.width) / f64::from(view.height);
+                assert!((0.73..1.37).contains(&ratio), "{view:?}");
+                area += share / 2_000.0;
+                flips += usize::from(view.flip);
+            }
+            assert!((area - mean_area).abs() < 0.02, "{width}x{height}: {area}");
+            assert!((900..1_100).contains(&flips), "{flips}");
+        }
+    }
+
+    #[test]
+    fn images_too_narrow_for_a_crop_give_the_central_one() {
+        let box_of = |width, height| {
+            let view = View::draw(width, height, &mut generator(0, "view", 0, 0));
+            [view.top, view.left, view.height, view.width]
+        };
+        assert_eq!(box_of(10_000, 3), [0, 4_998, 3, 4]);
+        assert_eq!(box_of(3, 10_000), [4_998, 0, 4, 3]);
+    }
+
+    #[test]
+    fn a_view_is_cropped_before_it_is_flipped() {
+        let image = RgbImage::from_fn(4, 2, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        let square = View { top: 0, left: 1, height: 2, width: 2, flip: true }.of(&image, 2);
+        assert_eq!(
+            square.pixels().map(|pixel| (pixel.0[0], pixel.0[1])).collect::<Vec<_>>(),
+            [(2, 0), (1, 0), (2, 1), (1, 1)]
+        );
+    }
+
+    #[test]
+    fn pixels_are_normalised_by_channel() {
+        let image = RgbImage::from_raw(2, 1, vec![0, 128, 255, 255, 0, 128]).unwrap();
+        let mut output = [0.0; 6];
+        normalise(&image, &mut output);
+        let expected = |channel: usize, value: f32| (value / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel];
+        let values = [(0, 0.0), (0, 255.0), (1, 128.0), (1, 0.0), (2, 255.0), (2, 128.0)];
+        assert_eq!(output, values.map(|(channel, value)| expected(channel, value)));
+    }
+}
