@@ -1,4 +1,4 @@
-//! Data sets: manifests, split files, few-shot sampling, decoding and transforms.
+//! Data sets: manifests, split files, few-shot sampling, decoding, transforms, and the embedded world.
 
 pub mod batch;
 pub mod classes;
@@ -10,6 +10,7 @@ pub mod resize;
 pub mod sampling;
 pub mod split;
 pub mod transform;
+pub mod world;
 
 pub use batch::{Batch, Loader};
 pub use classes::Classes;
