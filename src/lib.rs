@@ -4,3 +4,4 @@ pub mod data;
 pub mod error;
 pub mod stage;
 pub mod store;
+pub mod table;

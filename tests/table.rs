@@ -1,0 +1,98 @@
+//! The published numbers by data set aggregate to the published averages.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use maple_pipe::data::Classes;
+use maple_pipe::table::{Metric, Order, Score, Table};
+
+/// A row of a file under `results/published/`.
+struct Published {
+    method: String,
+    dataset: String,
+    metric: String,
+    value: f64,
+}
+
+fn read(file: &str) -> Vec<Published> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/published").join(file);
+    let row = |record: csv::StringRecord| {
+        let text = |column: usize| record[column].to_owned();
+        Published { method: text(1), dataset: text(2), metric: text(3), value: record[4].parse().unwrap() }
+    };
+    csv::Reader::from_path(path).unwrap().records().map(|record| row(record.unwrap())).collect()
+}
+
+fn metric(name: &str) -> Metric {
+    match name {
+        "base" => Metric::Base,
+        "novel" => Metric::Novel,
+        "hm" => Metric::HarmonicMean,
+        _ => Metric::Accuracy,
+    }
+}
+
+/// The score that a row gives; none for averages and harmonic means.
+fn score(row: &Published) -> Option<Score> {
+    let classes = match metric(&row.metric) {
+        Metric::Base => Classes::Base,
+        Metric::Novel => Classes::Novel,
+        Metric::Accuracy => Classes::All,
+        Metric::HarmonicMean => return None,
+    };
+    let (dataset, method) = (row.dataset.clone(), row.method.clone());
+    (dataset != "Average").then_some(Score { dataset, method, seed: None, classes, accuracy: row.value })
+}
+
+/// Aggregates a file's accuracies by data set, with `source` left out of the average.
+fn aggregate(rows: &[Published], source: Option<&str>) -> Table {
+    let scores: Vec<_> = rows.iter().filter_map(score).collect();
+    let distinct = |name: fn(&Score) -> &String| {
+        let names: BTreeSet<_> = scores.iter().map(name).collect();
+        names.into_iter().cloned().collect()
+    };
+    let order = Order {
+        datasets: distinct(|score| &score.dataset),
+        methods: distinct(|score| &score.method),
+        outside_average: source.map(str::to_owned).into_iter().collect(),
+        ..Order::default()
+    };
+    Table::new("published", "", &scores, &order).unwrap()
+}
+
+/// The table's value where a published row stands.
+fn value(table: &Table, row: &Published) -> f64 {
+    let group = table.groups.iter().find(|group| group.label.text == row.dataset).unwrap();
+    let method = table.methods.iter().position(|label| label.name == row.method).unwrap();
+    let column = table.metrics.iter().position(|&known| known == metric(&row.metric)).unwrap();
+    let cell = group.rows[method][column].as_ref().unwrap();
+    assert_eq!(cell.note(), None);
+    cell.mean
+}
+
+fn assert_reproduced(file: &str, source: Option<&str>, rows: usize, averages: usize) {
+    let published = read(file);
+    assert_eq!(published.len(), rows, "rows of {file}");
+    assert_eq!(published.iter().filter(|row| row.dataset == "Average").count(), averages, "averages in {file}");
+    let table = aggregate(&published, source);
+    for row in &published {
+        let ours = value(&table, row);
+        let Published { method, dataset, metric, value } = row;
+        assert!((ours - value).abs() < 0.01, "{file}, {method}, {dataset}, {metric}: {ours} is not {value}");
+    }
+}
+
+#[test]
+fn base_to_novel_averages_come_back() {
+    assert_reproduced("base2novel.csv", None, 216, 18);
+}
+
+#[test]
+fn cross_dataset_averages_come_back() {
+    assert_reproduced("cross_dataset.csv", Some("ImageNet"), 60, 5);
+}
+
+#[test]
+fn domain_generalization_averages_come_back() {
+    assert_reproduced("domain_generalization.csv", Some("ImageNet"), 30, 5);
+}
