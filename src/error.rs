@@ -42,9 +42,18 @@ pub enum Error {
         /// How many.
         failed: usize,
     },
+    /// Mistakes in a pipeline and what it includes, each with its place.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
+    Pipeline(Vec<crate::pipeline::Diagnostic>),
     /// libtorch failed. Its text alone is kept: naming its type here would link libtorch into every program.
     #[error("libtorch: {0}")]
     Torch(String),
+}
+
+impl From<Vec<crate::pipeline::Diagnostic>> for Error {
+    fn from(mistakes: Vec<crate::pipeline::Diagnostic>) -> Error {
+        Error::Pipeline(mistakes)
+    }
 }
 
 impl Error {

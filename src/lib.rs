@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod error;
+pub mod pipeline;
 pub mod stage;
 pub mod store;
 pub mod table;

@@ -1,0 +1,124 @@
+//! What is wrong with a TOML text or an override, where, and what to do: file, line, caret, hint.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
+
+/// A text that values came from: a TOML file, or one `--set` argument.
+#[derive(Debug)]
+pub struct Source {
+    /// The file's path, or `--set`.
+    pub name: String,
+    /// The folder that relative paths in this text start from.
+    pub folder: PathBuf,
+    /// The whole text.
+    pub text: String,
+}
+
+/// A range of bytes in a source.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The text.
+    pub source: Arc<Source>,
+    /// The bytes.
+    pub range: Range<usize>,
+}
+
+impl Span {
+    /// The same place.
+    pub fn is(&self, other: &Span) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && self.range == other.range
+    }
+
+    /// The folder that a relative path written at this place starts from.
+    pub fn folder(&self) -> &Path {
+        &self.source.folder
+    }
+}
+
+/// One mistake in the user's input.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// A lower-case sentence naming the thing in backticks.
+    pub message: String,
+    /// Where it stands.
+    pub span: Option<Span>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// A mistake at `span`.
+    pub fn at(span: &Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { message: message.into(), span: Some(span.clone()), hint: None }
+    }
+
+    /// The same with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Diagnostic {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with a hint that names the candidate nearest to `word`, or lists them all.
+    pub fn suggest(self, word: &str, candidates: &[impl AsRef<str>]) -> Diagnostic {
+        match suggestion(word, candidates) {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    /// The text for a terminal, with colours (which the stream drops where there is none).
+    pub fn render(&self) -> String {
+        let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
+        let title = Level::ERROR.primary_title(&self.message);
+        let Some(span) = &self.span else {
+            let nothing = Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new();
+            let hint: String = self.hint.iter().map(|hint| format!("\nhint: {hint}")).collect();
+            return renderer.render(&[title.elements(nothing)]) + &hint;
+        };
+        let annotation = AnnotationKind::Primary.span(span.range.clone());
+        let mut group =
+            title.element(Snippet::source(&span.source.text).path(&span.source.name).annotation(annotation));
+        if let Some(hint) = &self.hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint));
+        }
+        renderer.render(&[group])
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.render())
+    }
+}
+
+/// "did you mean `x`?" where a candidate is near, else the list of candidates; nothing without candidates.
+fn suggestion(word: &str, candidates: &[impl AsRef<str>]) -> Option<String> {
+    did_you_mean(word, candidates).or_else(|| {
+        let names: Vec<String> = candidates.iter().map(|candidate| format!("`{}`", candidate.as_ref())).collect();
+        (!names.is_empty()).then(|| format!("known here: {}", names.join(", ")))
+    })
+}
+
+/// "did you mean `x`?" where a candidate is near.
+pub fn did_you_mean(word: &str, candidates: &[impl AsRef<str>]) -> Option<String> {
+    let distances =
+        candidates.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate.as_ref()), candidate.as_ref()));
+    let near = distances.filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(word.len()) / 4);
+    near.min().map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_the_near_and_lists_the_far() {
+        assert_eq!(suggestion("mapel", &["coop", "maple"]).unwrap(), "did you mean `maple`?");
+        assert_eq!(suggestion("xyz", &["coop", "maple"]).unwrap(), "known here: `coop`, `maple`");
+        assert_eq!(suggestion("xyz", &[] as &[&str]), None);
+    }
+}

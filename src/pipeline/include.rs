@@ -1,0 +1,172 @@
+//! Resolves what stands in values: `{axis}` and `include`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::diagnostic::{Diagnostic, Source, Span, did_you_mean};
+use super::value::{Data, Entry, Table, Value, parse};
+
+/// The values of axes by name.
+pub type Axes = BTreeMap<String, Data>;
+
+/// Reads TOML files, each once.
+#[derive(Debug, Default)]
+pub struct Reader {
+    files: Mutex<HashMap<PathBuf, Table>>,
+}
+
+impl Reader {
+    /// The table of the TOML file at `path`; `from` is the place that names it.
+    pub fn file(&self, path: &Path, from: Option<&Span>) -> Result<Table, Vec<Diagnostic>> {
+        if let Some(table) = self.files.lock().expect("no reader panics").get(path) {
+            return Ok(table.clone());
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("could not read `{}`: {error}", path.display());
+            vec![Diagnostic { message, span: from.cloned(), hint: None }]
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let source = Arc::new(Source { name: path.display().to_string(), folder, text });
+        let table = parse(&source)?;
+        self.files.lock().expect("no reader panics").insert(path.to_owned(), table.clone());
+        Ok(table)
+    }
+
+    /// Replaces `{axis}` in every string by the axis's value, and every `include` by the files it names, which the
+    /// table's own keys overlay. A string that is `{axis}` and nothing else becomes the axis's typed value.
+    pub fn resolve(&self, value: &Value, axes: &Axes) -> Result<Value, Vec<Diagnostic>> {
+        self.resolve_in(value, axes, &[])
+    }
+
+    /// `within`: the included files that the value stands in, outermost first.
+    fn resolve_in(&self, value: &Value, axes: &Axes, within: &[PathBuf]) -> Result<Value, Vec<Diagnostic>> {
+        let data = match &value.data {
+            Data::Text(text) => substitute(text, &value.span, axes).map_err(|error| vec![error])?,
+            Data::Array(values) => {
+                Data::Array(gather(values.iter().map(|value| self.resolve_in(value, axes, within)))?)
+            }
+            Data::Table(table) => {
+                let table = self.include(table, axes, within)?;
+                return Ok(Value { span: place(value, &table), data: Data::Table(table) });
+            }
+            other => other.clone(),
+        };
+        Ok(Value { span: value.span.clone(), data })
+    }
+
+    /// The table with its includes below it and everything in it resolved.
+    fn include(&self, table: &Table, axes: &Axes, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
+        let mut table = table.clone();
+        let mut result = Table::default();
+        if let Some(include) = table.take("include") {
+            let include = self.resolve_in(&include.value, axes, within)?;
+            let names = match &include.data {
+                Data::Array(values) => values.as_slice(),
+                _ => std::slice::from_ref(&include),
+            };
+            for name in names {
+                let Some(text) = name.text() else {
+                    let message = format!("`include` must name a TOML file, not {}", name.type_name());
+                    return Err(vec![Diagnostic::at(&name.span, message)]);
+                };
+                let path = name.span.folder().join(text);
+                let below = self.file(&path, Some(&name.span))?;
+                // Compared as the file system sees them: `a.toml` and `../here/a.toml` may be one file.
+                let place = path.canonicalize().unwrap_or(path);
+                if within.contains(&place) {
+                    return Err(vec![Diagnostic::at(&name.span, format!("`{text}` includes itself"))]);
+                }
+                let within: Vec<PathBuf> = within.iter().cloned().chain([place]).collect();
+                result.overlay(self.include(&below, axes, &within)?);
+            }
+        }
+        let entries = table.0.into_iter().map(|entry| {
+            Ok(Entry { value: self.resolve_in(&entry.value, axes, within)?, key: entry.key, span: entry.span })
+        });
+        result.overlay(Table(gather(entries)?));
+        Ok(result)
+    }
+}
+
+/// Where a resolved table stands: where it was written, or, if all of it stands in another file, at that file's first
+/// key.
+fn place(written: &Value, resolved: &Table) -> Span {
+    let elsewhere = resolved.0.first().filter(|first| {
+        let name = &first.span.source.name;
+        *name != written.span.source.name && resolved.0.iter().all(|entry| entry.span.source.name == *name)
+    });
+    elsewhere.map_or(&written.span, |first| &first.span).clone()
+}
+
+/// All values, or all the mistakes; a failure may come without a mistake where it only follows from another.
+pub fn gather<T>(results: impl IntoIterator<Item = Result<T, Vec<Diagnostic>>>) -> Result<Vec<T>, Vec<Diagnostic>> {
+    let (mut values, mut failure) = (Vec::new(), None);
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(mistakes) => failure.get_or_insert_with(Vec::new).extend(mistakes),
+        }
+    }
+    failure.map_or(Ok(values), Err)
+}
+
+/// `{axis}` becomes the axis's value; `{{` and `}}` are plain braces, and so is what no axis could be called, such as the
+/// `{}` of a prompt template.
+fn substitute(text: &str, span: &Span, axes: &Axes) -> Result<Data, Diagnostic> {
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    let whole = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    if let Some(data) = whole.and_then(|name| axes.get(name)) {
+        return Ok(data.clone());
+    }
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(brace) = rest.find(['{', '}']) {
+        result.push_str(&rest[..brace]);
+        rest = &rest[brace..];
+        let name = rest[1..].split('}').next().filter(|name| rest.starts_with('{') && rest.len() > name.len() + 1);
+        if rest.starts_with("{{") || rest.starts_with("}}") {
+            result.push_str(&rest[..1]);
+            rest = &rest[2..];
+        } else if let Some(name) = name.filter(|name| is_name(name)) {
+            match axes.get(name) {
+                Some(Data::Integer(value)) => result.push_str(&value.to_string()),
+                Some(Data::Text(value)) => result.push_str(value),
+                _ => {
+                    let message = format!("`{{{name}}}` is not an axis of this stage");
+                    let known: Vec<&String> = axes.keys().collect();
+                    let near = did_you_mean(name, &known);
+                    let plain = || format!("add `{name}` to its `axes`, or write `{{{{{name}}}}}` for the plain text");
+                    return Err(Diagnostic::at(span, message).hint(near.unwrap_or_else(plain)));
+                }
+            }
+            rest = &rest[name.len() + 2..];
+        } else {
+            result.push_str(&rest[..1]);
+            rest = &rest[1..];
+        }
+    }
+    result.push_str(rest);
+    Ok(Data::Text(result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::value::table;
+
+    #[test]
+    fn axis_names_are_substituted() {
+        let value = table("a = \"{seed}\"\nb = \"x/{seed}/{}\"");
+        let axes = Axes::from([("seed".to_owned(), Data::Integer(3))]);
+        let Data::Table(table) = Reader::default().resolve(&value, &axes).unwrap().data else { panic!() };
+        assert!(matches!(table.get("a").unwrap().value.data, Data::Integer(3)));
+        let plain = |text: &str| match substitute(text, &value.span, &axes).unwrap() {
+            Data::Text(text) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(plain("\\textbf{{x}} {a b} {seed}}}"), "\\textbf{x} {a b} 3}");
+        assert!(substitute("{sead}", &value.span, &axes).is_err());
+        assert_eq!(table.get("b").unwrap().value.text(), Some("x/3/{}"));
+    }
+}
