@@ -1,7 +1,9 @@
 //! `maple-pipe` reproduces the published tables of CLIP prompt learning from a DAG of content-hashed nodes.
 
+pub mod architecture;
 pub mod data;
 pub mod error;
+pub mod method;
 pub mod pipeline;
 pub mod stage;
 pub mod store;

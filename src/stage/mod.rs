@@ -1,4 +1,176 @@
-//! What a stage leaves.
+//! The kinds of node. Each declares its parameters, inputs, outputs and a version; those that need libtorch run in
+//! `worker`, the others here.
+
+mod dataset;
+mod eval;
+mod fewshot;
+mod pretrain;
+mod table;
+mod train;
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use dataset::{Dataset, Index, Template, test_output};
+pub use eval::{Eval, Metrics};
+pub use fewshot::FewShot;
+pub use pretrain::Pretrain;
+pub use table::TableStage;
+pub use train::Train;
+pub use world::WorldStage;
+
+use crate::error::{Error, Result};
+use crate::pipeline::{Coordinates, Diagnostic, Value};
+use crate::store::Listing;
+
+/// What a `[stage.NAME]` table's `kind` may say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Draws a data set of the embedded world.
+    World,
+    /// Indexes a data set: classes, splits, image digests.
+    Dataset,
+    /// Trains a small CLIP on captioned images.
+    Pretrain,
+    /// Draws the few-shot sample.
+    FewShot,
+    /// Trains a prompt.
+    Train,
+    /// Measures a trained prompt, or zero-shot CLIP, on test images.
+    Eval,
+    /// Collects evaluations into tables.
+    Table,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] =
+        [Kind::World, Kind::Dataset, Kind::Pretrain, Kind::FewShot, Kind::Train, Kind::Eval, Kind::Table];
+
+    /// The word in the pipeline file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::World => "world",
+            Kind::Dataset => "dataset",
+            Kind::Pretrain => "pretrain",
+            Kind::FewShot => "fewshot",
+            Kind::Train => "train",
+            Kind::Eval => "eval",
+            Kind::Table => "table",
+        }
+    }
+
+    /// All the words.
+    pub fn names() -> Vec<&'static str> {
+        Kind::ALL.map(Kind::name).to_vec()
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The keys of a stage table that name inputs; all others are parameters.
+    pub fn inputs(self) -> &'static [&'static str] {
+        match self {
+            Kind::World => &[],
+            Kind::Dataset => &["root"],
+            Kind::Pretrain => &["captioned"],
+            Kind::FewShot => &["dataset"],
+            Kind::Train => &["shots", "weights"],
+            Kind::Eval => &["dataset", "prompt", "weights"],
+            Kind::Table => &["evals"],
+        }
+    }
+
+    /// The keys of a stage table that hold a table, or the path of a TOML file with one.
+    pub fn table_parameters(self) -> &'static [&'static str] {
+        match self {
+            Kind::Dataset => &["manifest"],
+            Kind::Train | Kind::Eval => &["method"],
+            _ => &[],
+        }
+    }
+
+    /// The input through which a node of this kind knows where its images lie. A location is not part of any key:
+    /// the images themselves enter by their digests.
+    pub fn location(self) -> Option<&'static str> {
+        match self {
+            Kind::Dataset => Some("root"),
+            Kind::FewShot => Some("dataset"),
+            _ => None,
+        }
+    }
+
+    /// Reads a node's parameters.
+    pub fn read(self, parameters: &Value) -> Result<Stage, Diagnostic> {
+        Ok(match self {
+            Kind::World => Stage::World(parameters.read()?),
+            Kind::Dataset => Stage::Dataset(parameters.read()?),
+            Kind::Pretrain => Stage::Pretrain(parameters.read()?),
+            Kind::FewShot => Stage::FewShot(parameters.read()?),
+            Kind::Train => Stage::Train(parameters.read()?),
+            Kind::Eval => Stage::Eval(parameters.read()?),
+            Kind::Table => Stage::Table(parameters.read()?),
+        })
+    }
+}
+
+/// A node's kind with its parameters: exactly those that it reads, so that they are what its key holds.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "kind", content = "parameters", rename_all = "lowercase")]
+pub enum Stage {
+    /// See [`WorldStage`].
+    World(WorldStage),
+    /// See [`Dataset`].
+    Dataset(Box<Dataset>),
+    /// See [`Pretrain`].
+    Pretrain(Pretrain),
+    /// See [`FewShot`].
+    FewShot(FewShot),
+    /// See [`Train`].
+    Train(Train),
+    /// See [`Eval`].
+    Eval(Eval),
+    /// See [`TableStage`].
+    Table(TableStage),
+}
+
+/// An input that a stage takes.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// The key in the stage table.
+    pub name: &'static str,
+    /// The kind of stage that a reference must name, and which of its outputs are read.
+    pub from: (Kind, Vec<&'static str>),
+    /// Takes every matching node, not one.
+    pub many: bool,
+    /// The axes that the stage referred to must have, and those that it may have.
+    pub axes: Option<(&'static [&'static str], &'static [&'static str])>,
+    /// Also wants to know where the referenced node's images lie.
+    pub location: bool,
+    /// What a path in place of a reference means.
+    pub path: PathPort,
+}
+
+/// What a path in place of a reference means for a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PathPort {
+    /// A reference is needed.
+    Refused,
+    /// A file; it is the referenced stage's one output.
+    File,
+    /// A folder of which only these files and folders are read. When the stage table is silent, it is looked for
+    /// under the data root at `default`.
+    Folder {
+        /// What is read, relative to the folder.
+        within: Vec<String>,
+        /// The place under the data root.
+        default: String,
+    },
+}
 
 /// A file or folder that a stage leaves in its scratch folder.
 #[derive(Clone, Copy, Debug)]
@@ -7,4 +179,131 @@ pub struct Output {
     pub name: &'static str,
     /// The file's name in the scratch folder, and in `results/`.
     pub file: &'static str,
+}
+
+const fn output(name: &'static str, file: &'static str) -> Output {
+    Output { name, file }
+}
+
+impl Stage {
+    /// Raised by hand when a stage's meaning changes.
+    pub fn version(&self) -> u32 {
+        match self {
+            Stage::World(_) => world::VERSION,
+            Stage::Dataset(_) => dataset::VERSION,
+            Stage::Pretrain(_) => pretrain::VERSION,
+            Stage::FewShot(_) => fewshot::VERSION,
+            Stage::Train(_) => train::VERSION,
+            Stage::Eval(_) => eval::VERSION,
+            Stage::Table(_) => table::VERSION,
+        }
+    }
+
+    /// The inputs that these parameters ask for.
+    ///
+    /// # Errors
+    /// Parameters that contradict each other or the inputs given.
+    pub fn ports(&self, given: &dyn Fn(&str) -> bool) -> Result<Vec<Port>> {
+        Ok(match self {
+            Stage::World(stage) => stage.ports()?,
+            Stage::Dataset(stage) => stage.ports()?,
+            Stage::Pretrain(stage) => stage.ports()?,
+            Stage::FewShot(_) => fewshot::ports(),
+            Stage::Train(stage) => stage.ports()?,
+            Stage::Eval(stage) => stage.ports(given)?,
+            Stage::Table(_) => table::ports(),
+        })
+    }
+
+    /// What a node leaves.
+    pub fn outputs(&self) -> &'static [Output] {
+        match self {
+            Stage::World(_) => &world::OUTPUTS,
+            Stage::Dataset(_) => &dataset::OUTPUTS,
+            Stage::Pretrain(_) => &pretrain::OUTPUTS,
+            Stage::FewShot(_) => &fewshot::OUTPUTS,
+            Stage::Train(_) => &train::OUTPUTS,
+            Stage::Eval(_) => &eval::OUTPUTS,
+            Stage::Table(_) => &table::OUTPUTS,
+        }
+    }
+
+    /// Runs a stage that needs no libtorch and returns a note for the status line; `None` for one that does, which
+    /// `worker` runs.
+    pub fn run_here(&self, task: &Task) -> Option<Result<String>> {
+        match self {
+            Stage::World(stage) => Some(stage.run(task)),
+            Stage::Dataset(stage) => Some(stage.run(task)),
+            Stage::FewShot(stage) => Some(stage.run(task)),
+            Stage::Table(stage) => Some(stage.run(task)),
+            Stage::Pretrain(_) | Stage::Train(_) | Stage::Eval(_) => None,
+        }
+    }
+}
+
+/// Everything a stage needs to run; a worker process reads it from its standard input as JSON.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Task {
+    /// The node's name, for messages.
+    pub node: String,
+    /// What to do.
+    pub stage: Stage,
+    /// By `port.output`, e.g. `shots.train`; a location by `port.location`.
+    pub inputs: BTreeMap<String, Vec<TaskInput>>,
+    /// An empty folder for the outputs.
+    pub scratch: PathBuf,
+    /// A folder kept from run to run until the node is done, for resuming.
+    pub partial: PathBuf,
+    /// Threads for decoding images and for the fixed parts of a batch; the result does not depend on it.
+    pub threads: usize,
+}
+
+/// One artifact or folder that a task reads.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TaskInput {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The axis values of the node that made it.
+    pub coordinates: Coordinates,
+    /// The digests of a folder's files.
+    #[serde(skip)]
+    pub listing: Option<Listing>,
+}
+
+impl Task {
+    /// All inputs of this name.
+    pub fn all(&self, name: &str) -> &[TaskInput] {
+        self.inputs.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one input of this name.
+    pub fn one(&self, name: &str) -> &TaskInput {
+        let all = self.all(name);
+        assert_eq!(all.len(), 1, "the graph gives `{}` exactly one `{name}`", self.node);
+        &all[0]
+    }
+
+    /// Reads the JSON artifact of this name.
+    pub fn json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
+        read_json(&self.one(name).path)
+    }
+
+    /// Where the declared output of this name goes.
+    pub fn output(&self, name: &str) -> PathBuf {
+        let output = self.stage.outputs().iter().find(|output| output.name == name);
+        self.scratch.join(output.expect("a stage writes what it declares").file)
+    }
+
+    /// Writes a JSON output.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.output(name);
+        let text = serde_json::to_string(value).map_err(|error| Error::format(&path, "JSON value", error))?;
+        std::fs::write(&path, text + "\n").map_err(Error::io("write", &path))
+    }
+}
+
+/// Reads a JSON file.
+pub fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    serde_json::from_str(&text).map_err(|error| Error::format(path, "artifact", error))
 }

@@ -1,0 +1,339 @@
+//! A method as its TOML file in `pipelines/methods/` states it: which learner, its options, and how it is trained.
+//! The learners themselves are in the package `maple-pipe-worker`.
+
+mod pretraining;
+
+use serde::{Deserialize, Serialize};
+
+pub use pretraining::Pretraining;
+
+use crate::architecture::Architecture;
+use crate::error::{Error, Result};
+
+/// One method of prompt learning. Its JSON is canonical: every option stands in it, defaults too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// The learner and its options, at the top of the file: `learner = "maple"`, `depth = 9`, ...
+    #[serde(flatten)]
+    pub learner: Learner,
+    /// How the learner is trained; absent for `zero-shot`, which is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
+}
+
+/// The learners and their options. A `context_length` counts learned tokens, a depth the blocks that get prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "learner", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Learner {
+    /// CLIP with each data set's own template, untrained.
+    ZeroShot {},
+    /// CoOp: context in front of, around or behind the class name.
+    Coop {
+        /// Learned tokens a prompt.
+        context_length: i64,
+        /// Words whose embeddings the context starts from; empty for a random start.
+        #[serde(default)]
+        context_initial_words: String,
+        /// Where the class name stands.
+        #[serde(default)]
+        class_token_position: ClassTokenPosition,
+        /// Whether each class learns a context of its own.
+        #[serde(default)]
+        class_specific_context: bool,
+    },
+    /// CoCoOp: CoOp with a context that a small network shifts for each image.
+    Cocoop {
+        /// Learned tokens a prompt.
+        context_length: i64,
+        /// Words whose embeddings the context starts from; empty for a random start.
+        #[serde(default)]
+        context_initial_words: String,
+    },
+    /// Deep visual prompt tuning, with a fixed text.
+    Vpt {
+        /// Learned tokens in the vision tower.
+        vision_context_length: i64,
+        /// Blocks of the vision tower that get learned tokens.
+        vision_depth: i64,
+    },
+    /// Independent prompts in both towers; with `vision_depth = 0`, language prompts alone.
+    Ivlp {
+        /// Learned tokens in the text tower.
+        context_length: i64,
+        /// Words whose embeddings the first context starts from; empty for a random start.
+        #[serde(default)]
+        context_initial_words: String,
+        /// Blocks of the text tower that get learned tokens.
+        depth: i64,
+        /// Learned tokens in the vision tower.
+        vision_context_length: i64,
+        /// Blocks of the vision tower that get learned tokens.
+        vision_depth: i64,
+    },
+    /// MaPLe: prompts in the text tower, from which linear layers make those of the vision tower.
+    Maple {
+        /// Learned tokens in each tower.
+        context_length: i64,
+        /// Words whose embeddings the first context starts from; empty for a random start.
+        #[serde(default)]
+        context_initial_words: String,
+        /// Blocks of each tower that get learned tokens.
+        depth: i64,
+    },
+}
+
+/// Where the class name stands in a prompt of CoOp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassTokenPosition {
+    /// Behind the context.
+    #[default]
+    End,
+    /// Between its halves.
+    Middle,
+    /// In front of it.
+    Front,
+}
+
+/// How a learner is trained: SGD with a constant warm-up, then cosine annealing by epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Passes over the training images, the warm-up included.
+    pub epochs: u32,
+    /// Images a step.
+    pub batch_size: u32,
+    /// The learning rate from which the annealing starts.
+    pub learning_rate: f64,
+    /// Momentum of SGD.
+    #[serde(default = "momentum")]
+    pub momentum: f64,
+    /// Weight decay of SGD, on every learned tensor.
+    #[serde(default = "weight_decay")]
+    pub weight_decay: f64,
+    /// Epochs at `warmup_learning_rate`.
+    #[serde(default = "warmup_epochs")]
+    pub warmup_epochs: u32,
+    /// The constant learning rate of the warm-up.
+    #[serde(default = "warmup_learning_rate")]
+    pub warmup_learning_rate: f64,
+    /// The precision of the model.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// Number format of the model in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floating point.
+    #[default]
+    Fp32,
+}
+
+const fn momentum() -> f64 {
+    0.9
+}
+
+const fn weight_decay() -> f64 {
+    5e-4
+}
+
+const fn warmup_epochs() -> u32 {
+    1
+}
+
+const fn warmup_learning_rate() -> f64 {
+    1e-5
+}
+
+impl Method {
+    /// Reads a method file.
+    ///
+    /// # Errors
+    /// When it is no TOML, lacks an option, has an unknown one, or a value makes no sense.
+    pub fn parse(text: &str) -> Result<Method> {
+        let method: Method = toml::from_str(text).map_err(|error| Error::invalid(error.to_string()))?;
+        method.validate()?;
+        Ok(method)
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the option that makes no sense, and what would.
+    pub fn validate(&self) -> Result<()> {
+        self.learner.validate()?;
+        match (&self.learner, &self.training) {
+            (Learner::ZeroShot {}, None) => Ok(()),
+            (Learner::ZeroShot {}, Some(_)) => {
+                Err(Error::hinted("`zero-shot` is not trained", "remove the table `[training]`"))
+            }
+            (_, Some(training)) => training.validate(),
+            (_, None) => Err(Error::hinted(
+                "the table `[training]` is missing",
+                "add it with `epochs`, `batch_size` and `learning_rate`",
+            )),
+        }
+    }
+}
+
+impl Learner {
+    fn validate(&self) -> Result<()> {
+        match self {
+            Learner::ZeroShot {} => Ok(()),
+            Learner::Coop { context_length, context_initial_words, class_specific_context, .. } => {
+                if *class_specific_context && !context_initial_words.is_empty() {
+                    return Err(Error::hinted(
+                        "`class_specific_context` starts at random, so `context_initial_words` has no use",
+                        "remove one of the two",
+                    ));
+                }
+                coop_context(*context_length, context_initial_words)
+            }
+            Learner::Cocoop { context_length, context_initial_words } => {
+                coop_context(*context_length, context_initial_words)
+            }
+            Learner::Vpt { vision_context_length, vision_depth } => {
+                at_least_one("vision_context_length", *vision_context_length)?;
+                at_least_one("vision_depth", *vision_depth)
+            }
+            Learner::Ivlp { context_length, depth, vision_context_length, vision_depth, .. } => {
+                at_least_one("context_length", *context_length)?;
+                at_least_one("depth", *depth)?;
+                match (vision_context_length, vision_depth) {
+                    (0, 0) => Ok(()),
+                    (1.., 1..) => Ok(()),
+                    _ => Err(Error::hinted(
+                        format!(
+                            "`vision_context_length` is {vision_context_length}, but `vision_depth` is {vision_depth}"
+                        ),
+                        "make both 0 for language prompts alone, or both at least 1",
+                    )),
+                }
+            }
+            Learner::Maple { context_length, depth, .. } => {
+                at_least_one("context_length", *context_length)?;
+                at_least_one("depth", *depth)
+            }
+        }
+    }
+
+    /// Checks that the towers have as many blocks as prompts are wanted in.
+    ///
+    /// # Errors
+    /// Names the depth and the tower.
+    pub fn fits(&self, architecture: &Architecture) -> Result<()> {
+        let (text, vision) = (architecture.text_layers, architecture.vision_layers);
+        match self {
+            Learner::ZeroShot {} | Learner::Coop { .. } | Learner::Cocoop { .. } => Ok(()),
+            Learner::Vpt { vision_depth, .. } => at_most("vision_depth", *vision_depth, "vision", vision),
+            Learner::Ivlp { depth, vision_depth, .. } => {
+                at_most("depth", *depth, "text", text)?;
+                at_most("vision_depth", *vision_depth, "vision", vision)
+            }
+            Learner::Maple { depth, .. } => {
+                at_most("depth", *depth, "text", text)?;
+                at_most("depth", *depth, "vision", vision)
+            }
+        }
+    }
+}
+
+impl Training {
+    fn validate(&self) -> Result<()> {
+        at_least_one("epochs", i64::from(self.epochs))?;
+        at_least_one("batch_size", i64::from(self.batch_size))?;
+        let values = [
+            ("learning_rate", self.learning_rate),
+            ("momentum", self.momentum),
+            ("weight_decay", self.weight_decay),
+            ("warmup_learning_rate", self.warmup_learning_rate),
+        ];
+        match values.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            Some((name, value)) => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn at_least_one(name: &str, value: i64) -> Result<()> {
+    match value {
+        1.. => Ok(()),
+        _ => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 1 up")),
+    }
+}
+
+fn at_most(name: &str, depth: i64, tower: &str, blocks: i64) -> Result<()> {
+    if depth <= blocks {
+        return Ok(());
+    }
+    let message = format!("`{name}` is {depth}, but the {tower} tower has {blocks} blocks");
+    Err(Error::hinted(message, format!("set `{name}` to at most {blocks}")))
+}
+
+/// In CoOp and CoCoOp the initial words decide how long the context is.
+fn coop_context(context_length: i64, context_initial_words: &str) -> Result<()> {
+    at_least_one("context_length", context_length)?;
+    let words = context_initial_words.split_whitespace().count() as i64;
+    if words == 0 || words == context_length {
+        return Ok(());
+    }
+    Err(Error::hinted(
+        format!("`context_length` is {context_length}, but `context_initial_words` has {words} words"),
+        format!("set `context_length` to {words}, or remove the words for a random start"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPLE: &str = "learner = \"maple\"\ncontext_length = 2\ndepth = 9\n\
+                         [training]\nepochs = 5\nbatch_size = 4\nlearning_rate = 0.0035\n";
+
+    #[test]
+    fn defaults_stand_in_the_json() {
+        let method = Method::parse(MAPLE).unwrap();
+        let json = serde_json::to_value(&method).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "learner": "maple", "context_length": 2, "context_initial_words": "", "depth": 9,
+                "training": {
+                    "epochs": 5, "batch_size": 4, "learning_rate": 0.0035, "momentum": 0.9, "weight_decay": 0.0005,
+                    "warmup_epochs": 1, "warmup_learning_rate": 0.00001, "precision": "fp32",
+                },
+            })
+        );
+        assert_eq!(serde_json::from_value::<Method>(json).unwrap(), method);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let cases = [
+            (MAPLE.replace("depth", "depht"), "unknown field `depht`"),
+            (MAPLE.replace("epochs", "epoch"), "unknown field `epoch`"),
+            (MAPLE.replace("maple", "mapel"), "unknown variant `mapel`"),
+            (MAPLE.replace("depth = 9\n", ""), "missing field `depth`"),
+            (MAPLE.replace("depth = 9", "depth = 0"), "`depth` is 0"),
+            (MAPLE.replace("0.0035", "-1.0"), "`learning_rate` is -1"),
+            (MAPLE.to_owned() + "precision = \"fp16\"\n", "unknown variant `fp16`, expected `fp32`"),
+            (MAPLE.split("[training]").next().unwrap().to_owned(), "the table `[training]` is missing"),
+            ("learner = \"zero-shot\"\ndepth = 1\n".to_owned(), "unknown field `depth`"),
+            (MAPLE.replace("maple", "zero-shot").replace("context_length = 2\ndepth = 9\n", ""), "is not trained"),
+        ];
+        for (text, expected) in cases {
+            let message = Method::parse(&text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}\ndoes not say: {expected}");
+        }
+    }
+
+    #[test]
+    fn a_depth_beyond_the_tower_is_refused() {
+        let learner = Method::parse(MAPLE).unwrap().learner;
+        assert_eq!(learner.fits(&Architecture::vit_b16()).ok(), Some(()));
+        let message = learner.fits(&Architecture::tiny()).unwrap_err().to_string();
+        assert_eq!(message, "`depth` is 9, but the text tower has 3 blocks");
+    }
+}

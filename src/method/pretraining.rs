@@ -1,0 +1,52 @@
+//! How a small CLIP is pretrained on captioned pictures.
+
+use serde::{Deserialize, Serialize};
+
+use crate::architecture::Architecture;
+use crate::error::{Error, Result};
+
+/// Everything that decides the weights, apart from the captioned pictures.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretraining {
+    /// For the random start, the order of the pictures and their crops.
+    pub seed: u64,
+    /// The model's sizes.
+    #[serde(default = "Architecture::tiny")]
+    pub architecture: Architecture,
+    /// Passes over the captioned pictures.
+    pub epochs: usize,
+    /// Pictures a step; what is left over at the end of an epoch is dropped.
+    pub batch_size: usize,
+    /// The greatest learning rate.
+    pub learning_rate: f64,
+    /// Epochs of linear warm-up; may be a fraction.
+    pub warmup_epochs: f64,
+    /// Decoupled weight decay of weights with two axes or more.
+    pub weight_decay: f64,
+    /// Least and greatest share of a picture's area that a random crop keeps.
+    pub crop: [f64; 2],
+}
+
+impl Pretraining {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the parameter that makes no sense, and what would.
+    pub fn validate(&self) -> Result<()> {
+        let Pretraining { epochs, batch_size, learning_rate, warmup_epochs, weight_decay, crop, .. } = self;
+        let [least, greatest] = crop;
+        let wrong = [
+            ("epochs", *epochs == 0, "at least 1"),
+            ("batch_size", *batch_size < 2, "at least 2"),
+            ("learning_rate", !(0.0..=1.0).contains(learning_rate), "between 0 and 1"),
+            ("warmup_epochs", !(0.0..=*epochs as f64).contains(warmup_epochs), "between 0 and `epochs`"),
+            ("weight_decay", !(0.0..=1.0).contains(weight_decay), "between 0 and 1"),
+            ("crop", !(*least > 0.0 && least <= greatest && *greatest <= 1.0), "two shares above 0 up to 1, in order"),
+        ];
+        match wrong.iter().find(|(_, wrong, _)| *wrong) {
+            Some((name, _, right)) => Err(Error::invalid(format!("`{name}` must be {right}"))),
+            None => Ok(()),
+        }
+    }
+}

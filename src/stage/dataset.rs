@@ -1,0 +1,95 @@
+//! `dataset`: indexes a data set: class names, splits, and the digest of every image. Each part is an artifact of its
+//! own, so that a changed test image leaves training fresh.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Output, PathPort, Port, Task, output};
+use crate::data::{Classes, Indexed, Item, Manifest};
+use crate::error::{Error, Result};
+
+pub(super) const VERSION: u32 = 1;
+pub(super) const OUTPUTS: [Output; 7] = [
+    output("classes", "classes.json"),
+    output("template", "template.json"),
+    output("train", "train.json"),
+    output("val", "val.json"),
+    output("test-base", "test-base.json"),
+    output("test-novel", "test-novel.json"),
+    output("test-all", "test-all.json"),
+];
+
+/// A list of images: path below the data set's folder, label, class name, digest.
+pub type Index = Vec<Indexed>;
+/// The zero-shot prompt of a data set, with `{}` for the class name.
+pub type Template = String;
+
+/// Parameters of a `dataset` stage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// What and where the data set is.
+    pub manifest: Manifest,
+}
+
+/// The output with the test images of a class subset.
+pub fn test_output(classes: Classes) -> &'static str {
+    match classes {
+        Classes::Base => "test-base",
+        Classes::Novel => "test-novel",
+        Classes::All => "test-all",
+    }
+}
+
+/// A relative path as listings write it: no `.`, no doubled or final `/`.
+fn plain(path: &Path) -> String {
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    parts.collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+impl Dataset {
+    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+        self.manifest.check()?;
+        Ok(vec![Port {
+            name: "root",
+            from: (Kind::World, vec!["files"]),
+            many: false,
+            axes: None,
+            location: false,
+            path: PathPort::Folder { within: self.manifest.within(), default: self.manifest.folder.clone() },
+        }])
+    }
+
+    pub(super) fn run(&self, task: &Task) -> Result<String> {
+        let root = task.one("root.files");
+        let listing = root.listing.as_ref().expect("a folder comes with its digests");
+        let split = self.manifest.split(&root.path)?;
+        let class_names = split.class_names();
+        let index = |items: &[Item]| -> Result<Index> {
+            items
+                .iter()
+                .map(|item| {
+                    let path = plain(&Path::new(&self.manifest.images).join(&item.path));
+                    let digest = listing.get(&path).ok_or_else(|| {
+                        Error::hinted(
+                            format!("the split names `{}`, which `{}` lacks", item.path, root.path.display()),
+                            "the data set is incomplete: fetch or unpack it again",
+                        )
+                    })?;
+                    Ok(Indexed::new(Item { path, ..item.clone() }, digest.to_string()))
+                })
+                .collect()
+        };
+        let test = index(&split.test)?;
+        task.write_json("classes", &class_names)?;
+        task.write_json("template", &self.manifest.template)?;
+        task.write_json("train", &index(&split.train)?)?;
+        task.write_json("val", &index(&split.val)?)?;
+        for classes in [Classes::Base, Classes::Novel, Classes::All] {
+            task.write_json(test_output(classes), &classes.select(&test, class_names.len()))?;
+        }
+        let images = split.train.len() + split.val.len() + split.test.len();
+        Ok(format!("{} classes, {images} images", class_names.len()))
+    }
+}

@@ -1,0 +1,83 @@
+//! `eval`: the accuracy of a trained prompt, or of zero-shot CLIP, on test images. Runs in `worker`.
+
+use serde::{Deserialize, Serialize};
+
+use super::dataset::test_output;
+use super::train::weights;
+use super::{Kind, Output, PathPort, Port, output};
+use crate::data::Classes;
+use crate::error::{Error, Result};
+use crate::method::{Learner, Method};
+
+pub(super) const VERSION: u32 = 1;
+pub(super) const OUTPUTS: [Output; 1] = [output("metrics", "metrics.json")];
+
+/// Parameters of an `eval` stage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eval {
+    /// The classes to tell apart.
+    pub classes: Classes,
+    /// A method that needs no training (zero-shot); a trained prompt brings its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+}
+
+/// What an evaluation measures.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Metrics {
+    /// The classes that were told apart.
+    pub classes: Classes,
+    /// 100 x correct / total over all test images, as in the published code (no mean over classes).
+    pub accuracy: f64,
+    /// Images whose largest logit was their label's.
+    pub correct: usize,
+    /// Test images.
+    pub total: usize,
+}
+
+impl Eval {
+    pub(super) fn ports(&self, given: &dyn Fn(&str) -> bool) -> Result<Vec<Port>> {
+        let prompt = Port {
+            name: "prompt",
+            from: (Kind::Train, vec!["prompt"]),
+            many: false,
+            axes: None,
+            location: false,
+            path: PathPort::File,
+        };
+        if let Some(method) = &self.method {
+            method.validate()?;
+        }
+        let mut reads = vec!["classes", test_output(self.classes)];
+        let mut ports = vec![weights()];
+        match (&self.method, given("prompt")) {
+            (None, true) => ports.push(prompt),
+            (Some(method), false) if method.learner == (Learner::ZeroShot {}) => reads.push("template"),
+            (Some(_), false) => {
+                return Err(Error::hinted(
+                    "this `method` must be trained before it is evaluated",
+                    "add a `train` stage and give its prompt: `prompt = \"@train\"`",
+                ));
+            }
+            (Some(_), true) => {
+                return Err(Error::hinted("`prompt` brings its own method", "remove `method` or `prompt`"));
+            }
+            (None, false) => {
+                return Err(Error::hinted(
+                    "an `eval` stage needs a `prompt` or a `method`",
+                    "`prompt = \"@train\"` for a trained prompt, `method = \"methods/clip.toml\"` for zero-shot",
+                ));
+            }
+        }
+        ports.push(Port {
+            name: "dataset",
+            from: (Kind::Dataset, reads),
+            many: false,
+            axes: None,
+            location: true,
+            path: PathPort::Refused,
+        });
+        Ok(ports)
+    }
+}

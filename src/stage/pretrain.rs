@@ -1,0 +1,29 @@
+//! `pretrain`: trains a small CLIP on captioned images of the embedded world. Runs in `worker`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Output, PathPort, Port, output};
+use crate::error::Result;
+use crate::method::Pretraining;
+
+pub(super) const VERSION: u32 = 1;
+pub(super) const OUTPUTS: [Output; 1] = [output("weights", "weights.safetensors")];
+
+/// Parameters of a `pretrain` stage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Pretrain(pub Pretraining);
+
+impl Pretrain {
+    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+        self.0.validate()?;
+        Ok(vec![Port {
+            name: "captioned",
+            from: (Kind::World, vec!["files"]),
+            many: false,
+            axes: None,
+            location: false,
+            path: PathPort::Refused,
+        }])
+    }
+}

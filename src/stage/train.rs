@@ -1,0 +1,55 @@
+//! `train`: trains a prompt on a few-shot sample. Runs in `worker`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Output, PathPort, Port, output};
+use crate::error::{Error, Result};
+use crate::method::Method;
+
+pub(super) const VERSION: u32 = 1;
+pub(super) const OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
+
+/// Parameters of a `train` stage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The learner, its options and how it is trained.
+    pub method: Method,
+    /// For the learner's random start, the order of the images and their crops.
+    pub seed: u64,
+}
+
+impl Train {
+    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+        self.method.validate()?;
+        if self.method.training.is_none() {
+            return Err(Error::hinted(
+                "a `train` stage has a method that is not trained",
+                "leave it out: `exclude = { method = \"...\" }`, and give the `eval` stage the `method`",
+            ));
+        }
+        Ok(vec![
+            Port {
+                name: "shots",
+                from: (Kind::FewShot, vec!["classes", "train"]),
+                many: false,
+                axes: None,
+                location: true,
+                path: PathPort::Refused,
+            },
+            weights(),
+        ])
+    }
+}
+
+/// The CLIP weights that a stage works with.
+pub(super) fn weights() -> Port {
+    Port {
+        name: "weights",
+        from: (Kind::Pretrain, vec!["weights"]),
+        many: false,
+        axes: None,
+        location: false,
+        path: PathPort::File,
+    }
+}

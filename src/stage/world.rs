@@ -1,0 +1,43 @@
+//! `world`: draws a data set of the embedded world as image files.
+
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{Output, Port, Task, output};
+use crate::data::world::{Dataset, Parameters, World};
+use crate::error::Result;
+
+pub(super) const VERSION: u32 = 1;
+pub(super) const OUTPUTS: [Output; 1] = [output("files", "world")];
+
+/// Parameters of a `world` stage: those of [`World`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct WorldStage(Parameters);
+
+impl Serialize for WorldStage {
+    /// What this data set reads, and nothing else: it is part of the key.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut parameters = serde_json::to_value(&self.0).map_err(S::Error::custom)?;
+        let unread: &[&str] = match self.0.dataset {
+            Dataset::Captioned => &["classes", "train", "val", "test"],
+            Dataset::Shapes | Dataset::Textures | Dataset::Arrangements => &["captioned"],
+        };
+        if let serde_json::Value::Object(map) = &mut parameters {
+            map.retain(|name, _| !unread.contains(&name.as_str()));
+        }
+        parameters.serialize(serializer)
+    }
+}
+
+impl WorldStage {
+    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+        self.0.check()?;
+        Ok(Vec::new())
+    }
+
+    pub(super) fn run(&self, task: &Task) -> Result<String> {
+        World { parameters: self.0.clone() }.write(&task.output("files"))?;
+        Ok(String::new())
+    }
+}
