@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod data;
 pub mod error;
+pub mod graph;
 pub mod method;
 pub mod pipeline;
 pub mod stage;

@@ -1,0 +1,472 @@
+//! Expands a pipeline's stages over their axes and connects the nodes.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use petgraph::algo::{tarjan_scc, toposort};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use super::{Graph, Input, Node, Source};
+use crate::pipeline::diagnostic::did_you_mean;
+use crate::pipeline::{
+    AxisValue, Coordinates, Data, Diagnostic, Entry, Pipeline, Span, StageSpecification, Table, Value, gather,
+};
+use crate::stage::{PathPort, Port};
+
+impl Graph {
+    /// The nodes of a pipeline. Data sets that name no folder are looked for under `data_root`.
+    ///
+    /// # Errors
+    /// Every mistake found: unknown parameters, references to nothing or to too much, circles, missing files.
+    pub fn build(pipeline: &Pipeline, data_root: Option<&Path>) -> Result<Graph, Vec<Diagnostic>> {
+        let stages = stage_order(pipeline)?;
+        let mut builder = Builder {
+            pipeline,
+            data_root,
+            dag: DiGraph::new(),
+            nodes: HashMap::new(),
+            broken: HashSet::new(),
+            locations: HashMap::new(),
+            matches: HashMap::new(),
+        };
+        let mistakes: Vec<Diagnostic> = stages.into_iter().flat_map(|stage| builder.expand(stage)).collect();
+        if !mistakes.is_empty() {
+            return Err(few_at_each_place(mistakes));
+        }
+        let dag = builder.dag;
+        let mut by_name = HashMap::new();
+        for index in dag.node_indices() {
+            if by_name.insert(dag[index].name.clone(), index).is_some() {
+                let message = format!("two nodes are called `{}`", dag[index].name);
+                let hint = "an integer 1 of axis `seed` is called `seed1`: rename the other value".to_owned();
+                return Err(vec![Diagnostic { message, span: None, hint: Some(hint) }]);
+            }
+        }
+        // Nodes were added stage by stage, each after what it refers to.
+        let order = dag.node_indices().collect();
+        Ok(Graph { dag, order, by_name })
+    }
+}
+
+/// The nodes of a stage mostly stumble over the same thing: the same message once, and few at one place.
+fn few_at_each_place(mut mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    const FEW: usize = 3;
+    let mut seen: HashMap<_, HashSet<String>> = HashMap::new();
+    mistakes.retain(|one| {
+        let place = one.span.as_ref().map(|span| (span.source.name.clone(), span.range.clone()));
+        let messages = seen.entry(place).or_default();
+        messages.len() < FEW && messages.insert(one.message.clone())
+    });
+    mistakes
+}
+
+/// The stages, each after those it refers to.
+fn stage_order(pipeline: &Pipeline) -> Result<Vec<&StageSpecification>, Vec<Diagnostic>> {
+    let mut stages: DiGraph<&StageSpecification, ()> = DiGraph::new();
+    let indices: Vec<NodeIndex> = pipeline.stages.iter().map(|stage| stages.add_node(stage)).collect();
+    let mut mistakes = Vec::new();
+    for (stage, &index) in pipeline.stages.iter().zip(&indices) {
+        for (name, span) in references(pipeline, stage) {
+            match pipeline.stages.iter().position(|other| other.name == name) {
+                Some(other) => drop(stages.update_edge(indices[other], index, ())),
+                None => {
+                    let known: Vec<String> = pipeline.stages.iter().map(|stage| format!("@{}", stage.name)).collect();
+                    let message = format!("`@{name}` refers to no stage of this pipeline");
+                    mistakes.push(Diagnostic::at(&span, message).suggest(&format!("@{name}"), &known));
+                }
+            }
+        }
+    }
+    for circle in tarjan_scc(&stages) {
+        let first = circle[0];
+        if circle.len() > 1 || stages.contains_edge(first, first) {
+            let mut names: Vec<&str> = circle.iter().rev().map(|&index| stages[index].name.as_str()).collect();
+            names.push(names[0]);
+            let message = format!("stages need each other in a circle: `{}`", names.join("` -> `"));
+            mistakes.push(Diagnostic::at(&stages[*circle.last().unwrap_or(&first)].span, message));
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let order = toposort(&stages, None).expect("circles were refused");
+    Ok(order.into_iter().map(|index| stages[index]).collect())
+}
+
+/// The stages that a stage's inputs refer to, also from files it includes; as its first node has them.
+fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<(String, Span)> {
+    let first = |name: &String| Some((name.clone(), pipeline.axis(name)?.values.first()?.into()));
+    let axes = stage.axes.iter().filter_map(first).collect();
+    // What cannot be resolved is complained about when the node is made.
+    let resolved = pipeline.reader.resolve(&with_files_as_tables(stage), &axes);
+    let Data::Table(table) = resolved.map_or_else(|_| stage.table.data.clone(), |value| value.data) else {
+        return Vec::new();
+    };
+    let inputs = stage.kind.inputs().iter().filter_map(|name| table.get(name));
+    inputs.flat_map(|entry| elements(&entry.value)).filter_map(reference).collect()
+}
+
+fn elements(value: &Value) -> &[Value] {
+    match &value.data {
+        Data::Array(elements) => elements,
+        _ => std::slice::from_ref(value),
+    }
+}
+
+fn reference(value: &Value) -> Option<(String, Span)> {
+    Some((value.text()?.strip_prefix('@')?.to_owned(), value.span.clone()))
+}
+
+/// Nodes by their values on some axes.
+type Matches = HashMap<Vec<AxisValue>, Vec<NodeIndex>>;
+
+struct Builder<'a> {
+    pipeline: &'a Pipeline,
+    data_root: Option<&'a Path>,
+    dag: DiGraph<Node, ()>,
+    /// By stage name.
+    nodes: HashMap<&'a str, Vec<NodeIndex>>,
+    /// Stages with a mistake; what refers to them is not complained about.
+    broken: HashSet<&'a str>,
+    /// Where a node's images lie.
+    locations: HashMap<NodeIndex, Source>,
+    /// By stage and shared axes: the nodes with given values on them.
+    matches: HashMap<(String, Vec<String>), Matches>,
+}
+
+impl<'a> Builder<'a> {
+    /// Adds the nodes of a stage; returns the mistakes.
+    fn expand(&mut self, stage: &'a StageSpecification) -> Vec<Diagnostic> {
+        let mut mistakes = Vec::new();
+        let mut nodes = Vec::new();
+        for coordinates in self.coordinates(stage) {
+            match self.node(stage, coordinates) {
+                Ok(index) => nodes.push(index),
+                Err(more) => {
+                    self.broken.insert(&stage.name);
+                    mistakes.extend(more);
+                }
+            }
+        }
+        self.nodes.insert(&stage.name, nodes);
+        mistakes
+    }
+
+    /// The product of the stage's axes, filtered; the first axis varies slowest.
+    fn coordinates(&self, stage: &StageSpecification) -> Vec<Coordinates> {
+        let mut product = vec![Coordinates::new()];
+        for name in &stage.axes {
+            let values = self.pipeline.axis(name).map_or(&[][..], |axis| &axis.values);
+            product = product
+                .iter()
+                .flat_map(|coordinates| {
+                    values.iter().map(|value| {
+                        let mut coordinates = coordinates.clone();
+                        coordinates.insert(name.clone(), value.clone());
+                        coordinates
+                    })
+                })
+                .collect();
+        }
+        product.retain(|coordinates| {
+            let kept = stage.only.iter().all(|(axis, values)| values.contains(&coordinates[axis]));
+            let dropped = !stage.exclude.is_empty()
+                && stage.exclude.iter().all(|(axis, values)| values.contains(&coordinates[axis]));
+            kept && !dropped
+        });
+        product
+    }
+
+    fn node(&mut self, stage: &StageSpecification, coordinates: Coordinates) -> Result<NodeIndex, Vec<Diagnostic>> {
+        let axes = coordinates.iter().map(|(axis, value)| (axis.clone(), value.into())).collect();
+        let resolved = self.pipeline.reader.resolve(&with_files_as_tables(stage), &axes)?;
+        let Data::Table(mut parameters) = resolved.data else { unreachable!("a table resolves to a table") };
+        let inputs: HashMap<&str, Entry> =
+            stage.kind.inputs().iter().filter_map(|name| Some((*name, parameters.take(name)?))).collect();
+        let parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
+        let read = stage.kind.read(&parameters).map_err(|mut mistake| {
+            // An input's name is as good a guess for an unknown key as a parameter's.
+            let Data::Table(table) = &parameters.data else { unreachable!("just made") };
+            let wrong =
+                table.entries().iter().find(|entry| mistake.span.as_ref().is_some_and(|span| span.is(&entry.span)));
+            if let Some(hint) = wrong.and_then(|entry| did_you_mean(&entry.key, stage.kind.inputs())) {
+                mistake.hint = Some(hint);
+            }
+            vec![mistake]
+        })?;
+        let ports = read.ports(&|name| inputs.contains_key(name)).map_err(|error| {
+            let hint = error.hint().map(str::to_owned);
+            let message = error.to_string();
+            let span = named_in(&message, &parameters).unwrap_or(&stage.span).clone();
+            vec![Diagnostic { message, span: Some(span), hint }]
+        })?;
+        for (name, entry) in &inputs {
+            if !ports.iter().any(|port| port.name == *name) {
+                let message = format!("stage `{}` does not read `{name}` with these parameters", stage.name);
+                return Err(vec![Diagnostic::at(&entry.span, message)]);
+            }
+        }
+        let context = Context { stage, coordinates: &coordinates };
+        let connected = gather(ports.iter().map(|port| self.connect(&context, port, inputs.get(port.name))))?;
+        let inputs: Vec<Input> = connected.into_iter().flatten().collect();
+        let location = stage.kind.location().and_then(|port| {
+            let of_port = || inputs.iter().filter(|input| input.name.split('.').next() == Some(port));
+            let location = of_port().find(|input| !input.keyed).or_else(|| of_port().next())?;
+            Some(location.source.clone())
+        });
+        let sources: Vec<NodeIndex> = inputs
+            .iter()
+            .filter_map(|input| if let Source::Output(source, _) = input.source { Some(source) } else { None })
+            .collect();
+        let node = Node {
+            name: node_name(stage, &coordinates),
+            stage_name: stage.name.clone(),
+            coordinates,
+            stage: read,
+            inputs,
+        };
+        let index = self.dag.add_node(node);
+        for source in sources {
+            self.dag.update_edge(source, index, ());
+        }
+        if let Some(location) = location {
+            self.locations.insert(index, location);
+        }
+        Ok(index)
+    }
+
+    /// The inputs that one port stands for.
+    fn connect(
+        &mut self,
+        context: &Context<'_>,
+        port: &Port,
+        entry: Option<&Entry>,
+    ) -> Result<Vec<Input>, Vec<Diagnostic>> {
+        let one = |mistake: Diagnostic| vec![mistake];
+        let Some(entry) = entry else { return self.default_path(context, port).map_err(one) };
+        if let (Data::Array(_), false) = (&entry.value.data, port.many) {
+            let message = format!("`{}` takes one reference, not a list", port.name);
+            return Err(one(Diagnostic::at(&entry.value.span, message)));
+        }
+        let inputs = gather(elements(&entry.value).iter().map(|value| match (value.text(), reference(value)) {
+            (_, Some((name, span))) => self.follow(context, port, &name, &span),
+            (Some(path), None) => path_input(port, path, &value.span).map_err(one),
+            (None, None) => {
+                let message = format!("`{}` must be a string, not {}", port.name, value.type_name());
+                Err(one(
+                    Diagnostic::at(&value.span, message).hint(format!("`\"@{}\"` names a stage", port.from.0.name()))
+                ))
+            }
+        }))?;
+        let inputs: Vec<Input> = inputs.into_iter().flatten().collect();
+        if inputs.is_empty() && port.many {
+            let message = format!("`{}` of stage `{}` matches no node", port.name, context.stage.name);
+            return Err(one(Diagnostic::at(&entry.value.span, message)));
+        }
+        Ok(inputs)
+    }
+
+    /// The inputs behind `"@stage"`.
+    fn follow(
+        &mut self,
+        context: &Context<'_>,
+        port: &Port,
+        name: &str,
+        span: &Span,
+    ) -> Result<Vec<Input>, Vec<Diagnostic>> {
+        let Some(target) = self.pipeline.stage(name).filter(|target| self.nodes.contains_key(target.name.as_str()))
+        else {
+            let message =
+                format!("`@{name}` refers to no stage that could be expanded before `{}`", context.stage.name);
+            return Err(vec![
+                Diagnostic::at(span, message).hint("every node of a stage must refer to the same stages"),
+            ]);
+        };
+        let (kind, outputs) = &port.from;
+        if target.kind != *kind {
+            let message =
+                format!("`{}` takes a `{}` stage, but `{name}` is a `{}`", port.name, kind.name(), target.kind.name());
+            return Err(vec![Diagnostic::at(span, message)]);
+        }
+        if self.broken.contains(name) {
+            return Err(Vec::new());
+        }
+        if let Some((needed, allowed)) = port.axes {
+            let missing = needed.iter().find(|axis| !target.axes.iter().any(|one| one == *axis));
+            let surplus = target.axes.iter().find(|axis| !allowed.contains(&axis.as_str()));
+            if let Some(axis) = missing {
+                let message = format!("stage `{name}` has no axis `{axis}`, by which `{}` is arranged", port.name);
+                let hint = format!("give it an axis `{axis}`, if only with one value");
+                return Err(vec![Diagnostic::at(span, message).hint(hint)]);
+            }
+            if let Some(axis) = surplus {
+                let message =
+                    format!("stage `{name}` has an axis `{axis}`, by which `{}` cannot be arranged", port.name);
+                return Err(vec![
+                    Diagnostic::at(span, message).hint(format!("its axes may be {}", allowed.join(", "))),
+                ]);
+            }
+        }
+        let found = self.matching(target, context);
+        if !port.many && found.len() > 1 {
+            let free: Vec<String> = target
+                .axes
+                .iter()
+                .filter(|axis| !context.coordinates.contains_key(*axis))
+                .map(|axis| format!("`{axis}`"))
+                .collect();
+            let message = format!(
+                "`@{name}` is {} nodes here, because stage `{}` has no axis {}",
+                found.len(),
+                context.stage.name,
+                free.join(", ")
+            );
+            return Err(vec![Diagnostic::at(span, message).hint(format!("add {} to its `axes`", free.join(", ")))]);
+        }
+        if !port.many && found.is_empty() {
+            let shared = target.axes.iter().filter_map(|axis| Some((axis, context.coordinates.get(axis)?)));
+            let here: Vec<String> = shared.map(|(axis, value)| format!("{axis}={value}")).collect();
+            let here = if here.is_empty() { String::new() } else { format!(" for {}", here.join(", ")) };
+            let message = format!("`@{name}` has no node{here}");
+            return Err(vec![
+                Diagnostic::at(span, message).hint(format!("see `only` and `exclude` of stage `{name}`")),
+            ]);
+        }
+        let mut inputs = Vec::new();
+        for node in found {
+            let input = |name: String, source: Source, keyed: bool| Input {
+                name,
+                source,
+                keyed,
+                many: port.many,
+                coordinates: self.dag[node].coordinates.clone(),
+            };
+            for output in outputs {
+                inputs.push(input(format!("{}.{output}", port.name), Source::Output(node, output), true));
+            }
+            if port.location {
+                let location = self.locations.get(&node).expect("this kind of node has a location").clone();
+                inputs.push(input(format!("{}.location", port.name), location, false));
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// The nodes of `target` with the same values on the axes that both stages have.
+    fn matching(&mut self, target: &StageSpecification, context: &Context<'_>) -> Vec<NodeIndex> {
+        let shared: Vec<String> =
+            target.axes.iter().filter(|axis| context.coordinates.contains_key(*axis)).cloned().collect();
+        let values =
+            |coordinates: &Coordinates| shared.iter().map(|axis| coordinates[axis].clone()).collect::<Vec<_>>();
+        let wanted = values(context.coordinates);
+        let index = self.matches.entry((target.name.clone(), shared.clone())).or_insert_with(|| {
+            let mut index = Matches::new();
+            for &node in self.nodes.get(target.name.as_str()).into_iter().flatten() {
+                index.entry(values(&self.dag[node].coordinates)).or_default().push(node);
+            }
+            index
+        });
+        index.get(&wanted).cloned().unwrap_or_default()
+    }
+
+    /// What a port stands for when the stage table does not mention it.
+    fn default_path(&self, context: &Context<'_>, port: &Port) -> Result<Vec<Input>, Diagnostic> {
+        let PathPort::Folder { default, .. } = &port.path else {
+            let message = format!("stage `{}` has no `{}`", context.stage.name, port.name);
+            let hint = format!("name a `{}` stage: `{} = \"@...\"`", port.from.0.name(), port.name);
+            return Err(Diagnostic::at(&context.stage.span, message).hint(hint));
+        };
+        let Some(data_root) = self.data_root else {
+            let message = format!("stage `{}` needs the folder of your data sets", context.stage.name);
+            let hint = format!("give `--data-root FOLDER` or set MAPLE_DATA; it should hold `{default}`");
+            return Err(Diagnostic::at(&context.stage.span, message).hint(hint));
+        };
+        folder_input(port, &data_root.join(default), &context.stage.span)
+    }
+}
+
+/// Where the parameter stands whose key, or path of keys, is the first word in backticks of a message.
+fn named_in<'v>(message: &str, parameters: &'v Value) -> Option<&'v Span> {
+    let path: Vec<&str> = message.split('`').nth(1)?.split('.').collect();
+    parameters.entry(&path).map(|entry| &entry.value.span)
+}
+
+/// The node that inputs are being found for.
+struct Context<'a> {
+    stage: &'a StageSpecification,
+    coordinates: &'a Coordinates,
+}
+
+fn path_input(port: &Port, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+    let full = span.folder().join(path);
+    match &port.path {
+        PathPort::Refused => {
+            let message = format!("`{}` must name a stage", port.name);
+            Err(Diagnostic::at(span, message).hint(format!("stages are named with `@`: `\"@{path}\"`")))
+        }
+        PathPort::File if !full.is_file() => {
+            let message = format!("there is no file `{}`", full.display());
+            Err(Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in"))
+        }
+        PathPort::File => Ok(vec![external(port, Source::File(full))]),
+        PathPort::Folder { .. } => folder_input(port, &full, span),
+    }
+}
+
+fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+    let PathPort::Folder { within, .. } = &port.path else { unreachable!("the port takes a folder") };
+    let missing: Vec<String> =
+        within.iter().filter(|part| !folder.join(part).exists()).map(|part| format!("`{part}`")).collect();
+    if !folder.is_dir() || !missing.is_empty() {
+        let contents = within.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(" and ");
+        let message = if folder.is_dir() {
+            format!("`{}` lacks {}", folder.display(), missing.join(" and "))
+        } else {
+            format!("there is no folder `{}`", folder.display())
+        };
+        let hint = format!("put the data set there, so that `{}` holds {contents}", folder.display());
+        return Err(Diagnostic::at(span, message).hint(hint));
+    }
+    Ok(vec![external(port, Source::Folder(folder.to_owned(), within.clone()))])
+}
+
+/// A path stands for the first output that the port would read of a stage.
+fn external(port: &Port, source: Source) -> Input {
+    Input {
+        name: format!("{}.{}", port.name, port.from.1[0]),
+        source,
+        keyed: true,
+        many: false,
+        coordinates: Coordinates::new(),
+    }
+}
+
+/// A parameter that holds a table may be given as the path of a TOML file: that is a table that includes it.
+fn with_files_as_tables(stage: &StageSpecification) -> Value {
+    let mut value = stage.table.clone();
+    let Data::Table(table) = &mut value.data else { unreachable!("a stage is a table") };
+    for name in stage.kind.table_parameters() {
+        if let Some(entry) = table.get(name).cloned()
+            && entry.value.text().is_some()
+        {
+            let span = entry.value.span.clone();
+            let mut file = Table::default();
+            file.put(Entry { key: "include".into(), span: entry.span.clone(), value: entry.value });
+            let value = Value { span, data: Data::Table(file) };
+            table.put(Entry { key: entry.key, span: entry.span, value });
+        }
+    }
+    value
+}
+
+/// `stage/value/value`; an integer carries its axis's name, e.g. `seed1`.
+fn node_name(stage: &StageSpecification, coordinates: &Coordinates) -> String {
+    let mut name = stage.name.clone();
+    for axis in &stage.axes {
+        match &coordinates[axis] {
+            AxisValue::Integer(value) => name += &format!("/{axis}{value}"),
+            AxisValue::Text(value) => name += &format!("/{value}"),
+        }
+    }
+    name
+}

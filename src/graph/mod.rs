@@ -1,0 +1,145 @@
+//! The DAG of nodes that a pipeline expands to, their keys, and the plan: which nodes are stale and why.
+
+mod build;
+mod dot;
+mod explain;
+mod key;
+mod plan;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+pub use dot::dot;
+pub use explain::{Explanation, explain};
+pub use key::manifest;
+pub use plan::{Inspector, Plan, State};
+
+use crate::error::{Error, Result};
+use crate::pipeline::Coordinates;
+use crate::pipeline::diagnostic::did_you_mean;
+use crate::stage::Stage;
+
+/// The nodes of a pipeline; edges lead from what is needed to what needs it.
+#[derive(Debug)]
+pub struct Graph {
+    dag: DiGraph<Node, ()>,
+    /// Every node after all it needs.
+    order: Vec<NodeIndex>,
+    by_name: HashMap<String, NodeIndex>,
+}
+
+/// One unit of work.
+#[derive(Debug)]
+pub struct Node {
+    /// `stage/value/value`, e.g. `train/eurosat/maple/seed1`.
+    pub name: String,
+    /// The stage in the pipeline file.
+    pub stage_name: String,
+    /// The axis values.
+    pub coordinates: Coordinates,
+    /// What it does.
+    pub stage: Stage,
+    /// What it reads.
+    pub inputs: Vec<Input>,
+}
+
+/// One thing that a node reads.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// `port.output`, e.g. `shots.train`.
+    pub name: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Part of the key. A location is not: the images in it enter by their digests in an index.
+    pub keyed: bool,
+    /// One of several of this name.
+    pub many: bool,
+    /// The axis values of the node it comes from.
+    pub coordinates: Coordinates,
+}
+
+/// Where an input comes from.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Source {
+    /// Another node.
+    Output(NodeIndex, &'static str),
+    /// A file of the user's.
+    File(PathBuf),
+    /// Files and folders in a folder of the user's.
+    Folder(PathBuf, Vec<String>),
+}
+
+impl Graph {
+    /// The node at an index.
+    pub fn node(&self, index: NodeIndex) -> &Node {
+        &self.dag[index]
+    }
+
+    /// Every node after all it needs.
+    pub fn order(&self) -> &[NodeIndex] {
+        &self.order
+    }
+
+    /// What a node needs directly.
+    pub fn needs(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.dag.neighbors_directed(index, Direction::Incoming)
+    }
+
+    /// What needs a node directly.
+    pub fn needed_by(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.dag.neighbors_directed(index, Direction::Outgoing)
+    }
+
+    /// The node of this name.
+    ///
+    /// # Errors
+    /// There is none; the nearest name is the hint.
+    pub fn find(&self, name: &str) -> Result<NodeIndex> {
+        self.by_name.get(name).copied().ok_or_else(|| {
+            let names: Vec<&String> = self.by_name.keys().collect();
+            let hint = did_you_mean(name, &names);
+            Error::Invalid {
+                message: format!("the pipeline has no node `{name}`"),
+                hint: hint.or_else(|| Some("`maple-pipe status --all` lists the nodes".into())),
+            }
+        })
+    }
+
+    /// The nodes whose name matches a glob, and all that they need, in order; without a glob, all nodes.
+    ///
+    /// # Errors
+    /// The glob is malformed or matches nothing.
+    pub fn select(&self, only: Option<&str>) -> Result<Vec<NodeIndex>> {
+        let Some(pattern) = only else { return Ok(self.order.clone()) };
+        let glob = globset::Glob::new(pattern)
+            .map_err(|error| Error::invalid(format!("`--only {pattern}` is not a glob: {}", error.kind())))?
+            .compile_matcher();
+        let selected = self.with_needs(|node| glob.is_match(&node.name));
+        if selected.is_empty() {
+            return Err(Error::hinted(
+                format!("`--only {pattern}` matches no node"),
+                "`maple-pipe status --all` lists the nodes; `*` matches any text, e.g. `--only 'train/*/seed1'`",
+            ));
+        }
+        Ok(selected)
+    }
+
+    /// A node and all that it needs, in order.
+    pub fn up_to(&self, index: NodeIndex) -> Vec<NodeIndex> {
+        let name = &self.dag[index].name;
+        self.with_needs(|node| node.name == *name)
+    }
+
+    /// The wanted nodes and all that they need, in order.
+    fn with_needs(&self, is_wanted: impl Fn(&Node) -> bool) -> Vec<NodeIndex> {
+        let mut wanted = vec![false; self.dag.node_count()];
+        for &index in self.order.iter().rev() {
+            let needed = self.needed_by(index).any(|child| wanted[child.index()]);
+            wanted[index.index()] = needed || is_wanted(&self.dag[index]);
+        }
+        self.order.iter().copied().filter(|index| wanted[index.index()]).collect()
+    }
+}
