@@ -6,6 +6,7 @@ pub mod error;
 pub mod graph;
 pub mod method;
 pub mod pipeline;
+pub mod run;
 pub mod stage;
 pub mod store;
 pub mod table;

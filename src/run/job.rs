@@ -1,0 +1,199 @@
+//! One node's execution: in this process, or in a worker process where it needs libtorch.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use petgraph::graph::NodeIndex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Progress;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Inspector};
+use crate::stage::{Task, TaskInput};
+use crate::store::{Digest, Record, Store};
+
+/// A node ready to run.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub graph: &'a Graph,
+    pub node: NodeIndex,
+    pub store: &'a Store,
+    pub inspector: &'a Inspector<'a>,
+    pub key: Digest,
+    pub manifest: Value,
+    pub inputs: BTreeMap<String, Vec<TaskInput>>,
+    pub scratch: PathBuf,
+    pub log: PathBuf,
+    pub threads: usize,
+}
+
+/// Why a node failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The key it worked on, where it got so far.
+    pub key: Option<Digest>,
+    /// How long it worked.
+    pub seconds: f64,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Where its worker's standard error is, if it had a worker.
+    pub log: Option<PathBuf>,
+}
+
+impl Failure {
+    /// A failure with this error.
+    pub(super) fn new(key: Option<Digest>, error: &Error) -> Failure {
+        let hint = error.hint().map(str::to_owned);
+        Failure { key, seconds: 0.0, message: error.to_string(), hint, log: None }
+    }
+}
+
+/// A line that a worker prints on its standard output.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// Where it is.
+    Progress(Progress),
+    /// It is done; the note is for the status line.
+    Done(String),
+    /// It failed: message and hint.
+    Failed(String, Option<String>),
+}
+
+impl Job<'_> {
+    pub fn index(&self) -> NodeIndex {
+        self.node
+    }
+
+    pub fn run(self, progress: &dyn Fn(Progress)) -> Result<Record, Failure> {
+        let (key, clock) = (self.key, Instant::now());
+        let mut log = None;
+        // A mistake of ours in one node must not take the run with it.
+        let result = catch_unwind(AssertUnwindSafe(|| self.execute(progress, &mut log))).unwrap_or_else(|_| {
+            Err(Error::hinted("a mistake of maple-pipe itself: the panic is reported above", "please report it"))
+        });
+        result.map_err(|error| {
+            let seconds = clock.elapsed().as_secs_f64();
+            Failure { seconds, log, ..Failure::new(Some(key), &error) }
+        })
+    }
+
+    fn execute(self, progress: &dyn Fn(Progress), log: &mut Option<PathBuf>) -> Result<Record> {
+        let (started, clock) = (jiff::Timestamp::now(), Instant::now());
+        let node = self.graph.node(self.node);
+        let task = Task {
+            node: node.name.clone(),
+            stage: node.stage.clone(),
+            inputs: self.inputs,
+            scratch: self.scratch,
+            partial: self.store.partial(&self.key),
+            threads: self.threads,
+        };
+        let note = match task.stage.run_here(&task) {
+            Some(result) => result?,
+            None => {
+                *log = Some(self.log.clone());
+                run_worker(&task, &self.log, progress)?
+            }
+        };
+        if let Some(path) = self.inspector.changed_inputs(self.node)?.first() {
+            return Err(Error::hinted(
+                format!("`{}` changed while the node read it", path.display()),
+                "run again when it no longer changes",
+            ));
+        }
+        let outputs = node.stage.outputs().iter();
+        let outputs = outputs.map(|output| (output.name.to_owned(), task.output(output.name))).collect();
+        let record = Record {
+            key: self.key,
+            manifest: self.manifest,
+            outputs: BTreeMap::new(),
+            node: node.name.clone(),
+            note,
+            started,
+            seconds: clock.elapsed().as_secs_f64(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let record = self.store.commit(record, &outputs)?;
+        let _ = std::fs::remove_dir_all(&task.scratch);
+        Ok(record)
+    }
+}
+
+/// Runs a task in a worker process and returns its note.
+fn run_worker(task: &Task, log: &Path, progress: &dyn Fn(Progress)) -> Result<String> {
+    if let Some(folder) = log.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    let log_file = File::create(log).map_err(Error::io("create", log))?;
+    let error_file = log_file.try_clone().map_err(Error::io("open", log))?;
+    let program = worker_program()?;
+    let mut child = Command::new(&program)
+        // Threads are the worker's to start: libtorch's libraries must not start their own.
+        .env("OMP_NUM_THREADS", "1")
+        .env("MKL_NUM_THREADS", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(error_file)
+        .spawn()
+        .map_err(Error::io("start", &program))?;
+    let mut stdin = child.stdin.take().expect("asked for a pipe");
+    let text = serde_json::to_string(task).map_err(|error| Error::format(log, "task", error))?;
+    // A worker that died already is told by its exit status; the pipe stays open so that it notices if we die.
+    let _ = stdin.write_all((text + "\n").as_bytes());
+    let mut end = None;
+    for line in BufReader::new(child.stdout.take().expect("asked for a pipe")).split(b'\n') {
+        let line = line.map_err(Error::io("read from", &program))?;
+        let line = String::from_utf8_lossy(&line);
+        match serde_json::from_str(&line) {
+            Ok(Line::Progress(one)) => progress(one),
+            Ok(last) => end = Some(last),
+            // A library's own words belong in the log.
+            Err(_) => drop(writeln!(&log_file, "{line}")),
+        }
+    }
+    let status = child.wait().map_err(Error::io("wait for", &program))?;
+    match end {
+        Some(Line::Done(note)) if status.success() => Ok(note),
+        Some(Line::Failed(message, hint)) => Err(Error::Invalid { message, hint }),
+        _ => {
+            // Nobody else sends this signal as a rule.
+            let out_of_memory = status.signal() == Some(9);
+            let hint = "if memory ran out, fewer nodes at the same time may help: `--jobs 1`".to_owned();
+            Err(Error::Invalid { message: died(status, log), hint: out_of_memory.then_some(hint) })
+        }
+    }
+}
+
+/// How a worker ended that did not say so itself.
+fn died(status: ExitStatus, log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(10)..];
+    let tail: String = tail.iter().map(|line| format!("\n  | {line}")).collect();
+    format!("its worker ended with {status}{tail}")
+}
+
+/// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only
+/// by nodes that compute.
+fn worker_program() -> Result<PathBuf> {
+    let this = std::env::current_exe().map_err(Error::io("find", "the running program"))?;
+    let program = this.with_file_name("maple-pipe-worker");
+    if program.is_file() {
+        Ok(program)
+    } else {
+        Err(Error::hinted(
+            format!("there is no `{}`", program.display()),
+            "`maple-pipe-worker` is built with `maple-pipe` and must stay beside it",
+        ))
+    }
+}
