@@ -1,18 +1,24 @@
-# `make` alone lists the targets. The work is done by cargo.
+# `make` alone lists the targets. The work is done by cargo and by scripts/libtorch.sh.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help test lint
+.PHONY: help libtorch build test lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-test: ## build and run all tests
+libtorch: ## put the pinned libtorch into .libtorch/ (LIBTORCH or LIBTORCH_USE_PYTORCH=1 select your own)
+	@scripts/libtorch.sh
+
+build: libtorch ## build the release binaries
+	cargo build --release --locked
+
+test: libtorch ## build and run all tests
 	@cargo test --release --locked --no-run --quiet
 	cargo test --release --locked --no-fail-fast
 
-lint: ## check format, clippy and the documentation; warnings are errors
+lint: libtorch ## check format, clippy and the documentation; warnings are errors
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --release --locked --no-deps --document-private-items

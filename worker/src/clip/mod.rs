@@ -1,0 +1,271 @@
+//! CLIP: tokenizer, text tower, vision tower, weights in and out.
+
+mod sizes;
+mod text;
+mod tokenizer;
+mod transformer;
+mod vision;
+mod weights;
+
+use tch::{Device, Kind, Tensor};
+
+pub use maple_pipe::architecture::Architecture;
+pub use text::PromptRows;
+pub use tokenizer::Tokenizer;
+pub use vision::VisionPrompts;
+pub use weights::Weights;
+
+use maple_pipe::error::{Error, Result};
+use text::TextTower;
+use transformer::{Block, LayerNorm, Linear};
+use vision::VisionTower;
+
+/// Entries of OpenAI's files that are numbers about the model, not weights.
+const NO_WEIGHTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+
+/// libtorch's error as ours; its own stack trace, which follows the first line, is dropped.
+pub fn torch(error: tch::TchError) -> Error {
+    Error::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+}
+
+/// A CLIP model: a vision tower and a text tower into one space, and the scale of their products.
+///
+/// No function here switches gradients off, so the tensors of [`Clip::parameters`] may be trained.
+#[derive(Debug)]
+pub struct Clip {
+    architecture: Architecture,
+    vision: VisionTower,
+    text: TextTower,
+    logit_scale: Tensor,
+    parameters: Vec<(String, Tensor)>,
+}
+
+impl Clip {
+    /// Builds the model from weights under OpenAI's key names, on `device`, computing in `kind`.
+    ///
+    /// Layer norms and `logit_scale` are kept in fp32. A tensor that is on the device in the wanted kind already is
+    /// used as it is, not copied. `token_embedding.weight` may have any number of rows: ids count in its rows.
+    ///
+    /// # Errors
+    /// Names what is missing, unknown or misshapen.
+    pub fn from_weights(weights: &Weights, device: Device, kind: Kind) -> Result<Clip> {
+        let architecture = sizes::read(weights)?;
+        weights.expect(&architecture.tensors(), &NO_WEIGHTS)?;
+        let mut parameters = Vec::new();
+        for (name, _) in architecture.tensors() {
+            if let Some(tensor) = weights.get(&name) {
+                let kind = if keeps_fp32(&name) { Kind::Float } else { kind };
+                let tensor = tensor.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind)).map_err(torch)?;
+                parameters.push((name, tensor));
+            }
+        }
+        let parts = Parts { parameters: &parameters };
+        let vision = parts.vision(&architecture);
+        let text = parts.text(&architecture);
+        let logit_scale = parts.tensor("logit_scale");
+        Ok(Clip { architecture, vision, text, logit_scale, parameters })
+    }
+
+    /// The model's sizes.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Where the model computes.
+    pub fn device(&self) -> Device {
+        self.logit_scale.device()
+    }
+
+    /// The precision in which the model computes.
+    pub fn kind(&self) -> Kind {
+        self.text.token_embedding.kind()
+    }
+
+    /// Every tensor under OpenAI's key names, in the order of OpenAI's state dict; the model's own, not copies.
+    pub fn parameters(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
+    /// The factor of the logits, `exp(logit_scale)`, a scalar.
+    pub fn logit_scale(&self) -> Tensor {
+        self.logit_scale.exp()
+    }
+
+    /// Images `(B, 3, R, R)`, normalised pixels, to features `(B, embedding)` of any length.
+    pub fn image_features(&self, images: &Tensor) -> Tensor {
+        self.image_features_with(images, &VisionPrompts::default())
+    }
+
+    /// [`Clip::image_features`] with learned prompts in the vision tower.
+    pub fn image_features_with(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+        self.vision.features(images, prompts)
+    }
+
+    /// Token ids `(N, L)`, L up to 77, to features `(N, embedding)` of any length, read at each text's largest id.
+    ///
+    /// This is the text tower as published, position by position.
+    pub fn text_features(&self, token_ids: &Tensor) -> Tensor {
+        self.text.plain(&self.text.embed(token_ids), &token_ids.argmax(-1, false), &[])
+    }
+
+    /// Embeddings of token ids `(N,)`, `(N, text width)`, without positions.
+    pub fn token_embeddings(&self, token_ids: &[i64]) -> Tensor {
+        self.text.embed(&Tensor::from_slice(token_ids).to_device(self.device()))
+    }
+
+    /// Features `(G, classes, embedding)` of prompts made of the rows of `table` `(G, rows, text width)`; `deep[i]`,
+    /// `(n, text width)`, replaces the positions 1 to n before block `i + 1`, and every prompt has to begin with those.
+    pub fn prompt_features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+        self.text.features(table, prompts, deep)
+    }
+
+    /// The reference for [`Clip::prompt_features`]: all 77 positions of every class, as published, for a table
+    /// `(rows, text width)`. Slow; tests compare the two.
+    pub fn prompt_features_reference(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+        self.text.plain_prompts(table, prompts, deep)
+    }
+}
+
+/// Features scaled to length 1 along the last axis.
+pub fn normalised(features: &Tensor) -> Tensor {
+    features / features.norm_scalaropt_dim(2, [-1], true)
+}
+
+/// Whether a tensor stays in fp32 in a model of lower precision.
+fn keeps_fp32(name: &str) -> bool {
+    name == "logit_scale" || name.split('.').any(|part| part.starts_with("ln_"))
+}
+
+/// Looks tensors up that [`Weights::expect`] has confirmed.
+struct Parts<'a> {
+    parameters: &'a [(String, Tensor)],
+}
+
+impl Parts<'_> {
+    fn tensor(&self, name: &str) -> Tensor {
+        let found = self.parameters.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| unreachable!("`{name}` was checked")).1.shallow_clone()
+    }
+
+    fn linear(&self, weight: &str, bias: &str) -> Linear {
+        Linear { weight: self.tensor(weight), bias: self.tensor(bias) }
+    }
+
+    fn layer_norm(&self, name: &str) -> LayerNorm {
+        LayerNorm { weight: self.tensor(&format!("{name}.weight")), bias: self.tensor(&format!("{name}.bias")) }
+    }
+
+    fn blocks(&self, prefix: &str, count: i64, heads: i64) -> Vec<Block> {
+        (0..count).map(|index| self.block(&format!("{prefix}.{index}"), heads)).collect()
+    }
+
+    fn block(&self, name: &str, heads: i64) -> Block {
+        let linear = |part: &str| self.linear(&format!("{name}.{part}.weight"), &format!("{name}.{part}.bias"));
+        Block {
+            heads,
+            ln_1: self.layer_norm(&format!("{name}.ln_1")),
+            in_proj: self.linear(&format!("{name}.attn.in_proj_weight"), &format!("{name}.attn.in_proj_bias")),
+            out_proj: linear("attn.out_proj"),
+            ln_2: self.layer_norm(&format!("{name}.ln_2")),
+            c_fc: linear("mlp.c_fc"),
+            c_proj: linear("mlp.c_proj"),
+        }
+    }
+
+    fn vision(&self, architecture: &Architecture) -> VisionTower {
+        let blocks = "visual.transformer.resblocks";
+        VisionTower {
+            conv1: self.tensor("visual.conv1.weight"),
+            class_embedding: self.tensor("visual.class_embedding"),
+            positional_embedding: self.tensor("visual.positional_embedding"),
+            ln_pre: self.layer_norm("visual.ln_pre"),
+            blocks: self.blocks(blocks, architecture.vision_layers, architecture.vision_heads()),
+            ln_post: self.layer_norm("visual.ln_post"),
+            proj: self.tensor("visual.proj"),
+        }
+    }
+
+    fn text(&self, architecture: &Architecture) -> TextTower {
+        TextTower {
+            token_embedding: self.tensor("token_embedding.weight"),
+            positional_embedding: self.tensor("positional_embedding"),
+            blocks: self.blocks("transformer.resblocks", architecture.text_layers, architecture.text_heads()),
+            ln_final: self.layer_norm("ln_final"),
+            text_projection: self.tensor("text_projection"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights of the tiny model with another vocabulary; the same at every call.
+    fn weights(vocabulary: i64) -> Weights {
+        let tensors = Architecture { vocabulary, ..Architecture::tiny() }.tensors().into_iter();
+        let values = tensors.map(|(name, shape)| {
+            let count: i64 = shape.iter().product();
+            let ramp = Tensor::arange(count, (Kind::Float, Device::Cpu)) * 1.7;
+            let base = if name.contains("ln_") && name.ends_with("weight") { 1.0 } else { 0.0 };
+            (name, (ramp.sin() * 0.1 + base).reshape(shape))
+        });
+        Weights::from_tensors(values)
+    }
+
+    #[test]
+    fn every_tensor_can_be_trained_with_a_vocabulary_of_any_size() {
+        let clip = Clip::from_weights(&weights(7), Device::Cpu, Kind::Float).unwrap();
+        assert_eq!(clip.architecture().vocabulary, 7);
+        let parameters: Vec<Tensor> =
+            clip.parameters().iter().map(|(_, tensor)| tensor.set_requires_grad(true)).collect();
+        let images = Tensor::ones([2, 3, 32, 32], (Kind::Float, Device::Cpu))
+            * Tensor::from_slice(&[0.5f32, -1.0]).reshape([2, 1, 1, 1]);
+        let texts = Tensor::from_slice(&[4i64, 1, 6, 0, 4, 2, 3, 6]).reshape([2, 4]);
+        let images = normalised(&clip.image_features(&images));
+        let logits = clip.logit_scale() * images.matmul(&normalised(&clip.text_features(&texts)).tr());
+        let loss = logits.log_softmax(-1, Kind::Float).nll_loss(&Tensor::from_slice(&[0i64, 1]));
+        let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false).unwrap();
+        for ((name, _), gradient) in clip.parameters().iter().zip(gradients) {
+            assert!(gradient.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{name} gets no gradient");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_at_its_end_whatever_follows() {
+        let clip = Clip::from_weights(&weights(7), Device::Cpu, Kind::Float).unwrap();
+        let short = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6]).unsqueeze(0));
+        let long = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6, 3, 5, 0]).unsqueeze(0));
+        assert!((short - long).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn lower_precision_gives_nearly_the_same_features() {
+        let exact = Clip::from_weights(&weights(7), Device::Cpu, Kind::Float).unwrap();
+        let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, Device::Cpu)).sin().reshape([2, 3, 32, 32]);
+        let texts = Tensor::from_slice(&[4i64, 1, 6]).unsqueeze(0);
+        for kind in [Kind::Half, Kind::BFloat16] {
+            let rounded = Clip::from_weights(&weights(7), Device::Cpu, kind).unwrap();
+            assert_eq!(rounded.kind(), kind);
+            let pairs = [
+                (exact.image_features(&images), rounded.image_features(&images)),
+                (exact.text_features(&texts), rounded.text_features(&texts)),
+            ];
+            for (exact, rounded) in pairs {
+                let cosine = (normalised(&exact) * normalised(&rounded.to_kind(Kind::Float))).sum(Kind::Double);
+                assert!(cosine.double_value(&[]) / exact.size()[0] as f64 > 0.999, "{kind:?}: {cosine:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let some = weights(7)
+            .iter()
+            .filter(|(name, _)| !name.contains("ln_post"))
+            .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+            .collect::<Vec<_>>();
+        let message =
+            Clip::from_weights(&Weights::from_tensors(some), Device::Cpu, Kind::Float).unwrap_err().to_string();
+        assert_eq!(message, "the weights do not fit: missing: `visual.ln_post.bias`, `visual.ln_post.weight`");
+    }
+}

@@ -1,0 +1,218 @@
+//! The text transformer, twice: position by position as published ([`TextTower::plain`], the reference), and with what
+//! all classes share computed once ([`TextTower::features`], which runs).
+//!
+//! The transformer is causal and its output is read at the end of the text. So nothing behind that position matters,
+//! and the activations of the rows that begin every prompt alike (start of text, learned context, shared words) are the
+//! same for every class: they are computed once a layer, and each class's own rows attend to them.
+
+use tch::{Device, Kind, Tensor};
+
+use super::transformer::{Block, LayerNorm};
+use maple_pipe::error::{Error, Result};
+
+/// The text transformer of CLIP.
+#[derive(Debug)]
+pub(super) struct TextTower {
+    /// `(vocabulary, width)`.
+    pub(super) token_embedding: Tensor,
+    /// `(77, width)`.
+    pub(super) positional_embedding: Tensor,
+    pub(super) blocks: Vec<Block>,
+    pub(super) ln_final: LayerNorm,
+    /// `(width, embedding)`.
+    pub(super) text_projection: Tensor,
+}
+
+/// The prompts of some classes as row numbers of a table, arranged so that the rows they all begin with come once.
+///
+/// The table holds whatever rows the prompts are made of, `(G, rows, width)`: embeddings of words and learned context.
+/// `G` is 1, or the number of images where every image has a context of its own.
+#[derive(Debug)]
+pub struct PromptRows {
+    classes: i64,
+    /// Rows that begin every prompt, `(S,)`.
+    shared: Tensor,
+    /// The other rows of one class after another, `(T,)`.
+    own: Tensor,
+    /// The position in its prompt of each own row, `(T,)`.
+    positions: Tensor,
+    /// For each class and each place up to the longest class's number of own rows, `longest`: the own row there (its
+    /// last where there is none), `(classes * longest,)`.
+    padded: Tensor,
+    /// For each own row its place among the padded ones, `(T,)`.
+    packed: Tensor,
+    /// The own row with which each class ends, `(classes,)`.
+    ends: Tensor,
+    /// Added to attention scores: 0 where a place sees another, else minus infinity, `(longest, longest)`.
+    causal: Tensor,
+    /// The same for each class's end alone, `(classes, 1, longest)`.
+    causal_at_end: Tensor,
+    /// All rows of every prompt up to the model's number of positions, `(classes, positions)`.
+    whole: Tensor,
+    /// The position of each class's end, `(classes,)`.
+    whole_ends: Tensor,
+}
+
+impl PromptRows {
+    /// Arranges `prompts`, one list of table rows a class, each ending with its end of text. `padding` is the row that
+    /// stands behind the end (it has no influence) up to `positions`.
+    ///
+    /// # Errors
+    /// When there is no prompt, or one is empty or longer than `positions`.
+    pub fn new(prompts: &[Vec<i64>], padding: i64, positions: i64, device: Device) -> Result<PromptRows> {
+        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
+        if shortest == 0 || prompts.iter().any(|prompt| prompt.len() as i64 > positions) {
+            return Err(Error::invalid(format!("prompts must have 1 to {positions} tokens, and there must be some")));
+        }
+        let alike = |position: usize| prompts.iter().all(|prompt| prompt[position] == prompts[0][position]);
+        let shared = (0..shortest - 1).take_while(|&position| alike(position)).count();
+        let own: Vec<&[i64]> = prompts.iter().map(|prompt| &prompt[shared..]).collect();
+        let longest = own.iter().map(|rows| rows.len()).max().unwrap_or(0);
+
+        let index = |values: Vec<i64>| Tensor::from_slice(&values).to_device(device);
+        let starts: Vec<i64> = own
+            .iter()
+            .scan(0, |next, rows| {
+                let start = *next;
+                *next += rows.len() as i64;
+                Some(start)
+            })
+            .collect();
+        let last = |rows: &[i64]| rows.len() as i64 - 1;
+        let padded = own.iter().zip(&starts).flat_map(|(rows, start)| {
+            let last = last(rows);
+            (0..longest as i64).map(move |place| start + place.min(last))
+        });
+        let packed = own
+            .iter()
+            .enumerate()
+            .flat_map(|(class, rows)| (0..rows.len()).map(move |place| (class * longest + place) as i64));
+        let whole = prompts.iter().flat_map(|prompt| {
+            let behind = positions as usize - prompt.len();
+            prompt.iter().copied().chain(std::iter::repeat_n(padding, behind))
+        });
+        let whole_ends = index(prompts.iter().map(|prompt| last(prompt)).collect());
+        let places = Tensor::arange(longest as i64, (Kind::Int64, device));
+        let end_places = index(own.iter().map(|rows| last(rows)).collect());
+        Ok(PromptRows {
+            classes: prompts.len() as i64,
+            shared: index(prompts[0][..shared].to_vec()),
+            own: index(own.concat()),
+            positions: index(own.iter().flat_map(|rows| (shared..shared + rows.len()).map(|p| p as i64)).collect()),
+            padded: index(padded.collect()),
+            packed: index(packed.collect()),
+            ends: index(own.iter().zip(&starts).map(|(rows, start)| start + last(rows)).collect()),
+            causal: unseen(&places.unsqueeze(0), &places.unsqueeze(1)),
+            causal_at_end: unseen(&places.reshape([1, 1, -1]), &end_places.reshape([-1, 1, 1])),
+            whole: index(whole.collect()).reshape([prompts.len() as i64, positions]),
+            whole_ends,
+        })
+    }
+
+    /// How many rows (of all classes together) the transformer works on.
+    pub fn rows(&self) -> i64 {
+        self.shared.size()[0] + self.own.size()[0]
+    }
+}
+
+/// What to add to the score of `key` places for `query` places: minus infinity where the key comes later.
+fn unseen(key: &Tensor, query: &Tensor) -> Tensor {
+    let later = key.gt_tensor(query);
+    Tensor::zeros(later.size(), (Kind::Float, later.device())).masked_fill(&later, f64::NEG_INFINITY)
+}
+
+impl TextTower {
+    /// Token ids `(N, L)` to embeddings `(N, L, width)`, without positions.
+    pub(super) fn embed(&self, token_ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.token_embedding, token_ids, -1, false, false)
+    }
+
+    /// The reference: embeddings `(N, L, width)` to features `(N, embedding)` read at `ends` `(N,)`, through every
+    /// position of every text. `deep[i]`, `(n, width)`, replaces the rows 1 to n before block `i + 1`.
+    pub(super) fn plain(&self, embedded: &Tensor, ends: &Tensor, deep: &[Tensor]) -> Tensor {
+        let (texts, length) = (embedded.size()[0], embedded.size()[1]);
+        let mut x = embedded + self.positional_embedding.narrow(0, 0, length);
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&with_deep(x, index, deep), true);
+        }
+        let rows = Tensor::arange(texts, (Kind::Int64, ends.device())) * length + ends;
+        self.project(&x.reshape([texts * length, -1]).index_select(0, &rows))
+    }
+
+    /// The reference for prompts: a table `(rows, width)` to features `(classes, embedding)`.
+    pub(super) fn plain_prompts(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+        let whole = table.index_select(0, &prompts.whole.flatten(0, 1));
+        let whole = whole.reshape([prompts.classes, prompts.whole.size()[1], -1]);
+        self.plain(&whole, &prompts.whole_ends, deep)
+    }
+
+    /// A table `(G, rows, width)` to the features of its prompts `(G, classes, embedding)`; equal to
+    /// [`TextTower::plain_prompts`] on each of the G tables.
+    pub(super) fn features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+        let beginning = self.positional_embedding.narrow(0, 0, prompts.shared.size()[0]);
+        let mut shared = table.index_select(1, &prompts.shared) + beginning;
+        let positions = self.positional_embedding.index_select(0, &prompts.positions);
+        let mut own = table.index_select(1, &prompts.own) + positions;
+        let last = self.blocks.len() - 1;
+        for (index, block) in self.blocks[..last].iter().enumerate() {
+            shared = with_deep(shared, index, deep);
+            (shared, own) = both(block, &shared, &own, prompts);
+        }
+        let ends = at_ends(&self.blocks[last], &with_deep(shared, last, deep), &own, prompts);
+        self.project(&ends)
+    }
+
+    /// Rows at the ends of texts to features.
+    fn project(&self, x: &Tensor) -> Tensor {
+        self.ln_final.forward(x).matmul(&self.text_projection)
+    }
+}
+
+/// `x` `(N, L, width)` as block number `index` gets it: with its deep prompt in the rows behind the first.
+fn with_deep(x: Tensor, index: usize, deep: &[Tensor]) -> Tensor {
+    let Some(rows) = index.checked_sub(1).and_then(|index| deep.get(index)) else { return x };
+    let (texts, length, count) = (x.size()[0], x.size()[1], rows.size()[0]);
+    let rows = rows.to_kind(x.kind()).unsqueeze(0).expand([texts, -1, -1], false);
+    Tensor::cat(&[x.narrow(1, 0, 1), rows, x.narrow(1, 1 + count, length - 1 - count)], 1)
+}
+
+/// One block for the shared rows `(G, S, width)` and the own rows `(G, T, width)`.
+fn both(block: &Block, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> (Tensor, Tensor) {
+    let [query, key, value] = block.queries_keys_values(&block.ln_1.forward(shared));
+    let attended = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, true, None, false);
+    let next_shared = block.finish(shared, &attended);
+
+    let own_parts = block.queries_keys_values(&block.ln_1.forward(own));
+    let [own_query, own_key, own_value] = own_parts.map(|part| part.index_select(2, &prompts.padded));
+    let shared_block = [&key, &value];
+    let attended = attend(&own_query, shared_block, [&own_key, &own_value], &prompts.causal, prompts.classes);
+    (next_shared, block.finish(own, &attended.index_select(2, &prompts.packed)))
+}
+
+/// The last block, for the end of each class alone: `(G, classes, width)`.
+fn at_ends(block: &Block, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> Tensor {
+    let [key, value] = block.keys_values(&block.ln_1.forward(shared));
+    let normalised = block.ln_1.forward(own);
+    let query = block.queries(&normalised.index_select(1, &prompts.ends));
+    let [own_key, own_value] = block.keys_values(&normalised).map(|part| part.index_select(2, &prompts.padded));
+    let attended = attend(&query, [&key, &value], [&own_key, &own_value], &prompts.causal_at_end, prompts.classes);
+    block.finish(&own.index_select(1, &prompts.ends), &attended)
+}
+
+/// Attention of each class's queries `(G, heads, classes * Q, d)` to the shared keys and values `(G, heads, S, d)` and
+/// to the class's own ones `(G, heads, classes * L, d)`, of which `mask` (`(Q, L)` or `(classes, Q, L)`) hides some.
+fn attend(query: &Tensor, shared: [&Tensor; 2], own: [&Tensor; 2], mask: &Tensor, classes: i64) -> Tensor {
+    let size = query.size();
+    let [groups, heads, _, width] = size[..] else { unreachable!("queries have four axes") };
+    let by_class = |x: &Tensor| x.reshape([groups, heads, classes, -1, width]);
+    let query = query * (width as f64).powf(-0.5);
+    let [own_key, own_value] = own.map(by_class);
+    let to_shared = query.matmul(&shared[0].transpose(-2, -1));
+    let shared_length = to_shared.size()[3];
+    let to_shared = to_shared.reshape([groups, heads, classes, -1, shared_length]);
+    let to_own = by_class(&query).matmul(&own_key.transpose(-2, -1)) + mask.to_kind(query.kind());
+    let weights = Tensor::cat(&[to_shared, to_own], -1).softmax(-1, None::<Kind>);
+    let on_shared = weights.narrow(-1, 0, shared_length).reshape([groups, heads, -1, shared_length]);
+    let on_own = weights.narrow(-1, shared_length, weights.size()[4] - shared_length);
+    on_shared.matmul(shared[1]) + on_own.matmul(&own_value).reshape(size)
+}

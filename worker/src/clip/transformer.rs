@@ -1,0 +1,112 @@
+//! The residual attention block that both towers are built of (`ResidualAttentionBlock` of OpenAI's `clip/model.py`).
+
+use tch::{Kind, Tensor};
+
+/// OpenAI's default epsilon of a layer norm, which is PyTorch's.
+const EPSILON: f64 = 1e-5;
+/// `x * sigmoid(1.702 * x)`, OpenAI's QuickGELU.
+const QUICK_GELU: f64 = 1.702;
+
+/// A linear layer: `x @ weight^T + bias`.
+#[derive(Debug)]
+pub(super) struct Linear {
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+}
+
+impl Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// The rows `start..start + length` of the layer alone.
+    fn forward_part(&self, x: &Tensor, start: i64, length: i64) -> Tensor {
+        x.linear(&self.weight.narrow(0, start, length), Some(self.bias.narrow(0, start, length)))
+    }
+}
+
+/// A layer norm, computed in fp32 whatever its input.
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+}
+
+impl LayerNorm {
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        let normalised =
+            x.to_kind(Kind::Float).layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, true);
+        normalised.to_kind(x.kind())
+    }
+}
+
+/// One block: attention and a two-layer perceptron, each behind a layer norm and beside a residual.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) heads: i64,
+    pub(super) ln_1: LayerNorm,
+    pub(super) in_proj: Linear,
+    pub(super) out_proj: Linear,
+    pub(super) ln_2: LayerNorm,
+    pub(super) c_fc: Linear,
+    pub(super) c_proj: Linear,
+}
+
+impl Block {
+    /// `(N, L, W)` to `(N, L, W)`; with `causal` a position sees itself and those before it.
+    pub(super) fn forward(&self, x: &Tensor, causal: bool) -> Tensor {
+        let [query, key, value] = self.queries_keys_values(&self.ln_1.forward(x));
+        self.finish(x, &attention(&query, &key, &value, causal))
+    }
+
+    /// `(N, L, W)` to `(N, 1, W)`: the first position of [`Block::forward`] without `causal`, computed alone.
+    pub(super) fn forward_first(&self, x: &Tensor) -> Tensor {
+        let normalised = self.ln_1.forward(x);
+        let query = self.queries(&normalised.narrow(1, 0, 1));
+        let [key, value] = self.keys_values(&normalised);
+        self.finish(&x.narrow(1, 0, 1), &attention(&query, &key, &value, false))
+    }
+
+    /// Adds the attention's result `(N, heads, L, W / heads)` to `x` `(N, L, W)`, then runs the perceptron.
+    pub(super) fn finish(&self, x: &Tensor, attended: &Tensor) -> Tensor {
+        let attended = attended.transpose(1, 2).reshape(x.size());
+        let x = x + self.out_proj.forward(&attended);
+        // silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
+        let hidden = (self.c_fc.forward(&self.ln_2.forward(&x)) * QUICK_GELU).silu() * (1.0 / QUICK_GELU);
+        &x + self.c_proj.forward(&hidden)
+    }
+
+    /// Queries of normalised rows, `(N, L, W)` to `(N, heads, L, W / heads)`.
+    pub(super) fn queries(&self, normalised: &Tensor) -> Tensor {
+        let width = self.width();
+        self.split_heads(&self.in_proj.forward_part(normalised, 0, width))
+    }
+
+    /// Keys and values of normalised rows, each `(N, heads, L, W / heads)`.
+    pub(super) fn keys_values(&self, normalised: &Tensor) -> [Tensor; 2] {
+        let width = self.width();
+        let both = self.in_proj.forward_part(normalised, width, 2 * width);
+        [0, 1].map(|part| self.split_heads(&both.narrow(-1, part * width, width)))
+    }
+
+    /// Queries, keys and values of normalised rows, each `(N, heads, L, W / heads)`.
+    pub(super) fn queries_keys_values(&self, normalised: &Tensor) -> [Tensor; 3] {
+        let width = self.width();
+        let all = self.in_proj.forward(normalised);
+        [0, 1, 2].map(|part| self.split_heads(&all.narrow(-1, part * width, width)))
+    }
+
+    fn width(&self) -> i64 {
+        self.out_proj.bias.size()[0]
+    }
+
+    fn split_heads(&self, x: &Tensor) -> Tensor {
+        let (rows, length) = (x.size()[0], x.size()[1]);
+        x.reshape([rows, length, self.heads, -1]).transpose(1, 2)
+    }
+}
+
+/// Scaled dot-product attention over `(N, heads, L, width of a head)`.
+fn attention(query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Tensor {
+    Tensor::scaled_dot_product_attention(query, key, value, None::<&Tensor>, 0.0, causal, None, false)
+}

@@ -1,0 +1,68 @@
+//! The vision transformer, with room for learned prompts behind its patches.
+
+use tch::Tensor;
+
+use super::transformer::{Block, LayerNorm};
+
+/// Learned rows for the vision transformer; none by default.
+#[derive(Debug, Default)]
+pub struct VisionPrompts {
+    /// `(n, vision width)`: appended after the patches and their positions, before the first layer norm.
+    pub shallow: Option<Tensor>,
+    /// `deep[i]`, `(n, vision width)`, replaces the last n rows before block `i + 1`.
+    pub deep: Vec<Tensor>,
+}
+
+/// The vision transformer of CLIP.
+#[derive(Debug)]
+pub(super) struct VisionTower {
+    /// `(width, 3, patch, patch)`.
+    pub(super) conv1: Tensor,
+    /// `(width,)`.
+    pub(super) class_embedding: Tensor,
+    /// `(1 + patches, width)`.
+    pub(super) positional_embedding: Tensor,
+    pub(super) ln_pre: LayerNorm,
+    pub(super) blocks: Vec<Block>,
+    pub(super) ln_post: LayerNorm,
+    /// `(width, embedding)`.
+    pub(super) proj: Tensor,
+}
+
+impl VisionTower {
+    /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised.
+    pub(super) fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+        let mut x = self.embed(images);
+        if let Some(shallow) = &prompts.shallow {
+            x = append(&x, shallow);
+        }
+        x = self.ln_pre.forward(&x);
+        let last = self.blocks.len() - 1;
+        for (index, block) in self.blocks.iter().enumerate() {
+            if let Some(deep) = index.checked_sub(1).and_then(|index| prompts.deep.get(index)) {
+                let kept = x.size()[1] - deep.size()[0];
+                x = append(&x.narrow(1, 0, kept), deep);
+            }
+            // Only the class token is read from the last block.
+            x = if index == last { block.forward_first(&x) } else { block.forward(&x, false) };
+        }
+        self.ln_post.forward(&x.select(1, 0)).matmul(&self.proj)
+    }
+
+    /// Class token and patches with their positions, `(B, 1 + patches, width)`.
+    fn embed(&self, images: &Tensor) -> Tensor {
+        let size = self.conv1.size();
+        let (width, patch) = (size[0], size[2]);
+        let images = images.to_kind(self.conv1.kind());
+        let patches = images.conv2d(&self.conv1, None::<&Tensor>, [patch, patch], [0, 0], [1, 1], 1);
+        let patches = patches.flatten(2, -1).transpose(1, 2);
+        let class = self.class_embedding.expand([patches.size()[0], 1, width], false);
+        Tensor::cat(&[class, patches], 1) + &self.positional_embedding
+    }
+}
+
+/// `x` `(B, L, width)` with `rows` `(n, width)` behind it.
+fn append(x: &Tensor, rows: &Tensor) -> Tensor {
+    let rows = rows.to_kind(x.kind()).unsqueeze(0).expand([x.size()[0], -1, -1], false);
+    Tensor::cat(&[x, &rows], 1)
+}

@@ -1,0 +1,229 @@
+//! Named tensors in safetensors files: CLIP's weights under OpenAI's key names, and anything else kept that way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use tch::{Kind, Tensor};
+
+use super::torch;
+
+use maple_pipe::error::{Error, Result};
+
+/// How many names an error lists.
+const LISTED: usize = 5;
+
+/// Tensors by name, with where they come from.
+#[derive(Debug)]
+pub struct Weights {
+    origin: String,
+    tensors: BTreeMap<String, Tensor>,
+    note: Option<String>,
+}
+
+/// The metadata entry that holds [`Weights::note`]; one entry only, because several are written in no fixed order.
+const NOTE: &str = "maple-pipe";
+
+impl Weights {
+    /// Tensors that are in memory already; nothing is copied.
+    pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Weights {
+        Weights { origin: "the weights".to_owned(), tensors: tensors.into_iter().collect(), note: None }
+    }
+
+    /// Reads a safetensors file to the CPU, each tensor in the precision that it has there.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no safetensors file of numbers that libtorch knows.
+    pub fn read(path: &Path) -> Result<Weights> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let invalid = |message: String| Error::format(path, "safetensors file", message);
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(error.to_string()))?;
+        let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned());
+        let views = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?.tensors();
+        let mut tensors = BTreeMap::new();
+        for (name, view) in views {
+            let kind = kind(view.dtype()).ok_or_else(|| invalid(format!("`{name}` is {:?}", view.dtype())))?;
+            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+            tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind).map_err(torch)?);
+        }
+        Ok(Weights { origin: format!("the weights `{}`", path.display()), tensors, note })
+    }
+
+    /// A free text to keep in the file beside the tensors.
+    pub fn with_note(self, note: impl Into<String>) -> Weights {
+        Weights { note: Some(note.into()), ..self }
+    }
+
+    /// The text kept beside the tensors.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Writes a safetensors file; the same tensors give the same bytes. Writing is not atomic.
+    ///
+    /// # Errors
+    /// When the file cannot be written or a tensor's kind has no place in safetensors.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, self.to_bytes()?).map_err(Error::io("write", path))
+    }
+
+    /// The bytes of the safetensors file.
+    ///
+    /// # Errors
+    /// When a tensor's kind has no place in safetensors.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut parts = Vec::with_capacity(self.tensors.len());
+        for (name, tensor) in &self.tensors {
+            let dtype = dtype(tensor.kind())
+                .ok_or_else(|| Error::invalid(format!("`{name}` is {:?}, which cannot be saved", tensor.kind())))?;
+            let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+            parts.push((name, dtype, shape, bytes(tensor).map_err(torch)?));
+        }
+        let mut views = Vec::with_capacity(parts.len());
+        for (name, dtype, shape, bytes) in &parts {
+            let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| unwritable(&error))?;
+            views.push((name.as_str(), view));
+        }
+        let metadata = self.note.as_ref().map(|note| HashMap::from([(NOTE.to_owned(), note.clone())]));
+        safetensors::serialize(views, metadata).map_err(|error| unwritable(&error))
+    }
+
+    /// Where the tensors come from, as it reads in a message: "the weights `file`".
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// All tensors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The shape of a tensor that has to be there and to have `N` axes.
+    pub(crate) fn shape<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
+        let found = self.get(name).map(Tensor::size).unwrap_or_default();
+        found.as_slice().try_into().map_err(|_| {
+            Error::hinted(
+                format!("{} have no `{name}` of {N} axes", self.origin),
+                "give a safetensors file with OpenAI's key names",
+            )
+        })
+    }
+
+    /// Checks that exactly the `expected` names and shapes are there, apart from the names in `ignored`.
+    ///
+    /// # Errors
+    /// Names every missing, surplus or misshapen tensor (the first few of each).
+    pub fn expect(&self, expected: &[(String, Vec<i64>)], ignored: &[&str]) -> Result<()> {
+        let names: BTreeMap<&str, &[i64]> =
+            expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+        let missing = names.keys().filter(|name| self.get(name).is_none()).map(|name| format!("`{name}`"));
+        let surplus = self.tensors.keys().map(String::as_str);
+        let surplus = surplus.filter(|name| !names.contains_key(name) && !ignored.contains(name));
+        let misshapen = names.iter().filter_map(|(name, shape)| {
+            let found = self.get(name)?.size();
+            (found != *shape).then(|| format!("`{name}` is {found:?}, not {shape:?}"))
+        });
+        let parts = [
+            listed("missing: ", missing.collect()),
+            listed("unknown: ", surplus.map(|name| format!("`{name}`")).collect()),
+            listed("", misshapen.collect()),
+        ];
+        let problems: Vec<String> = parts.into_iter().flatten().collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("{} do not fit: {}", self.origin, problems.join("; ")))),
+        }
+    }
+}
+
+/// The first few of `names` behind `label`, and how many more there are.
+fn listed(label: &str, names: Vec<String>) -> Option<String> {
+    let more = names.len().saturating_sub(LISTED);
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match (names.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(format!("{label}{shown}")),
+        (false, more) => Some(format!("{label}{shown} and {more} more")),
+    }
+}
+
+/// A tensor's values as bytes, row-major.
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>, tch::TchError> {
+    let tensor = tensor.f_detach()?.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok(bytes)
+}
+
+fn unwritable(error: &safetensors::SafeTensorError) -> Error {
+    Error::invalid(format!("the tensors cannot be written as safetensors: {error}"))
+}
+
+fn kind(dtype: Dtype) -> Option<Kind> {
+    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
+}
+
+fn dtype(kind: Kind) -> Option<Dtype> {
+    KINDS.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype)
+}
+
+/// The number formats that safetensors and libtorch share.
+const KINDS: [(Dtype, Kind); 8] = [
+    (Dtype::F32, Kind::Float),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::F64, Kind::Double),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::BOOL, Kind::Bool),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Weights {
+        let values = Tensor::from_slice(&[1.5f32, -2.0, 0.25, 8.0, 3.0, 4.0]).reshape([2, 3]);
+        Weights::from_tensors([("a".to_owned(), values.to_kind(Kind::Half)), ("b".to_owned(), values.tr())])
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        example().with_note("{\"epoch\":3}").write(&path).unwrap();
+        let read = Weights::read(&path).unwrap();
+        assert_eq!(read.note(), Some("{\"epoch\":3}"));
+        for (name, tensor) in example().iter() {
+            assert_eq!(read.get(name).unwrap(), tensor, "{name}");
+            assert_eq!(read.get(name).unwrap().kind(), tensor.kind());
+        }
+        assert_eq!(read.with_note("{\"epoch\":3}").to_bytes().unwrap(), std::fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let bytes = example().to_bytes().unwrap();
+        for length in [0, 4, 20, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let message = Weights::read(&path).unwrap_err().to_string();
+            assert!(message.contains("is not a valid safetensors file"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let expected = [("a".to_owned(), vec![2, 2]), ("c".to_owned(), vec![1])];
+        let message = example().expect(&expected, &[]).unwrap_err().to_string();
+        assert_eq!(message, "the weights do not fit: missing: `c`; unknown: `b`; `a` is [2, 3], not [2, 2]");
+        example().expect(&[("a".to_owned(), vec![2, 3])], &["b"]).unwrap();
+    }
+}

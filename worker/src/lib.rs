@@ -1,0 +1,3 @@
+//! CLIP on libtorch.
+
+pub mod clip;
