@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build test lint
+.PHONY: help libtorch build test lint bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,3 +22,6 @@ lint: libtorch ## check format, clippy and the documentation; warnings are error
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --release --locked --no-deps --document-private-items
+
+bench: libtorch ## measure the text tower against the published one
+	cargo bench --locked --bench text_tower

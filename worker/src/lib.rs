@@ -1,3 +1,4 @@
-//! CLIP on libtorch.
+//! CLIP and its learners on libtorch.
 
 pub mod clip;
+pub mod method;

@@ -1,0 +1,184 @@
+//! The text of every class around a learned context: `<context> <class name>.`
+//!
+//! As published, the whole initial phrase is tokenized in front of the name, and the context takes the place of its
+//! first tokens: with a context of two and "a photo of a", a prompt reads `[start] c1 c2 of a NAME . [end]`.
+
+use std::collections::BTreeSet;
+
+use tch::Tensor;
+
+use super::initial::Initial;
+use crate::clip::{Clip, PromptRows, Tokenizer};
+use maple_pipe::error::{Error, Result};
+use maple_pipe::method::ClassTokenPosition;
+
+/// Word that stands for a context token with no initial words; the context overwrites its embedding.
+const PLACEHOLDER: &str = "X";
+
+/// What prompts are built from.
+#[derive(Clone, Copy)]
+pub(super) struct Words<'a> {
+    pub(super) clip: &'a Clip,
+    pub(super) tokenizer: &'a Tokenizer,
+    /// Names of the classes, in the order of their labels.
+    pub(super) class_names: &'a [String],
+}
+
+/// How the learned context stands in the prompts.
+#[derive(Clone, Copy)]
+pub(super) struct Arrangement {
+    /// Learned tokens a prompt; 0 for plain text.
+    pub(super) length: i64,
+    pub(super) position: ClassTokenPosition,
+    /// Whether each class has a context of its own.
+    pub(super) class_specific: bool,
+}
+
+impl Arrangement {
+    /// One context for all classes, in front of the name.
+    pub(super) fn in_front(length: i64) -> Arrangement {
+        Arrangement { length, position: ClassTokenPosition::End, class_specific: false }
+    }
+}
+
+/// The prompts of some classes: embeddings of their words, and where these and the context stand.
+pub(super) struct ClassPrompts {
+    /// `(words, text width)`.
+    words: Tensor,
+    rows: PromptRows,
+}
+
+/// A class name as it stands in a prompt.
+fn spoken(class_name: &str) -> String {
+    class_name.replace('_', " ")
+}
+
+/// `template` with the class name in place of its `{}`.
+fn fill(template: &str, class_name: &str) -> String {
+    template.replace("{}", &spoken(class_name))
+}
+
+impl Words<'_> {
+    /// Features `(classes, embedding)` of a template such as "a photo of a {}.", without any gradient.
+    pub(super) fn fixed_features(&self, template: &str) -> Result<Tensor> {
+        if template.matches("{}").count() != 1 {
+            return Err(Error::hinted(
+                format!("the template `{template}` does not hold `{{}}` once"),
+                "write `{}` where the class name goes",
+            ));
+        }
+        let texts = self.class_names.iter().map(|name| fill(template, name));
+        let prompts = self.prompts(texts.collect(), Arrangement::in_front(0))?;
+        Ok(tch::no_grad(|| prompts.features(self.clip, &self.no_context(), &[])).squeeze_dim(0))
+    }
+
+    /// Prompts `<phrase> <class name>.` around a context; without `initial_words` the phrase is placeholders.
+    pub(super) fn context_prompts(&self, initial_words: &str, arrangement: Arrangement) -> Result<ClassPrompts> {
+        let phrase = match initial_words {
+            "" => vec![PLACEHOLDER; arrangement.length as usize].join(" "),
+            words => words.to_owned(),
+        };
+        let texts = self.class_names.iter().map(|name| fill(&format!("{phrase} {{}}."), name));
+        self.prompts(texts.collect(), arrangement)
+    }
+
+    /// Where the context starts: at the embeddings of the first tokens of `initial_words`, or at random.
+    pub(super) fn initial_context(
+        &self,
+        initial: &Initial,
+        name: &str,
+        initial_words: &str,
+        length: i64,
+    ) -> Result<Tensor> {
+        if initial_words.is_empty() {
+            return Ok(initial.context(name, &[length, self.clip.architecture().text_width]));
+        }
+        let tokens = self.tokenizer.encode(initial_words);
+        let Some(first) = tokens.get(..length as usize) else {
+            return Err(Error::hinted(
+                format!("`{initial_words}` has {} tokens, fewer than the context of {length}", tokens.len()),
+                "give more initial words, a shorter `context_length`, or no words for a random start",
+            ));
+        };
+        Ok(initial.leaf(&self.clip.token_embeddings(first)))
+    }
+
+    /// A context of no tokens, `(0, text width)`.
+    fn no_context(&self) -> Tensor {
+        Tensor::zeros([0, self.clip.architecture().text_width], (self.clip.kind(), self.clip.device()))
+    }
+
+    fn prompts(&self, texts: Vec<String>, arrangement: Arrangement) -> Result<ClassPrompts> {
+        if texts.is_empty() {
+            return Err(Error::invalid("there is no class to write a prompt for"));
+        }
+        let positions = self.clip.architecture().text_positions;
+        let tokens: Vec<Vec<i64>> =
+            texts.iter().map(|text| self.tokenizer.tokenize(text, positions)).collect::<Result<_>>()?;
+        // Token 0 stands behind the end of every text.
+        let vocabulary: BTreeSet<i64> = tokens.iter().flatten().copied().chain([0]).collect();
+        let vocabulary: Vec<i64> = vocabulary.into_iter().collect();
+        let word = |token: &i64| vocabulary.binary_search(token).unwrap_or_default() as i64;
+
+        let prompts: Vec<Vec<i64>> = tokens
+            .iter()
+            .enumerate()
+            .map(|(class, tokens)| {
+                let words = tokens.iter().map(word).collect::<Vec<i64>>();
+                let class = if arrangement.class_specific { class as i64 } else { 0 };
+                let first = vocabulary.len() as i64 + class * arrangement.length;
+                let context: Vec<i64> = (first..first + arrangement.length).collect();
+                (words, context)
+            })
+            .zip(self.class_names)
+            .map(|((words, context), name)| {
+                let name_length = self.tokenizer.encode(&spoken(name)).len();
+                arrange(&words, &context, arrangement.position, name_length)
+            })
+            .collect();
+        Ok(ClassPrompts {
+            words: self.clip.token_embeddings(&vocabulary),
+            rows: PromptRows::new(&prompts, word(&0), positions, self.clip.device())?,
+        })
+    }
+}
+
+/// The rows of a prompt: `words` with `context` in place of the words behind the first, moved where `position` says.
+fn arrange(words: &[i64], context: &[i64], position: ClassTokenPosition, name_length: usize) -> Vec<i64> {
+    let (start, rest) = (&words[..1], &words[1 + context.len()..]);
+    let (name, end) = rest.split_at(name_length.min(rest.len()));
+    let (first_half, second_half) = context.split_at(context.len() / 2);
+    match position {
+        ClassTokenPosition::End => [start, context, rest].concat(),
+        ClassTokenPosition::Middle => [start, first_half, name, second_half, end].concat(),
+        ClassTokenPosition::Front => [start, name, context, end].concat(),
+    }
+}
+
+impl ClassPrompts {
+    /// Features `(G, classes, embedding)`, not normalised. The context is `(n, text width)`, or `(G, n, text width)`
+    /// with one for each of `G` images; a class-specific one is `(classes * n, text width)`.
+    pub(super) fn features(&self, clip: &Clip, context: &Tensor, deep: &[Tensor]) -> Tensor {
+        clip.prompt_features(&self.table(context), &self.rows, deep)
+    }
+
+    /// The same through the text tower as published.
+    pub(super) fn features_reference(&self, clip: &Clip, context: &Tensor, deep: &[Tensor]) -> Tensor {
+        let tables = self.table(context).unbind(0);
+        let features = tables.iter().map(|table| clip.prompt_features_reference(table, &self.rows, deep));
+        Tensor::stack(&features.collect::<Vec<_>>(), 0)
+    }
+
+    /// How many rows the text tower works on for one image or for all.
+    pub(super) fn row_count(&self) -> i64 {
+        self.rows.rows()
+    }
+
+    /// Words and context one behind the other, `(G, words + context, text width)`.
+    fn table(&self, context: &Tensor) -> Tensor {
+        let context = context.to_kind(self.words.kind());
+        let context = if context.dim() == 2 { context.unsqueeze(0) } else { context };
+        let words = self.words.unsqueeze(0).expand([context.size()[0], -1, -1], false);
+        Tensor::cat(&[words, context], 1)
+    }
+}

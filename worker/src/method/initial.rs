@@ -1,0 +1,104 @@
+//! Where learned tensors start: drawn from generators keyed by a seed and a name, so that they depend on nothing else.
+//!
+//! The distributions are those of the published code; the numbers are not PyTorch's.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use tch::{Device, Tensor};
+
+/// Standard deviation of a context drawn at random (`nn.init.normal_(ctx_vectors, std=0.02)`).
+const CONTEXT_DEVIATION: f32 = 0.02;
+
+/// Draws the learned tensors of one model.
+pub(super) struct Initial {
+    pub(super) seed: u64,
+    pub(super) device: Device,
+}
+
+impl Initial {
+    /// Context tokens from a normal distribution.
+    pub(super) fn context(&self, name: &str, shape: &[i64]) -> Tensor {
+        let mut generator = self.generator(name);
+        let normal = (&mut generator).sample_iter::<f32, _>(StandardNormal).map(|value| value * CONTEXT_DEVIATION);
+        self.leaf(&Tensor::from_slice(&normal.take(count(shape)).collect::<Vec<f32>>()).reshape(shape))
+    }
+
+    /// Weight `(outputs, inputs)` and bias `(outputs,)` of a linear layer as PyTorch starts one: uniform within
+    /// 1 / sqrt(inputs) of zero.
+    pub(super) fn linear(&self, name: &str, outputs: i64, inputs: i64) -> LearnedLinear {
+        let bound = (inputs as f32).sqrt().recip();
+        let mut generator = self.generator(name);
+        let mut uniform = |shape: &[i64]| {
+            let values: Vec<f32> = (0..count(shape)).map(|_| generator.random_range(-bound..=bound)).collect();
+            self.leaf(&Tensor::from_slice(&values).reshape(shape))
+        };
+        LearnedLinear { weight: uniform(&[outputs, inputs]), bias: uniform(&[outputs]) }
+    }
+
+    /// A leaf of the gradient graph with these values.
+    pub(super) fn leaf(&self, values: &Tensor) -> Tensor {
+        values.detach().copy().to_device(self.device).set_requires_grad(true)
+    }
+
+    fn generator(&self, name: &str) -> ChaCha8Rng {
+        let mut hasher = blake3::Hasher::new_derive_key("maple-pipe initial values of learned tensors");
+        hasher.update(&self.seed.to_le_bytes()).update(name.as_bytes());
+        ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+    }
+}
+
+/// A learned linear layer.
+pub(super) struct LearnedLinear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LearnedLinear {
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// The two tensors under `name`, weight first.
+    pub(super) fn named(&self, name: &str) -> [(String, Tensor); 2] {
+        let named = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.shallow_clone());
+        [named("weight", &self.weight), named("bias", &self.bias)]
+    }
+}
+
+fn count(shape: &[i64]) -> usize {
+    shape.iter().product::<i64>() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    #[test]
+    fn distributions_are_those_of_the_published_code() {
+        let initial = Initial { seed: 7, device: Device::Cpu };
+        let context = initial.context("ctx", &[100, 1000]);
+        assert!((context.std(false).double_value(&[]) - 0.02).abs() < 2e-4);
+        assert!(context.mean(Kind::Double).double_value(&[]).abs() < 2e-4);
+        let [(_, weight), (_, bias)] = initial.linear("proj", 1000, 64).named("proj");
+        for values in [weight, bias] {
+            assert!(values.abs().max().double_value(&[]) <= 0.125);
+            assert!((values.std(false).double_value(&[]) - 0.125 / 3f64.sqrt()).abs() < 3e-3);
+        }
+    }
+
+    #[test]
+    fn a_seed_and_a_name_decide_the_values() {
+        let draw = |seed, name: &str| Initial { seed, device: Device::Cpu }.context(name, &[2, 3]);
+        assert_eq!(draw(1, "a"), draw(1, "a"));
+        assert_ne!(draw(1, "a"), draw(2, "a"));
+        assert_ne!(draw(1, "a"), draw(1, "b"));
+        let first = draw(1, "prompt_learner.ctx").double_value(&[0, 0]);
+        assert!((first - PINNED).abs() < 1e-9, "{first}");
+    }
+
+    /// The first value drawn for seed 1 and `prompt_learner.ctx`; another one means that every result changes.
+    const PINNED: f64 = -0.009930194355547428;
+}

@@ -1,0 +1,53 @@
+//! What several tests share: the tiny CLIP of the reference numbers, made from its recipe.
+
+use std::path::Path;
+
+use maple_pipe_worker::clip::Weights;
+use serde::Deserialize;
+use tch::Tensor;
+
+#[derive(Deserialize)]
+struct Recipe {
+    seed: u64,
+    tensors: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    key: String,
+    shape: Vec<i64>,
+    /// The values are `k * 2^exp + base` with a random `k`, or `base` alone.
+    exp: Option<i32>,
+    base: f64,
+}
+
+/// The folder of the reference numbers.
+pub fn reference() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/reference"))
+}
+
+/// The weights that `clip-tiny.recipe.json` describes (`algorithm` in that file says how).
+pub fn tiny_weights() -> Weights {
+    let text = std::fs::read_to_string(reference().join("clip-tiny.recipe.json")).unwrap();
+    let recipe: Recipe = serde_json::from_str(&text).unwrap();
+    Weights::from_tensors(recipe.tensors.iter().map(|entry| (entry.key.clone(), values(recipe.seed, entry))))
+}
+
+fn values(seed: u64, entry: &Entry) -> Tensor {
+    let count = entry.shape.iter().product::<i64>() as u64;
+    let state = fnv1a(format!("{seed}:{}", entry.key).as_bytes());
+    let value = |i: u64| {
+        let Some(exponent) = entry.exp else { return entry.base as f32 };
+        let mut z = state.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let k = (z >> 53) as i64 - 1024;
+        (k as f64 * 2f64.powi(exponent)) as f32 + entry.base as f32
+    };
+    Tensor::from_slice(&(0..count).map(value).collect::<Vec<f32>>()).reshape(&entry.shape)
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
