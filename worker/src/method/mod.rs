@@ -7,6 +7,8 @@ mod initial;
 mod ivlp;
 mod maple;
 mod model;
+pub mod pretrain;
+
 pub mod prompt;
 mod schedule;
 mod sgd;

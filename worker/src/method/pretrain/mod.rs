@@ -1,0 +1,244 @@
+//! Contrastive pretraining of a small CLIP on captioned pictures, for the quickstart and the tests.
+//!
+//! The loss is CLIP's: symmetric cross-entropy over the products of a batch's images and texts, with a learned scale of
+//! at most 100 (Radford et al. 2021, section 2.3); AdamW, linear warm-up, cosine decay to nothing. Only the rows of the
+//! token embedding whose words occur in captions are trained; the others keep their initial values.
+
+mod adamw;
+mod captions;
+mod initial;
+mod replicas;
+
+use crate::clip::Weights;
+use adamw::AdamW;
+use captions::Captioned;
+use maple_pipe::data::random;
+use maple_pipe::error::{Error, Result};
+use maple_pipe::method::Pretraining;
+use maple_pipe::run::Progress;
+use maple_pipe::store::write_atomically;
+use replicas::Replicas;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// The largest `logit_scale`: ln 100.
+const GREATEST_LOGIT_SCALE: f64 = 4.605_170_185_988_092;
+/// The logarithm of the logits' factor.
+const LOGIT_SCALE: &str = "logit_scale";
+/// The one tensor that is trained in part.
+const TOKEN_EMBEDDING: &str = "token_embedding.weight";
+/// The file in the resume folder.
+const STATE: &str = "pretraining.safetensors";
+
+/// What a state file says about itself.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Note {
+    epoch: usize,
+    pretraining: Pretraining,
+}
+
+/// Trains on the captioned pictures in `captioned` and returns the weights in fp16 under OpenAI's key names.
+///
+/// The state is kept in `resume` after every epoch; a run that finds its own state there continues, with the same
+/// result as if it had never stopped.
+///
+/// # Errors
+/// When pictures, captions or the state cannot be read or written, or there are fewer pictures than a batch holds.
+pub fn run(
+    pretraining: &Pretraining,
+    captioned: &Path,
+    resume: &Path,
+    device: Device,
+    progress: &dyn Fn(Progress),
+) -> Result<Weights> {
+    let Pretraining { seed, architecture, epochs, batch_size, weight_decay, crop, .. } = *pretraining;
+    let data = Captioned::read(captioned, architecture.text_positions)?;
+    let steps = data.len().checked_div(batch_size).unwrap_or_default();
+    if steps == 0 || batch_size < 2 {
+        let message = format!("`{}` has {} pictures, for batches of {batch_size}", captioned.display(), data.len());
+        return Err(Error::hinted(message, "set `batch_size` between 2 and the number of pictures"));
+    }
+    let words = Tensor::from_slice(&data.words);
+    let mut initial = initial::weights(&architecture, seed);
+    let whole_table = take_words(&mut initial, &words);
+    let leaf = |tensor: Tensor| tensor.to_device(device).set_requires_grad(true);
+    let parameters: Vec<(String, Tensor)> = initial.into_iter().map(|(name, tensor)| (name, leaf(tensor))).collect();
+    let mut replicas = Replicas::new(&parameters, device)?;
+    let mut optimizer = AdamW::new(&parameters, weight_decay);
+    let path = resume.join(STATE);
+    let done = restore(pretraining, &path, &mut optimizer)?;
+    for epoch in done..epochs {
+        let started = Instant::now();
+        let order = random::order(&mut random::generator(seed, "pretraining order", epoch as u64, 0), data.len());
+        let (mut loss, mut learning_rate) = (0.0, 0.0);
+        for (step, batch) in order.chunks_exact(batch_size).enumerate() {
+            learning_rate = schedule(pretraining, epoch * steps + step, steps);
+            let draw = |part: &[usize]| {
+                let size = architecture.image_size as u32;
+                let pixels = data.pixels(part, size, crop, seed, epoch as u64);
+                (pixels.to_device(device), data.tokens(part).to_device(device))
+            };
+            let (batch_loss, gradients) = replicas.gradients(batch, draw);
+            optimizer.step(&gradients, learning_rate);
+            clamp_scale(&parameters);
+            loss += batch_loss / steps as f64;
+        }
+        let note = Note { epoch: epoch + 1, pretraining: pretraining.clone() };
+        save(&path, optimizer.state(), &note)?;
+        let images_per_second = (steps * batch_size) as f64 / started.elapsed().as_secs_f64();
+        progress(Progress { epoch: epoch + 1, epochs, loss, learning_rate, images_per_second });
+    }
+    Ok(finished(&parameters, whole_table, &words))
+}
+
+/// Takes up the state of this very run, if there is one; how many epochs are done.
+fn restore(pretraining: &Pretraining, path: &Path, optimizer: &mut AdamW) -> Result<usize> {
+    if !path.exists() {
+        return Ok(0);
+    }
+    let Ok(state) = Weights::read(path) else {
+        eprintln!("warning: pretraining starts over: `{}` cannot be read", path.display());
+        return Ok(0);
+    };
+    let note: Option<Note> = state.note().and_then(|note| serde_json::from_str(note).ok());
+    match note {
+        Some(note) if note.pretraining == *pretraining => {
+            optimizer.restore(&state)?;
+            Ok(note.epoch)
+        }
+        _ => Ok(0),
+    }
+}
+
+/// The learning rate of a step, counted from 0: up in a line, then down along half a cosine.
+fn schedule(pretraining: &Pretraining, step: usize, steps_per_epoch: usize) -> f64 {
+    let Pretraining { learning_rate, warmup_epochs, epochs, .. } = *pretraining;
+    let warmup = (warmup_epochs * steps_per_epoch as f64).round();
+    let (step, all) = (step as f64, (epochs * steps_per_epoch) as f64);
+    if step < warmup {
+        return learning_rate * (step + 1.0) / warmup;
+    }
+    let done = (step - warmup) / (all - warmup);
+    0.5 * learning_rate * (1.0 + (std::f64::consts::PI * done).cos())
+}
+
+/// Replaces the token embedding by its rows for `words`; returns the whole of it.
+fn take_words(weights: &mut [(String, Tensor)], words: &Tensor) -> Tensor {
+    let table = weights.iter_mut().find(|(name, _)| name == TOKEN_EMBEDDING);
+    let (_, table) = table.unwrap_or_else(|| unreachable!("every CLIP has `{TOKEN_EMBEDDING}`"));
+    let rows = table.index_select(0, words);
+    std::mem::replace(table, rows)
+}
+
+/// Keeps the logits' factor at most 100.
+fn clamp_scale(parameters: &[(String, Tensor)]) {
+    for (_, tensor) in parameters.iter().filter(|(name, _)| name == LOGIT_SCALE) {
+        let _ = tch::no_grad(|| tensor.shallow_clone().clamp_max_(GREATEST_LOGIT_SCALE));
+    }
+}
+
+/// Writes the state, whole or not at all.
+fn save(path: &Path, state: Weights, note: &Note) -> Result<()> {
+    let note = serde_json::to_string(note).map_err(|error| Error::invalid(error.to_string()))?;
+    write_atomically(path, &state.with_note(note).to_bytes()?)
+}
+
+/// The trained weights in fp16, with all rows of the token embedding.
+fn finished(parameters: &[(String, Tensor)], whole_table: Tensor, words: &Tensor) -> Weights {
+    let tensors = parameters.iter().map(|(name, tensor)| {
+        let tensor = tensor.detach().to_device(Device::Cpu);
+        let tensor = match name.as_str() {
+            TOKEN_EMBEDDING => whole_table.index_copy(0, words, &tensor),
+            _ => tensor,
+        };
+        (name.clone(), tensor.to_kind(Kind::Half))
+    });
+    Weights::from_tensors(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clip::{Architecture, Clip};
+    use maple_pipe::data::world::World;
+
+    fn pretraining() -> Pretraining {
+        let architecture = Architecture { vision_width: 64, vision_layers: 1, text_layers: 1, ..Architecture::tiny() };
+        Pretraining {
+            seed: 1,
+            architecture,
+            epochs: 3,
+            batch_size: 8,
+            learning_rate: 1e-3,
+            warmup_epochs: 0.5,
+            weight_decay: 0.1,
+            crop: [0.7, 1.0],
+        }
+    }
+
+    fn captioned() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let parameters = serde_json::json!({ "dataset": "captioned", "captioned": 20, "size": 32 });
+        World { parameters: serde_json::from_value(parameters).unwrap() }.write(folder.path()).unwrap();
+        folder
+    }
+
+    /// The weights' bytes of a run with this many threads.
+    fn bytes(threads: usize, captioned: &Path, resume: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Vec<u8> {
+        tch::set_num_threads(1);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let job = || run(&pretraining(), captioned, resume, Device::Cpu, progress)?.to_bytes();
+        pool.install(job).unwrap()
+    }
+
+    #[test]
+    fn neither_a_stop_nor_the_number_of_threads_changes_the_weights() {
+        let captioned = captioned();
+        let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let losses = Mutex::new(Vec::new());
+        let expected = bytes(2, captioned.path(), whole.path(), &|progress| {
+            losses.lock().unwrap().push(progress.loss);
+            if progress.epoch == 1 {
+                std::fs::copy(whole.path().join(STATE), stopped.path().join(STATE)).unwrap();
+            }
+        });
+        let losses = losses.into_inner().unwrap();
+        assert!(losses.len() == 3 && losses[2] < losses[0], "{losses:?}");
+        let epochs = Mutex::new(Vec::new());
+        let resumed =
+            bytes(1, captioned.path(), stopped.path(), &|progress| epochs.lock().unwrap().push(progress.epoch));
+        assert_eq!(*epochs.lock().unwrap(), [2, 3]);
+        assert!(resumed == expected);
+    }
+
+    #[test]
+    fn the_weights_are_a_clip_in_half_precision() {
+        let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
+        let weights = run(&pretraining(), captioned.path(), resume.path(), Device::Cpu, &|_| ()).unwrap();
+        assert!(weights.iter().all(|(_, tensor)| tensor.kind() == Kind::Half));
+        let clip = Clip::from_weights(&weights, Device::Cpu, Kind::Float).unwrap();
+        assert_eq!(clip.architecture(), &pretraining().architecture);
+    }
+
+    #[test]
+    fn too_few_pictures_for_a_batch_are_refused() {
+        let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
+        let mut pretraining = pretraining();
+        pretraining.batch_size = 21;
+        let refused = run(&pretraining, captioned.path(), resume.path(), Device::Cpu, &|_| ());
+        assert!(refused.unwrap_err().to_string().contains("has 20 pictures"));
+    }
+
+    #[test]
+    fn the_learning_rate_rises_then_falls_to_nothing() {
+        let pretraining = pretraining();
+        let rates: Vec<f64> = (0..30).map(|step| schedule(&pretraining, step, 10)).collect();
+        assert_eq!(rates[4], 1e-3);
+        assert_eq!(rates[0], 2e-4);
+        assert!(rates[4..].is_sorted_by(|a, b| a >= b) && rates[29] < 1e-5, "{rates:?}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Runs a `train` stage: SGD over the few-shot sample, resumable at every epoch.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::clip::{Tokenizer, Weights, torch};
+use crate::method::{Model, Sgd, cross_entropy, learning_rate, prompt};
+use maple_pipe::data::{Batch, Loader, Transform};
+use maple_pipe::error::{Error, Result};
+use maple_pipe::run::Progress;
+use maple_pipe::stage::{Index, Task, Train};
+use maple_pipe::store::write_atomically;
+
+/// Decoded training images are kept up to this size.
+const CACHE_BYTES: usize = 2 << 30;
+
+/// One line of the training log; no times, so that the log is the same from run to run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Epoch {
+    epoch: u32,
+    loss: f64,
+    learning_rate: f64,
+}
+
+pub(super) fn run(task: &Task, stage: &Train, progress: &dyn Fn(Progress)) -> Result<String> {
+    let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
+    let clip = super::clip(task)?;
+    let class_names: Vec<String> = task.json("shots.classes")?;
+    let items: Index = task.json("shots.train")?;
+    let mut model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, "", stage.seed)?;
+    let mut sgd = Sgd::new(model.learnable(), training);
+    let size = clip.architecture().image_size as u32;
+    let folder = &task.one("shots.location").path;
+    let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
+    let partial = task.partial.join("epoch.safetensors");
+    let mut log = resume(&partial, &mut model, &mut sgd)?;
+    for epoch in log.len() as u32..training.epochs {
+        let started = Instant::now();
+        let rate = learning_rate(training, epoch);
+        let order = loader.order(epoch.into());
+        // The last incomplete batch is dropped, unless it is the only one.
+        let batch = (training.batch_size as usize).min(order.len());
+        let (mut sum, mut steps) = (0.0, 0);
+        for places in order.chunks_exact(batch) {
+            let (images, labels) = tensors(loader.batch(places, epoch.into())?);
+            let loss = cross_entropy(&model.logits(&images), &labels);
+            let value = f64::try_from(&loss).map_err(torch)?;
+            if !value.is_finite() {
+                return Err(Error::hinted(
+                    format!("the loss is {value} in epoch {}, step {}, learning rate {rate}", epoch + 1, steps + 1),
+                    "a smaller `learning_rate` may help",
+                ));
+            }
+            let gradients = sgd.gradients(&loss)?;
+            sgd.step(&gradients, rate);
+            sum += value;
+            steps += 1;
+        }
+        log.push(Epoch { epoch: epoch + 1, loss: sum / steps as f64, learning_rate: rate });
+        save(&partial, &model, &sgd, &log)?;
+        progress(Progress {
+            epoch: epoch as usize + 1,
+            epochs: training.epochs as usize,
+            loss: sum / steps as f64,
+            learning_rate: rate,
+            images_per_second: (steps * batch) as f64 / started.elapsed().as_secs_f64(),
+        });
+    }
+    let description = prompt::Description::new(&stage.method, training.epochs, &class_names);
+    prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
+    write_log(task, &log)?;
+    Ok(log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss)))
+}
+
+/// Writes the training log, one JSON object a line.
+fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
+    let path = task.output("log");
+    let lines: Vec<String> = log.iter().map(|line| serde_json::to_string(line).expect("plain data")).collect();
+    std::fs::write(&path, lines.join("\n") + "\n").map_err(Error::io("write", &path))
+}
+
+/// A batch as tensors: images `(B, 3, size, size)` and labels `(B)`.
+pub(super) fn tensors(batch: Batch) -> (Tensor, Tensor) {
+    let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
+    (Tensor::from_slice(&batch.pixels).view([count, 3, size, size]), Tensor::from_slice(&batch.labels))
+}
+
+/// Keeps everything that the next epoch starts from, in one file, so that it is whole or absent.
+fn save(path: &Path, model: &Model<'_>, sgd: &Sgd, log: &[Epoch]) -> Result<()> {
+    let learned = model.learnable().into_iter().map(|(name, tensor)| (format!("learned.{name}"), tensor.detach()));
+    let state = sgd.state();
+    let velocities = state.iter().map(|(name, tensor)| (format!("velocity.{name}"), tensor.shallow_clone()));
+    let note = serde_json::to_string(log).map_err(|error| Error::format(path, "training log", error))?;
+    let tensors: Vec<(String, Tensor)> = learned.chain(velocities).collect();
+    write_atomically(path, &Weights::from_tensors(tensors).with_note(note).to_bytes()?)
+}
+
+/// Takes up what [`save`] kept; returns the log up to there. What cannot be read is as good as absent.
+fn resume(path: &Path, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Vec<Epoch>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let read = Weights::read(path).and_then(|kept| {
+        let log = serde_json::from_str(kept.note().unwrap_or_default());
+        log.map(|log| (kept, log)).map_err(|error| Error::format(path, "training state", error))
+    });
+    let (kept, log) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            eprintln!("warning: training starts over: {error}");
+            return Ok(Vec::new());
+        }
+    };
+    let part = |prefix: &str| {
+        let tensors: Vec<(String, Tensor)> = kept
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone())))
+            .collect();
+        Weights::from_tensors(tensors)
+    };
+    model.load(&part("learned."))?;
+    sgd.load(&part("velocity."))?;
+    Ok(log)
+}
