@@ -1,6 +1,10 @@
 //! `maple-pipe` reproduces the published tables of CLIP prompt learning from a DAG of content-hashed nodes.
+//!
+//! Modules depend downwards only: cli -> pipeline -> graph -> run -> stage -> data, store, table. Nothing here knows
+//! libtorch: what computes with it is the package `maple-pipe-worker`, which runs one node a process.
 
 pub mod architecture;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod graph;

@@ -1,0 +1,181 @@
+//! The command line: one file a subcommand; each parses its arguments, calls the library and prints. Data goes to
+//! standard output, everything else to standard error.
+
+mod explain;
+mod graph;
+mod run;
+mod status;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use petgraph::graph::NodeIndex;
+
+use crate::error::{Error, Result};
+use crate::graph::{Explanation, Graph, Inspector, Plan};
+use crate::pipeline::Pipeline;
+use crate::run::error_word;
+use crate::store::{Digest, StatCache, Store};
+
+/// Reproduces the published tables of CLIP prompt learning, and reruns only what changed.
+#[derive(Debug, Parser)]
+#[command(name = "maple-pipe", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Status(status::Status),
+    Explain(explain::Explain),
+    Graph(graph::GraphCommand),
+}
+
+/// What every command on a pipeline takes.
+#[derive(Args, Debug)]
+struct PipelineArguments {
+    /// The pipeline file, e.g. `pipelines/quickstart.toml`
+    pipeline: PathBuf,
+    /// Replace a value of the pipeline, e.g. `--set stage.shots.shots=8` or `--set 'axes.seed=[1]'`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    overrides: Vec<String>,
+    /// The folder that holds the data sets' folders
+    #[arg(long, value_name = "FOLDER", env = "MAPLE_DATA")]
+    data_root: Option<PathBuf>,
+    /// Where results are kept [default: `.maple` in the pipeline's project]
+    #[arg(long, value_name = "FOLDER", env = "MAPLE_STORE")]
+    store: Option<PathBuf>,
+}
+
+/// What every command on many nodes takes.
+#[derive(Args, Debug)]
+struct Selection {
+    /// Only nodes whose name matches, and what they need, e.g. `--only 'train/*/seed1'`
+    #[arg(long, value_name = "GLOB")]
+    only: Option<String>,
+}
+
+impl Selection {
+    /// The selected nodes, in order.
+    fn of(&self, project: &Project) -> Result<Vec<NodeIndex>> {
+        project.graph.select(self.only.as_deref())
+    }
+}
+
+/// A pipeline with its graph and its store.
+struct Project {
+    pipeline: Pipeline,
+    graph: Graph,
+    store: Store,
+    root: PathBuf,
+}
+
+/// How the selected nodes of a project stand.
+struct Inspection {
+    selection: Vec<NodeIndex>,
+    plan: Plan,
+    last_keys: BTreeMap<String, Digest>,
+}
+
+impl Project {
+    /// Finds how the selected nodes, which are in order, stand, without running anything.
+    fn inspect(&self, selection: Vec<NodeIndex>) -> Result<Inspection> {
+        let cache = StatCache::open(self.store.stat_cache());
+        let plan = Plan::new(&Inspector::new(&self.graph, &self.store, &cache), &selection)?;
+        // A store that cannot be written can still be read: only the next hashing takes longer.
+        let _ = cache.save();
+        Ok(Inspection { selection, plan, last_keys: self.store.last_keys(&self.pipeline.name) })
+    }
+
+    /// Why a selected node would run, or not.
+    fn explain(&self, inspection: &Inspection, index: NodeIndex) -> Explanation {
+        crate::graph::explain(&self.graph, &inspection.plan, &self.store, &inspection.last_keys, index)
+    }
+}
+
+impl PipelineArguments {
+    fn open(&self) -> Result<Project> {
+        // Paths are kept in JSON, in the stat cache and in the tasks of workers.
+        for path in [Some(&self.pipeline), self.data_root.as_ref(), self.store.as_ref()].into_iter().flatten() {
+            if path.to_str().is_none() {
+                let message = format!("the path `{}` is not plain UTF-8", path.display());
+                return Err(Error::hinted(message, "rename the folder, or make a link to it with a plain name"));
+            }
+        }
+        let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
+        let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
+        let root = project_root(&self.pipeline)?;
+        let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
+        Ok(Project { pipeline, graph, store, root })
+    }
+}
+
+/// The nearest folder at or above the pipeline that is a project: it has a `.maple` or a `.git`. Without one, the
+/// folder one is in.
+fn project_root(pipeline: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(pipeline).map_err(Error::io("resolve", pipeline))?;
+    let here = std::env::current_dir().map_err(Error::io("find", "the current folder"))?;
+    let is_project = |folder: &&Path| folder.join(".maple").is_dir() || folder.join(".git").exists();
+    Ok(path.ancestors().skip(1).find(is_project).map_or(here, Path::to_owned))
+}
+
+/// Runs the command line; 0 done, 1 a node failed, 2 the input is wrong.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Graph(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn complain(error: &Error) {
+    match error {
+        Error::Pipeline(_) => say(&error.to_string()),
+        // Every failed node has been reported where it failed.
+        Error::NodesFailed { .. } => {}
+        _ => {
+            say(&format!("{}: {error}", error_word()));
+            if let Some(hint) = error.hint() {
+                say(&format!("hint: {hint}"));
+            }
+        }
+    }
+}
+
+/// Prints a line to standard error; if nobody can read it, that is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// Prints to standard output; a reader that has gone away (`| head`) is no mistake.
+fn print(text: &str) -> Result<()> {
+    match anstream::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", "standard output")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(Error::io("read", path))
+}
+
+/// A path as short as it can be said from the folder one is in.
+fn display(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,119 @@
+//! `maple-pipe run`: executes what is stale and writes the results.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use petgraph::graph::NodeIndex;
+
+use super::{PipelineArguments, Project, Selection, print, say};
+use crate::error::Result;
+use crate::graph::State;
+use crate::run::{self, Options, Reporter};
+use crate::store::{Record, materialise};
+
+/// Execute what is stale, then write the tables to `results/<pipeline>/` and print them
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    #[command(flatten)]
+    selection: Selection,
+    /// Say what would run, and why, but run nothing
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Nodes at the same time [default: one a processor]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Threads that running nodes share; results do not depend on it [default: one a processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// After a failure, go on with what does not need the failed node
+    #[arg(long, short)]
+    keep_going: bool,
+    /// Name nodes that are up to date, too
+    #[arg(long, short)]
+    verbose: bool,
+    /// Where tables are written [default: `results` in the pipeline's project]
+    #[arg(long, value_name = "FOLDER")]
+    results: Option<PathBuf>,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<()> {
+        let project = self.pipeline.open()?;
+        let selection = self.selection.of(&project)?;
+        if self.dry_run {
+            return dry_run(&project, selection);
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let options = Options {
+            jobs: self.jobs.map_or(processors, usize::from),
+            threads: self.threads.map_or(processors, usize::from),
+            keep_going: self.keep_going,
+        };
+        let mut reporter = Reporter::new(self.verbose);
+        let (summary, records) =
+            run::run(&project.graph, &selection, &project.store, &project.pipeline.name, options, &mut |event| {
+                reporter.report(event);
+            })?;
+        let results = self.results.unwrap_or_else(|| project.root.join("results")).join(&project.pipeline.name);
+        write_results(&project, &records, &results)?;
+        run::check(&summary)
+    }
+}
+
+fn dry_run(project: &Project, selection: Vec<NodeIndex>) -> Result<()> {
+    let inspection = project.inspect(selection)?;
+    let (mut stale, mut pending) = (0, 0);
+    let mut text = String::new();
+    for &index in &inspection.selection {
+        let word = match inspection.plan.state(index) {
+            State::Fresh(_) => continue,
+            State::Stale { .. } => {
+                stale += 1;
+                "would run"
+            }
+            State::Pending => {
+                pending += 1;
+                "may run"
+            }
+        };
+        let reason = project.explain(&inspection, index);
+        text += &format!("{word:>12} {}   {reason}\n", project.graph.node(index).name);
+    }
+    print(&text)?;
+    say(&format!(
+        "{}: {stale} would run, {pending} may run after them, {} up to date",
+        run::nodes(inspection.selection.len()),
+        inspection.selection.len() - stale - pending
+    ));
+    Ok(())
+}
+
+/// Writes the artifacts of the pipeline's result stages and prints their Markdown.
+fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path) -> Result<()> {
+    let mut written = Vec::new();
+    for &index in project.graph.order() {
+        let node = project.graph.node(index);
+        let (true, Some(record)) = (project.pipeline.results.contains(&node.stage_name), records.get(&index)) else {
+            continue;
+        };
+        for output in node.stage.outputs() {
+            let artifact = project.store.artifact_path(&record.outputs[output.name]);
+            // `table.csv`, `table/eurosat.csv`: the node's name with the kind of file that the stage makes.
+            let extension = Path::new(output.file).extension().unwrap_or_default();
+            let target = folder.join(format!("{}.{}", node.name, extension.to_string_lossy()));
+            materialise(&artifact, &target)?;
+            if output.name == "markdown" {
+                print(&format!("\n{}\n", super::read_text(&target)?))?;
+            }
+            written.push(target);
+        }
+    }
+    if let Some(first) = written.first() {
+        say(&format!("wrote {}", super::display(first.parent().unwrap_or(first))));
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! A project in a temporary folder, and the program run in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use maple_pipe::data::world::World;
+use regex::Regex;
+use serde_json::Value;
+use snapbox::IntoData;
+use tempfile::TempDir;
+
+/// The pipeline of the project.
+pub const PIPELINE: &str = "pipelines/tiny.toml";
+
+/// A folder with a pipeline, method files, a manifest and a data set: `tests/fixtures/project`, and four classes of
+/// drawn shapes in `data/shapes`.
+pub struct Project {
+    folder: TempDir,
+}
+
+/// What the program printed, and how it ended.
+pub struct Printed {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Project {
+    /// A project in which nothing has run.
+    pub fn new() -> Project {
+        let project = Project { folder: TempDir::new().unwrap() };
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/project"), project.path());
+        project.write(".git/HEAD", "");
+        let parameters = serde_json::json!({
+            "dataset": "shapes", "size": 32, "classes": 4, "train": 4, "val": 1, "test": 3
+        });
+        World { parameters: serde_json::from_value(parameters).unwrap() }.write(&project.file("data/shapes")).unwrap();
+        project
+    }
+
+    /// A project in which everything has run: a copy, in another folder, of one that all tests share.
+    pub fn after_a_run() -> Project {
+        static RUN: LazyLock<Project> = LazyLock::new(|| {
+            let project = Project::new();
+            assert_eq!(project.ran(&["run", PIPELINE]).len(), 20);
+            project
+        });
+        let project = Project { folder: TempDir::new().unwrap() };
+        copy(RUN.path(), project.path());
+        project
+    }
+
+    /// The project's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file of the project.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.path().join(path)
+    }
+
+    /// Reads a text file.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.file(path)).unwrap()
+    }
+
+    /// Writes a text file and the folders above it.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.file(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Replaces a text that stands once in a file.
+    #[track_caller]
+    pub fn replace(&self, path: &str, from: &str, to: &str) {
+        let text = self.read(path);
+        assert_eq!(text.matches(from).count(), 1, "`{from}` in\n{text}");
+        self.write(path, &text.replace(from, to));
+    }
+
+    /// The program in the project's folder, without settings from the environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_maple-pipe"));
+        let worker = program.with_file_name("maple-pipe-worker");
+        assert!(worker.is_file(), "there is no `{}`: run `cargo build --release` first", worker.display());
+        let mut command = Command::new(program);
+        let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"];
+        let kept = kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.env_clear().envs(kept).current_dir(self.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program.
+    pub fn run(&self, arguments: &[&str]) -> Printed {
+        self.printed(self.command(arguments).output().unwrap())
+    }
+
+    /// What a finished program printed. What differs from run to run and from processor to processor has a name
+    /// instead: the project's folder, times, digests, accuracies, losses, and the table, which must be the one in
+    /// `results/`.
+    pub fn printed(&self, output: Output) -> Printed {
+        let table = fs::read_to_string(self.file("results/tiny/table.md")).unwrap_or("no table".to_owned());
+        let text = |bytes: Vec<u8>| self.normalise(&String::from_utf8(bytes).unwrap().replace(&table, "[TABLE]\n"));
+        Printed { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    fn normalise(&self, text: &str) -> String {
+        static NAMES: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+            [
+                (r"\[ *\d+\.\ds\]", "[TIME]"),
+                (r"\bin (\d+ms|\d+\.\ds|\d+m \d\ds)", "in [TIME]"),
+                (r"(?m)\b(?:loss|accuracy) \d+\.\d+$", "[NUMBER]"),
+                (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[DATE]"),
+                (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "[DIGEST]"),
+            ]
+            .map(|(pattern, name)| (Regex::new(pattern).unwrap(), name))
+        });
+        let text = text.replace(&self.path().display().to_string(), "[PROJECT]");
+        NAMES.iter().fold(text, |text, (pattern, name)| pattern.replace_all(&text, *name).into_owned())
+    }
+
+    /// Runs the program and compares all that it prints.
+    #[track_caller]
+    pub fn prints(&self, arguments: &[&str], expected: impl IntoData) {
+        self.run(arguments).is(expected);
+    }
+
+    /// The nodes that a successful run executed.
+    #[track_caller]
+    pub fn ran(&self, arguments: &[&str]) -> BTreeSet<String> {
+        let printed = self.run(arguments);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        printed.done()
+    }
+
+    /// The digest of every output of every node, `node:output`.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let mut digests = BTreeMap::new();
+        for (node, record) in self.records() {
+            for (output, artifact) in record["outputs"].as_object().unwrap() {
+                digests.insert(format!("{node}:{output}"), artifact["digest"].as_str().unwrap().to_owned());
+            }
+        }
+        digests
+    }
+
+    /// The record of every node.
+    pub fn records(&self) -> BTreeMap<String, Value> {
+        let json = |path: &Path| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
+        let keys = json(&self.file(".maple/state/tiny.json"));
+        let keys = keys.as_object().unwrap().iter();
+        keys.map(|(node, key)| (node.clone(), json(&self.record_file(key.as_str().unwrap())))).collect()
+    }
+
+    /// The file of the record with this key.
+    pub fn record_file(&self, key: &str) -> PathBuf {
+        self.file(&format!(".maple/records/{}/{key}.json", &key[..2]))
+    }
+
+    /// The file of a node's output.
+    pub fn artifact(&self, node: &str, output: &str) -> PathBuf {
+        let digest = &self.digests()[&format!("{node}:{output}")];
+        self.file(&format!(".maple/artifacts/{}/{digest}", &digest[..2]))
+    }
+}
+
+impl Printed {
+    /// Compares everything.
+    #[track_caller]
+    pub fn is(&self, expected: impl IntoData) {
+        let mut text = String::new();
+        for (name, printed) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !printed.is_empty() {
+                text += &format!("<{name}>\n{printed}");
+            }
+        }
+        let code = self.code.map_or("killed".to_owned(), |code| code.to_string());
+        text += &format!("<exit code {code}>\n");
+        let assert = snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).normalize_paths(false);
+        assert.eq(text, expected.into_data().raw());
+    }
+
+    /// The nodes on the lines that say DONE; as many as the last line counts.
+    #[track_caller]
+    pub fn done(&self) -> BTreeSet<String> {
+        static DONE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^ +DONE .*\) (\S+)").unwrap());
+        let done: BTreeSet<String> = DONE.captures_iter(&self.stderr).map(|line| line[1].to_owned()).collect();
+        assert!(self.stderr.contains(&format!(": {} ran, ", done.len())), "{}", self.stderr);
+        done
+    }
+}
+
+/// A set of names.
+pub fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Copies a folder with all in it.
+fn copy(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(target).unwrap();
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
