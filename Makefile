@@ -3,7 +3,9 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build test lint bench
+.PHONY: help libtorch build quickstart test lint bench
+
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/maple-pipe
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,6 +15,10 @@ libtorch: ## put the pinned libtorch into .libtorch/ (LIBTORCH or LIBTORCH_USE_P
 
 build: libtorch ## build the release binaries
 	cargo build --release --locked
+
+quickstart: libtorch ## build, then run pipelines/quickstart.toml; prints the two times apart
+	@TIMEFORMAT='build: %1lR'; time cargo build --release --locked
+	@TIMEFORMAT='run: %1lR'; time $(BINARY) run pipelines/quickstart.toml
 
 test: libtorch ## build and run all tests
 	@cargo test --release --locked --no-run --quiet
