@@ -101,9 +101,9 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
             continue;
         };
         for output in node.stage.outputs() {
-            let artifact = project.store.artifact_path(&record.outputs[output.name]);
+            let artifact = project.store.artifact_path(&record.outputs[&*output.name]);
             // `table.csv`, `table/eurosat.csv`: the node's name with the kind of file that the stage makes.
-            let extension = Path::new(output.file).extension().unwrap_or_default();
+            let extension = Path::new(&*output.path).extension().unwrap_or_default();
             let target = folder.join(format!("{}.{}", node.name, extension.to_string_lossy()));
             materialise(&artifact, &target)?;
             if output.name == "markdown" {

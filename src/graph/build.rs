@@ -341,8 +341,8 @@ impl<'a> Builder<'a> {
                 many: port.many,
                 coordinates: self.dag[node].coordinates.clone(),
             };
-            for output in outputs {
-                inputs.push(input(format!("{}.{output}", port.name), Source::Output(node, output), true));
+            for &output in outputs {
+                inputs.push(input(format!("{}.{output}", port.name), Source::Output(node, output.into()), true));
             }
             if port.location {
                 let location = self.locations.get(&node).expect("this kind of node has a location").clone();

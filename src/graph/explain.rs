@@ -19,7 +19,7 @@ pub enum Explanation {
     /// It ran, but its record is missing or damaged.
     RecordMissing,
     /// The record is there, but this output is missing or damaged.
-    OutputMissing(&'static str),
+    OutputMissing(String),
     /// The manifest differs from the one of the last time.
     Changed(Vec<Change>),
     /// These nodes, which it needs, are stale.
@@ -57,7 +57,7 @@ pub fn explain(
             if let Some(output) =
                 store.record(key).and_then(|record| store.missing(&record, graph.node(index).stage.outputs()))
             {
-                return Explanation::OutputMissing(output);
+                return Explanation::OutputMissing(output.to_owned());
             }
             match last_keys.get(&graph.node(index).name).map(|last| store.record(last)) {
                 Some(Some(record)) => Explanation::Changed(changes(&record.manifest, manifest)),

@@ -6,6 +6,7 @@ mod explain;
 mod key;
 mod plan;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -65,7 +66,7 @@ pub struct Input {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Source {
     /// Another node.
-    Output(NodeIndex, &'static str),
+    Output(NodeIndex, Cow<'static, str>),
     /// A file of the user's.
     File(PathBuf),
     /// Files and folders in a folder of the user's.

@@ -77,10 +77,10 @@ impl<'a> Inspector<'a> {
         let mut digests = HashMap::new();
         for input in node.inputs.iter().filter(|input| input.keyed) {
             let digest = match &input.source {
-                Source::Output(source, output) => record(*source).expect("just checked").outputs[*output].digest,
+                Source::Output(source, output) => record(*source).expect("just checked").outputs[&**output].digest,
                 external => self.external(external)?.0,
             };
-            digests.insert(input.source.clone(), digest);
+            digests.insert(&input.source, digest);
         }
         let manifest = manifest(node, &|input: &Input| digests[&input.source]);
         let key = key(&manifest);
@@ -94,7 +94,7 @@ impl<'a> Inspector<'a> {
     pub fn task_input<'r>(&self, input: &Input, record: &dyn Fn(NodeIndex) -> Option<&'r Record>) -> Result<TaskInput> {
         let (path, listing): (PathBuf, Option<Listing>) = match &input.source {
             Source::Output(source, output) => {
-                let artifact = &record(*source).expect("what a running node needs is fresh").outputs[*output];
+                let artifact = &record(*source).expect("what a running node needs is fresh").outputs[&**output];
                 let listing = match artifact.kind {
                     ArtifactKind::Folder => Some(self.store.listing(artifact)?),
                     ArtifactKind::File => None,

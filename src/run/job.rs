@@ -112,7 +112,7 @@ impl Job<'_> {
             ));
         }
         let outputs = node.stage.outputs().iter();
-        let outputs = outputs.map(|output| (output.name.to_owned(), task.output(output.name))).collect();
+        let outputs = outputs.map(|output| (output.name.to_string(), task.output(&output.name))).collect();
         let record = Record {
             key: self.key,
             manifest: self.manifest,

@@ -10,7 +10,7 @@ use crate::data::{Classes, Indexed, Item, Manifest};
 use crate::error::{Error, Result};
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 7] = [
+pub(super) static OUTPUTS: [Output; 7] = [
     output("classes", "classes.json"),
     output("template", "template.json"),
     output("train", "train.json"),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::method::{Learner, Method};
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 1] = [output("metrics", "metrics.json")];
+pub(super) static OUTPUTS: [Output; 1] = [output("metrics", "metrics.json")];
 
 /// Parameters of an `eval` stage.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -9,7 +9,7 @@ use crate::data::{Classes, Split, few_shot};
 use crate::error::Result;
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 3] =
+pub(super) static OUTPUTS: [Output; 3] =
     [output("train", "train.json"), output("val", "val.json"), output("classes", "classes.json")];
 
 /// Parameters of a `fewshot` stage.

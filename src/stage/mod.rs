@@ -9,6 +9,7 @@ mod table;
 mod train;
 mod world;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ pub use world::WorldStage;
 
 use crate::error::{Error, Result};
 use crate::pipeline::{Coordinates, Diagnostic, Value};
-use crate::store::Listing;
+use crate::store::{ArtifactKind, Listing};
 
 /// What a `[stage.NAME]` table's `kind` may say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -173,16 +174,22 @@ pub enum PathPort {
 }
 
 /// A file or folder that a stage leaves in its scratch folder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Output {
     /// How other stages and records call it.
-    pub name: &'static str,
-    /// The file's name in the scratch folder, and in `results/`.
-    pub file: &'static str,
+    pub name: Cow<'static, str>,
+    /// Its path in the scratch folder.
+    pub path: Cow<'static, str>,
+    /// A file or a folder.
+    pub kind: ArtifactKind,
 }
 
-const fn output(name: &'static str, file: &'static str) -> Output {
-    Output { name, file }
+const fn output(name: &'static str, path: &'static str) -> Output {
+    Output { name: Cow::Borrowed(name), path: Cow::Borrowed(path), kind: ArtifactKind::File }
+}
+
+const fn folder(name: &'static str, path: &'static str) -> Output {
+    Output { name: Cow::Borrowed(name), path: Cow::Borrowed(path), kind: ArtifactKind::Folder }
 }
 
 impl Stage {
@@ -216,7 +223,7 @@ impl Stage {
     }
 
     /// What a node leaves.
-    pub fn outputs(&self) -> &'static [Output] {
+    pub fn outputs(&self) -> &[Output] {
         match self {
             Stage::World(_) => &world::OUTPUTS,
             Stage::Dataset(_) => &dataset::OUTPUTS,
@@ -291,7 +298,7 @@ impl Task {
     /// Where the declared output of this name goes.
     pub fn output(&self, name: &str) -> PathBuf {
         let output = self.stage.outputs().iter().find(|output| output.name == name);
-        self.scratch.join(output.expect("a stage writes what it declares").file)
+        self.scratch.join(output.expect("a stage writes what it declares").path.as_ref())
     }
 
     /// Writes a JSON output.

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::method::Pretraining;
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 1] = [output("weights", "weights.safetensors")];
+pub(super) static OUTPUTS: [Output; 1] = [output("weights", "weights.safetensors")];
 
 /// Parameters of a `pretrain` stage.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -10,7 +10,7 @@ use crate::pipeline::AxisValue;
 use crate::table::{Order, Score, Table};
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 3] =
+pub(super) static OUTPUTS: [Output; 3] =
     [output("csv", "table.csv"), output("latex", "table.tex"), output("markdown", "table.md")];
 
 /// Parameters of a `table` stage.

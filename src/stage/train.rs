@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::method::Method;
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
+pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
 
 /// Parameters of a `train` stage.
 #[derive(Clone, Debug, Deserialize, Serialize)]

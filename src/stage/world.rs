@@ -3,12 +3,12 @@
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Output, Port, Task, output};
+use super::{Output, Port, Task, folder};
 use crate::data::world::{Dataset, Parameters, World};
 use crate::error::Result;
 
 pub(super) const VERSION: u32 = 1;
-pub(super) const OUTPUTS: [Output; 1] = [output("files", "world")];
+pub(super) static OUTPUTS: [Output; 1] = [folder("files", "world")];
 
 /// Parameters of a `world` stage: those of [`World`].
 #[derive(Clone, Debug, Deserialize)]

@@ -70,9 +70,9 @@ impl Store {
     }
 
     /// The first of `outputs` that the record lacks or the store has lost or holds in another size.
-    pub fn missing(&self, record: &Record, outputs: &[Output]) -> Option<&'static str> {
-        let held = |output: &&Output| record.outputs.get(output.name).is_some_and(|artifact| self.holds(artifact));
-        outputs.iter().find(|output| !held(output)).map(|output| output.name)
+    pub fn missing<'o>(&self, record: &Record, outputs: &'o [Output]) -> Option<&'o str> {
+        let held = |output: &&Output| record.outputs.get(&*output.name).is_some_and(|artifact| self.holds(artifact));
+        outputs.iter().find(|output| !held(output)).map(|output| &*output.name)
     }
 
     /// Where an artifact lies.
