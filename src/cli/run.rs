@@ -11,6 +11,7 @@ use super::{PipelineArguments, Project, Selection, print, say};
 use crate::error::Result;
 use crate::graph::State;
 use crate::run::{self, Options, Reporter};
+use crate::stage::Output;
 use crate::store::{Record, materialise};
 
 /// Execute what is stale, then write the tables to `results/<pipeline>/` and print them
@@ -97,14 +98,12 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
     let mut written = Vec::new();
     for &index in project.graph.order() {
         let node = project.graph.node(index);
-        let (true, Some(record)) = (project.pipeline.results.contains(&node.stage_name), records.get(&index)) else {
-            continue;
-        };
-        for output in node.stage.outputs() {
+        let Some(record) = records.get(&index) else { continue };
+        let results = &project.pipeline.results;
+        let wanted = |output: &&Output| results.iter().any(|result| result.means(&node.stage_name, &output.name));
+        for output in node.stage.outputs().iter().filter(wanted) {
             let artifact = project.store.artifact_path(&record.outputs[&*output.name]);
-            // `table.csv`, `table/eurosat.csv`: the node's name with the kind of file that the stage makes.
-            let extension = Path::new(&*output.path).extension().unwrap_or_default();
-            let target = folder.join(format!("{}.{}", node.name, extension.to_string_lossy()));
+            let target = folder.join(node.file_name(output));
             materialise(&artifact, &target)?;
             if output.name == "markdown" {
                 print(&format!("\n{}\n", super::read_text(&target)?))?;

@@ -1,5 +1,6 @@
 //! Expands a pipeline's stages over their axes and connects the nodes.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -9,9 +10,11 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::{Graph, Input, Node, Source};
 use crate::pipeline::diagnostic::did_you_mean;
 use crate::pipeline::{
-    AxisValue, Coordinates, Data, Diagnostic, Entry, Pipeline, Span, StageSpecification, Table, Value, gather,
+    AxisValue, Coordinates, Data, Diagnostic, Entry, Pipeline, Reference, Span, StageSpecification, Table, Value,
+    gather,
 };
-use crate::stage::{PathPort, Port};
+use crate::stage::{Kind, Output, PathPort, Port, Takes};
+use crate::store::ArtifactKind;
 
 impl Graph {
     /// The nodes of a pipeline. Data sets that name no folder are looked for under `data_root`.
@@ -29,7 +32,8 @@ impl Graph {
             locations: HashMap::new(),
             matches: HashMap::new(),
         };
-        let mistakes: Vec<Diagnostic> = stages.into_iter().flat_map(|stage| builder.expand(stage)).collect();
+        let mut mistakes: Vec<Diagnostic> = stages.into_iter().flat_map(|stage| builder.expand(stage)).collect();
+        mistakes.extend(builder.results());
         if !mistakes.is_empty() {
             return Err(few_at_each_place(mistakes));
         }
@@ -66,7 +70,7 @@ fn stage_order(pipeline: &Pipeline) -> Result<Vec<&StageSpecification>, Vec<Diag
     let indices: Vec<NodeIndex> = pipeline.stages.iter().map(|stage| stages.add_node(stage)).collect();
     let mut mistakes = Vec::new();
     for (stage, &index) in pipeline.stages.iter().zip(&indices) {
-        for (name, span) in references(pipeline, stage) {
+        for Reference { stage: name, span, .. } in references(pipeline, stage) {
             match pipeline.stages.iter().position(|other| other.name == name) {
                 Some(other) => drop(stages.update_edge(indices[other], index, ())),
                 None => {
@@ -94,16 +98,16 @@ fn stage_order(pipeline: &Pipeline) -> Result<Vec<&StageSpecification>, Vec<Diag
 }
 
 /// The stages that a stage's inputs refer to, also from files it includes; as its first node has them.
-fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<(String, Span)> {
+fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<Reference> {
     let first = |name: &String| Some((name.clone(), pipeline.axis(name)?.values.first()?.into()));
     let axes = stage.axes.iter().filter_map(first).collect();
     // What cannot be resolved is complained about when the node is made.
     let resolved = pipeline.reader.resolve(&with_files_as_tables(stage), &axes);
-    let Data::Table(table) = resolved.map_or_else(|_| stage.table.data.clone(), |value| value.data) else {
+    let Data::Table(mut table) = resolved.map_or_else(|_| stage.table.data.clone(), |value| value.data) else {
         return Vec::new();
     };
-    let inputs = stage.kind.inputs().iter().filter_map(|name| table.get(name));
-    inputs.flat_map(|entry| elements(&entry.value)).filter_map(reference).collect()
+    let inputs = stage.kind.take_inputs(&mut table).unwrap_or_default();
+    inputs.iter().flat_map(|entry| elements(&entry.value)).filter_map(Reference::read).collect()
 }
 
 fn elements(value: &Value) -> &[Value] {
@@ -111,10 +115,6 @@ fn elements(value: &Value) -> &[Value] {
         Data::Array(elements) => elements,
         _ => std::slice::from_ref(value),
     }
-}
-
-fn reference(value: &Value) -> Option<(String, Span)> {
-    Some((value.text()?.strip_prefix('@')?.to_owned(), value.span.clone()))
 }
 
 /// Nodes by their values on some axes.
@@ -177,12 +177,19 @@ impl<'a> Builder<'a> {
         product
     }
 
+    /// The mistakes in what `results` names: its stages are there, but not every output need be.
+    fn results(&self) -> Vec<Diagnostic> {
+        let results = self.pipeline.results.iter().filter(|result| result.output.is_some());
+        let nodes =
+            results.flat_map(|result| self.nodes[result.stage.as_str()].iter().map(move |&node| (result, node)));
+        nodes.filter_map(|(result, node)| chosen_output(&self.dag[node], result).err()).collect()
+    }
+
     fn node(&mut self, stage: &StageSpecification, coordinates: Coordinates) -> Result<NodeIndex, Vec<Diagnostic>> {
         let axes = coordinates.iter().map(|(axis, value)| (axis.clone(), value.into())).collect();
         let resolved = self.pipeline.reader.resolve(&with_files_as_tables(stage), &axes)?;
         let Data::Table(mut parameters) = resolved.data else { unreachable!("a table resolves to a table") };
-        let inputs: HashMap<&str, Entry> =
-            stage.kind.inputs().iter().filter_map(|name| Some((*name, parameters.take(name)?))).collect();
+        let inputs = stage.kind.take_inputs(&mut parameters).map_err(|mistake| vec![mistake])?;
         let parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
         let read = stage.kind.read(&parameters).map_err(|mut mistake| {
             // An input's name is as good a guess for an unknown key as a parameter's.
@@ -194,20 +201,22 @@ impl<'a> Builder<'a> {
             }
             vec![mistake]
         })?;
-        let ports = read.ports(&|name| inputs.contains_key(name)).map_err(|error| {
+        let given: Vec<&str> = inputs.iter().map(|entry| entry.key.as_str()).collect();
+        let ports = read.ports(&given).map_err(|error| {
             let hint = error.hint().map(str::to_owned);
             let message = error.to_string();
             let span = named_in(&message, &parameters).unwrap_or(&stage.span).clone();
             vec![Diagnostic { message, span: Some(span), hint }]
         })?;
-        for (name, entry) in &inputs {
-            if !ports.iter().any(|port| port.name == *name) {
-                let message = format!("stage `{}` does not read `{name}` with these parameters", stage.name);
+        for entry in &inputs {
+            if !ports.iter().any(|port| port.name == entry.key) {
+                let message = format!("stage `{}` does not read `{}` with these parameters", stage.name, entry.key);
                 return Err(vec![Diagnostic::at(&entry.span, message)]);
             }
         }
         let context = Context { stage, coordinates: &coordinates };
-        let connected = gather(ports.iter().map(|port| self.connect(&context, port, inputs.get(port.name))))?;
+        let entry = |port: &Port| inputs.iter().find(|entry| entry.key == port.name);
+        let connected = gather(ports.iter().map(|port| self.connect(&context, port, entry(port))))?;
         let inputs: Vec<Input> = connected.into_iter().flatten().collect();
         let location = stage.kind.location().and_then(|port| {
             let of_port = || inputs.iter().filter(|input| input.name.split('.').next() == Some(port));
@@ -244,36 +253,44 @@ impl<'a> Builder<'a> {
     ) -> Result<Vec<Input>, Vec<Diagnostic>> {
         let one = |mistake: Diagnostic| vec![mistake];
         let Some(entry) = entry else { return self.default_path(context, port).map_err(one) };
-        if let (Data::Array(_), false) = (&entry.value.data, port.many) {
+        let listed = matches!(entry.value.data, Data::Array(_));
+        if listed && !port.many && matches!(port.from, Takes::Outputs(..)) {
             let message = format!("`{}` takes one reference, not a list", port.name);
             return Err(one(Diagnostic::at(&entry.value.span, message)));
         }
-        let inputs = gather(elements(&entry.value).iter().map(|value| match (value.text(), reference(value)) {
-            (_, Some((name, span))) => self.follow(context, port, &name, &span),
-            (Some(path), None) => path_input(port, path, &value.span).map_err(one),
+        let inputs = gather(elements(&entry.value).iter().map(|value| match (value.text(), Reference::read(value)) {
+            (_, Some(reference)) => self.follow(context, port, listed, &reference),
+            (Some(path), None) => path_input(port, listed, path, &value.span).map_err(one),
             (None, None) => {
                 let message = format!("`{}` must be a string, not {}", port.name, value.type_name());
-                Err(one(
-                    Diagnostic::at(&value.span, message).hint(format!("`\"@{}\"` names a stage", port.from.0.name()))
-                ))
+                let hint = match &port.from {
+                    Takes::Outputs(kind, _) => format!("`\"@{}\"` names a stage", kind.name()),
+                    Takes::Anything => "`\"@stage.output\"` names an output, anything else is a path".to_owned(),
+                };
+                Err(one(Diagnostic::at(&value.span, message).hint(hint)))
             }
         }))?;
         let inputs: Vec<Input> = inputs.into_iter().flatten().collect();
-        if inputs.is_empty() && port.many {
+        if inputs.is_empty() {
             let message = format!("`{}` of stage `{}` matches no node", port.name, context.stage.name);
             return Err(one(Diagnostic::at(&entry.value.span, message)));
+        }
+        if let (Takes::Anything, Some(place)) = (&port.from, shared_place(&inputs)) {
+            let message = format!("`{}` would have two inputs at `inputs/{place}`", port.name);
+            return Err(one(Diagnostic::at(&entry.value.span, message).hint("give one of them a name of its own")));
         }
         Ok(inputs)
     }
 
-    /// The inputs behind `"@stage"`.
+    /// The inputs behind `"@stage"` or `"@stage.output"`.
     fn follow(
         &mut self,
         context: &Context<'_>,
         port: &Port,
-        name: &str,
-        span: &Span,
+        listed: bool,
+        reference: &Reference,
     ) -> Result<Vec<Input>, Vec<Diagnostic>> {
+        let (name, span) = (reference.stage.as_str(), &reference.span);
         let Some(target) = self.pipeline.stage(name).filter(|target| self.nodes.contains_key(target.name.as_str()))
         else {
             let message =
@@ -282,8 +299,10 @@ impl<'a> Builder<'a> {
                 Diagnostic::at(span, message).hint("every node of a stage must refer to the same stages"),
             ]);
         };
-        let (kind, outputs) = &port.from;
-        if target.kind != *kind {
+        if let Takes::Outputs(kind, outputs) = &port.from
+            && target.kind != *kind
+            && (target.kind != Kind::Command || outputs.len() != 1)
+        {
             let message =
                 format!("`{}` takes a `{}` stage, but `{name}` is a `{}`", port.name, kind.name(), target.kind.name());
             return Err(vec![Diagnostic::at(span, message)]);
@@ -308,7 +327,9 @@ impl<'a> Builder<'a> {
             }
         }
         let found = self.matching(target, context);
-        if !port.many && found.len() > 1 {
+        let surplus = target.axes.iter().any(|axis| !context.coordinates.contains_key(axis));
+        let collects = port.many || matches!(port.from, Takes::Anything) && (listed || surplus);
+        if !collects && found.len() > 1 {
             let free: Vec<String> = target
                 .axes
                 .iter()
@@ -323,7 +344,7 @@ impl<'a> Builder<'a> {
             );
             return Err(vec![Diagnostic::at(span, message).hint(format!("add {} to its `axes`", free.join(", ")))]);
         }
-        if !port.many && found.is_empty() {
+        if !collects && found.is_empty() {
             let shared = target.axes.iter().filter_map(|axis| Some((axis, context.coordinates.get(axis)?)));
             let here: Vec<String> = shared.map(|(axis, value)| format!("{axis}={value}")).collect();
             let here = if here.is_empty() { String::new() } else { format!(" for {}", here.join(", ")) };
@@ -341,8 +362,9 @@ impl<'a> Builder<'a> {
                 many: port.many,
                 coordinates: self.dag[node].coordinates.clone(),
             };
-            for &output in outputs {
-                inputs.push(input(format!("{}.{output}", port.name), Source::Output(node, output.into()), true));
+            let outputs = read_outputs(port, collects, &self.dag[node], reference).map_err(|mistake| vec![mistake])?;
+            for (name, output) in outputs {
+                inputs.push(input(name, Source::Output(node, output), true));
             }
             if port.location {
                 let location = self.locations.get(&node).expect("this kind of node has a location").clone();
@@ -373,8 +395,9 @@ impl<'a> Builder<'a> {
     fn default_path(&self, context: &Context<'_>, port: &Port) -> Result<Vec<Input>, Diagnostic> {
         let PathPort::Folder { default, .. } = &port.path else {
             let message = format!("stage `{}` has no `{}`", context.stage.name, port.name);
-            let hint = format!("name a `{}` stage: `{} = \"@...\"`", port.from.0.name(), port.name);
-            return Err(Diagnostic::at(&context.stage.span, message).hint(hint));
+            let mistake = Diagnostic::at(&context.stage.span, message);
+            let Takes::Outputs(kind, _) = &port.from else { return Err(mistake) };
+            return Err(mistake.hint(format!("name a `{}` stage: `{} = \"@...\"`", kind.name(), port.name)));
         };
         let Some(data_root) = self.data_root else {
             let message = format!("stage `{}` needs the folder of your data sets", context.stage.name);
@@ -397,7 +420,73 @@ struct Context<'a> {
     coordinates: &'a Coordinates,
 }
 
-fn path_input(port: &Port, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+/// The outputs of a node that a port reads, each with the name it has as an input.
+fn read_outputs(
+    port: &Port,
+    collects: bool,
+    node: &Node,
+    reference: &Reference,
+) -> Result<Vec<(String, Cow<'static, str>)>, Diagnostic> {
+    match &port.from {
+        Takes::Outputs(kind, outputs) if node.stage.kind() == *kind => {
+            if let Some(output) = reference.output.as_deref().filter(|output| outputs != &[*output]) {
+                let message = format!("`{}` does not read `{output}` alone of stage `{}`", port.name, reference.stage);
+                let hint = format!("name the stage: `\"@{}\"`", reference.stage);
+                return Err(Diagnostic::at(&reference.span, message).hint(hint));
+            }
+            Ok(outputs.iter().map(|output| (format!("{}.{output}", port.name), Cow::Borrowed(*output))).collect())
+        }
+        Takes::Outputs(kind, outputs) => {
+            let output = chosen_output(node, reference)?;
+            let wanted = kind.outputs().iter().find(|wanted| wanted.name == outputs[0]).expect("a port reads outputs");
+            if output.kind != wanted.kind {
+                let word = |kind| if kind == ArtifactKind::File { "a file" } else { "a folder" };
+                let message = format!(
+                    "`{}` takes {}, but `{}` is {}",
+                    port.name,
+                    word(wanted.kind),
+                    output.name,
+                    word(output.kind)
+                );
+                return Err(Diagnostic::at(&reference.span, message));
+            }
+            Ok(vec![(format!("{}.{}", port.name, outputs[0]), output.name.clone())])
+        }
+        Takes::Anything => {
+            let output = chosen_output(node, reference)?;
+            let name =
+                if collects { format!("{}/{}", port.name, node.file_name(output)) } else { port.name.to_string() };
+            Ok(vec![(name, output.name.clone())])
+        }
+    }
+}
+
+/// The output of a node that `"@stage.output"`, or `"@stage"` where there is but one, names.
+fn chosen_output<'n>(node: &'n Node, reference: &Reference) -> Result<&'n Output, Diagnostic> {
+    let (outputs, stage) = (node.stage.outputs(), &reference.stage);
+    let written: Vec<String> = outputs.iter().map(|output| format!("@{stage}.{}", output.name)).collect();
+    match (&reference.output, outputs) {
+        (Some(name), _) => outputs.iter().find(|output| output.name == *name).ok_or_else(|| {
+            let message = format!("stage `{stage}` has no output `{name}`");
+            Diagnostic::at(&reference.span, message).suggest(&format!("@{stage}.{name}"), &written)
+        }),
+        (None, [output]) => Ok(output),
+        (None, []) => Err(Diagnostic::at(&reference.span, format!("stage `{stage}` has no outputs"))),
+        (None, _) => {
+            let message = format!("stage `{stage}` has several outputs");
+            Err(Diagnostic::at(&reference.span, message).hint(format!("name one: `{}`", written.join("`, `"))))
+        }
+    }
+}
+
+/// A place that two inputs of a command would have, or that one would have inside the other.
+fn shared_place(inputs: &[Input]) -> Option<&str> {
+    let mut places: Vec<&Path> = inputs.iter().map(|input| Path::new(&input.name)).collect();
+    places.sort();
+    places.windows(2).find(|pair| pair[1].starts_with(pair[0])).and_then(|pair| pair[1].to_str())
+}
+
+fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
     let full = span.folder().join(path);
     match &port.path {
         PathPort::Refused => {
@@ -410,6 +499,23 @@ fn path_input(port: &Port, path: &str, span: &Span) -> Result<Vec<Input>, Diagno
         }
         PathPort::File => Ok(vec![external(port, Source::File(full))]),
         PathPort::Folder { .. } => folder_input(port, &full, span),
+        PathPort::Any => {
+            let name = match full.file_name().filter(|_| listed) {
+                Some(file) => format!("{}/{}", port.name, file.to_string_lossy()),
+                None => port.name.to_string(),
+            };
+            let source = match std::fs::metadata(&full) {
+                Ok(metadata) if metadata.is_dir() => Source::Folder(full, vec![String::new()]),
+                Ok(_) => Source::File(full),
+                Err(_) => {
+                    let message = format!("there is no file or folder `{}`", full.display());
+                    return Err(
+                        Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in")
+                    );
+                }
+            };
+            Ok(vec![Input { name, ..external(port, source) }])
+        }
     }
 }
 
@@ -432,13 +538,11 @@ fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, D
 
 /// A path stands for the first output that the port would read of a stage.
 fn external(port: &Port, source: Source) -> Input {
-    Input {
-        name: format!("{}.{}", port.name, port.from.1[0]),
-        source,
-        keyed: true,
-        many: false,
-        coordinates: Coordinates::new(),
-    }
+    let name = match &port.from {
+        Takes::Outputs(_, outputs) => format!("{}.{}", port.name, outputs[0]),
+        Takes::Anything => port.name.to_string(),
+    };
+    Input { name, source, keyed: true, many: false, coordinates: Coordinates::new() }
 }
 
 /// A parameter that holds a table may be given as the path of a TOML file: that is a table that includes it.

@@ -8,7 +8,7 @@ mod plan;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -21,7 +21,8 @@ pub use plan::{Inspector, Plan, State};
 use crate::error::{Error, Result};
 use crate::pipeline::Coordinates;
 use crate::pipeline::diagnostic::did_you_mean;
-use crate::stage::Stage;
+use crate::stage::{Output, Stage};
+use crate::store::ArtifactKind;
 
 /// The nodes of a pipeline; edges lead from what is needed to what needs it.
 #[derive(Debug)]
@@ -45,6 +46,21 @@ pub struct Node {
     pub stage: Stage,
     /// What it reads.
     pub inputs: Vec<Input>,
+}
+
+impl Node {
+    /// What an output is called among those of other nodes, in `results/` and where many are collected: the node's name
+    /// with the output's extension, e.g. `table/eurosat.csv`; also with its name, where the extension does not tell.
+    pub fn file_name(&self, output: &Output) -> String {
+        let extension = |output: &Output| match (output.kind, Path::new(&*output.path).extension()) {
+            (ArtifactKind::File, Some(extension)) => format!(".{}", extension.to_string_lossy()),
+            _ => String::new(),
+        };
+        let own = extension(output);
+        let alike = self.stage.outputs().iter().filter(|other| extension(other) == own).count();
+        let name = if alike > 1 { format!(".{}", output.name) } else { String::new() };
+        format!("{}{name}{own}", self.name)
+    }
 }
 
 /// One thing that a node reads.

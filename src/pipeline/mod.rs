@@ -4,6 +4,7 @@ pub mod diagnostic;
 pub mod include;
 mod overrides;
 mod read;
+mod reference;
 pub mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostic::{Diagnostic, Source, Span};
 pub use include::{Reader, gather};
+pub use reference::Reference;
 pub use value::{Data, Entry, Table, Value};
 
 use crate::stage::Kind;
@@ -27,8 +29,8 @@ pub struct Pipeline {
     pub axes: Vec<Axis>,
     /// The stages in the order they were written.
     pub stages: Vec<StageSpecification>,
-    /// The stages whose outputs are written to `results/<name>/`.
-    pub results: Vec<String>,
+    /// The stages, or their outputs, that are written to `results/<name>/`.
+    pub results: Vec<Reference>,
     /// Reads the files that the pipeline names.
     pub reader: Reader,
 }
@@ -183,7 +185,15 @@ impl Builder {
         }
         let results = match results {
             Some(entry) => self.results(&entry.value, &stages),
-            None => stages.iter().filter(|stage| stage.kind == Kind::Table).map(|stage| stage.name.clone()).collect(),
+            None => {
+                let tables = stages.iter().filter(|stage| stage.kind == Kind::Table);
+                let reference = |stage: &StageSpecification| Reference {
+                    stage: stage.name.clone(),
+                    output: None,
+                    span: stage.span.clone(),
+                };
+                tables.map(reference).collect()
+            }
         };
         if self.mistakes.is_empty() { Ok(Pipeline { name, axes, stages, results, reader }) } else { Err(self.mistakes) }
     }
@@ -233,13 +243,13 @@ impl Builder {
         let known: Vec<&str> = axes.iter().map(|axis| axis.name.as_str()).collect();
         let mut stage_axes = Vec::new();
         if let Some(list) = table.take("axes") {
-            for (name, span) in self.names(&list.value) {
+            for (name, Value { span, .. }) in self.names(&list.value) {
                 if !known.contains(&name.as_str()) {
                     let message = format!("`{name}` is not an axis of this pipeline");
-                    self.mistakes.push(Diagnostic::at(&span, message).suggest(&name, &known));
+                    self.mistakes.push(Diagnostic::at(span, message).suggest(&name, &known));
                 }
                 if stage_axes.contains(&name) {
-                    self.mistakes.push(Diagnostic::at(&span, format!("axis `{name}` is named twice")));
+                    self.mistakes.push(Diagnostic::at(span, format!("axis `{name}` is named twice")));
                 } else {
                     stage_axes.push(name);
                 }
@@ -313,7 +323,7 @@ impl Builder {
         self.written.get(axis).map_or(&[], Vec::as_slice)
     }
 
-    fn names(&mut self, value: &Value) -> Vec<(String, Span)> {
+    fn names<'v>(&mut self, value: &'v Value) -> Vec<(String, &'v Value)> {
         let Data::Array(elements) = &value.data else {
             let message = format!("expected a list of names, not {}", value.type_name());
             self.mistakes.push(Diagnostic::at(&value.span, message));
@@ -322,7 +332,7 @@ impl Builder {
         let mut names = Vec::new();
         for element in elements {
             match element.text() {
-                Some(name) => names.push((name.to_owned(), element.span.clone())),
+                Some(name) => names.push((name.to_owned(), element)),
                 None => {
                     let message = format!("expected a name, not {}", element.type_name());
                     self.mistakes.push(Diagnostic::at(&element.span, message));
@@ -332,19 +342,17 @@ impl Builder {
         names
     }
 
-    fn results(&mut self, value: &Value, stages: &[StageSpecification]) -> Vec<String> {
+    /// Whether their outputs are there is known when `graph` has made their nodes.
+    fn results(&mut self, value: &Value, stages: &[StageSpecification]) -> Vec<Reference> {
         let known: Vec<String> = stages.iter().map(|stage| format!("@{}", stage.name)).collect();
         let mut results = Vec::new();
-        for (name, span) in self.names(value) {
-            match known.iter().position(|known| *known == name) {
-                Some(position) if stages[position].kind == Kind::World => {
-                    let message = format!("`{name}` makes a folder, which is kept in the store alone");
-                    self.mistakes.push(Diagnostic::at(&span, message).hint("results are files, such as a table's"));
-                }
-                Some(position) => results.push(stages[position].name.clone()),
+        for (name, value) in self.names(value) {
+            let reference = Reference::read(value);
+            match reference.filter(|reference| stages.iter().any(|stage| stage.name == reference.stage)) {
+                Some(reference) => results.push(reference),
                 None => {
                     let message = format!("`{name}` is not a stage of this pipeline");
-                    self.mistakes.push(Diagnostic::at(&span, message).suggest(&name, &known));
+                    self.mistakes.push(Diagnostic::at(&value.span, message).suggest(&name, &known));
                 }
             }
         }

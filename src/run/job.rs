@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Progress;
+use super::command::run_command;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector};
-use crate::stage::{Task, TaskInput};
+use crate::stage::{Stage, Task, TaskInput};
 use crate::store::{Digest, Record, Store};
 
 /// A node ready to run.
@@ -98,11 +99,13 @@ impl Job<'_> {
             partial: self.store.partial(&self.key),
             threads: self.threads,
         };
-        let note = match task.stage.run_here(&task) {
-            Some(result) => result?,
-            None => {
-                *log = Some(self.log.clone());
-                run_worker(&task, &self.log, progress)?
+        let note = if let Some(result) = task.stage.run_here(&task) {
+            result?
+        } else {
+            *log = Some(self.log.clone());
+            match &task.stage {
+                Stage::Command(stage) => run_command(stage, &task, &self.log).map(|()| String::new())?,
+                _ => run_worker(&task, &self.log, progress)?,
             }
         };
         if let Some(path) = self.inspector.changed_inputs(self.node)?.first() {
@@ -131,11 +134,7 @@ impl Job<'_> {
 
 /// Runs a task in a worker process and returns its note.
 fn run_worker(task: &Task, log: &Path, progress: &dyn Fn(Progress)) -> Result<String> {
-    if let Some(folder) = log.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    }
-    let log_file = File::create(log).map_err(Error::io("create", log))?;
-    let error_file = log_file.try_clone().map_err(Error::io("open", log))?;
+    let (log_file, error_file) = log_file(log)?;
     let program = worker_program()?;
     let mut child = Command::new(&program)
         // Threads are the worker's to start: libtorch's libraries must not start their own.
@@ -169,18 +168,28 @@ fn run_worker(task: &Task, log: &Path, progress: &dyn Fn(Progress)) -> Result<St
             // Nobody else sends this signal as a rule.
             let out_of_memory = status.signal() == Some(9);
             let hint = "if memory ran out, fewer nodes at the same time may help: `--jobs 1`".to_owned();
-            Err(Error::Invalid { message: died(status, log), hint: out_of_memory.then_some(hint) })
+            Err(Error::Invalid { message: ended("its worker", status, log), hint: out_of_memory.then_some(hint) })
         }
     }
 }
 
-/// How a worker ended that did not say so itself.
-fn died(status: ExitStatus, log: &Path) -> String {
+/// An empty log, opened twice: for what a process prints, and for its errors.
+pub(super) fn log_file(path: &Path) -> Result<(File, File)> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    let file = File::create(path).map_err(Error::io("create", path))?;
+    let again = file.try_clone().map_err(Error::io("open", path))?;
+    Ok((file, again))
+}
+
+/// How a process ended that did not do its work.
+pub(super) fn ended(what: &str, status: ExitStatus, log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let tail = &lines[lines.len().saturating_sub(10)..];
     let tail: String = tail.iter().map(|line| format!("\n  | {line}")).collect();
-    format!("its worker ended with {status}{tail}")
+    format!("{what} ended with {status}{tail}")
 }
 
 /// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only

@@ -8,6 +8,7 @@
 //!    +--something needed failed--> Blocked
 //! ```
 
+mod command;
 mod event;
 mod job;
 mod reporter;

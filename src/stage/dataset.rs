@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Task, output};
+use super::{Kind, Output, PathPort, Port, Takes, Task, output};
 use crate::data::{Classes, Indexed, Item, Manifest};
 use crate::error::{Error, Result};
 
@@ -52,8 +52,8 @@ impl Dataset {
     pub(super) fn ports(&self) -> Result<Vec<Port>> {
         self.manifest.check()?;
         Ok(vec![Port {
-            name: "root",
-            from: (Kind::World, vec!["files"]),
+            name: "root".into(),
+            from: Takes::Outputs(Kind::World, vec!["files"]),
             many: false,
             axes: None,
             location: false,

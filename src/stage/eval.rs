@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::test_output;
 use super::train::weights;
-use super::{Kind, Output, PathPort, Port, output};
+use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::data::Classes;
 use crate::error::{Error, Result};
 use crate::method::{Learner, Method};
@@ -37,10 +37,10 @@ pub struct Metrics {
 }
 
 impl Eval {
-    pub(super) fn ports(&self, given: &dyn Fn(&str) -> bool) -> Result<Vec<Port>> {
+    pub(super) fn ports(&self, given: &[&str]) -> Result<Vec<Port>> {
         let prompt = Port {
-            name: "prompt",
-            from: (Kind::Train, vec!["prompt"]),
+            name: "prompt".into(),
+            from: Takes::Outputs(Kind::Train, vec!["prompt"]),
             many: false,
             axes: None,
             location: false,
@@ -51,7 +51,7 @@ impl Eval {
         }
         let mut reads = vec!["classes", test_output(self.classes)];
         let mut ports = vec![weights()];
-        match (&self.method, given("prompt")) {
+        match (&self.method, given.contains(&"prompt")) {
             (None, true) => ports.push(prompt),
             (Some(method), false) if method.learner == (Learner::ZeroShot {}) => reads.push("template"),
             (Some(_), false) => {
@@ -71,8 +71,8 @@ impl Eval {
             }
         }
         ports.push(Port {
-            name: "dataset",
-            from: (Kind::Dataset, reads),
+            name: "dataset".into(),
+            from: Takes::Outputs(Kind::Dataset, reads),
             many: false,
             axes: None,
             location: true,

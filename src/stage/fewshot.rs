@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Index, Kind, Output, PathPort, Port, Task, output};
+use super::{Index, Kind, Output, PathPort, Port, Takes, Task, output};
 use crate::data::{Classes, Split, few_shot};
 use crate::error::Result;
 
@@ -31,8 +31,8 @@ fn all() -> Classes {
 
 pub(super) fn ports() -> Vec<Port> {
     vec![Port {
-        name: "dataset",
-        from: (Kind::Dataset, vec!["classes", "train", "val"]),
+        name: "dataset".into(),
+        from: Takes::Outputs(Kind::Dataset, vec!["classes", "train", "val"]),
         many: false,
         axes: None,
         location: true,

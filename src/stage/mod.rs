@@ -1,6 +1,7 @@
 //! The kinds of node. Each declares its parameters, inputs, outputs and a version; those that need libtorch run in
 //! `worker`, the others here.
 
+mod command;
 mod dataset;
 mod eval;
 mod fewshot;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use command::CommandStage;
 pub use dataset::{Dataset, Index, Template, test_output};
 pub use eval::{Eval, Metrics};
 pub use fewshot::FewShot;
@@ -24,7 +26,7 @@ pub use train::Train;
 pub use world::WorldStage;
 
 use crate::error::{Error, Result};
-use crate::pipeline::{Coordinates, Diagnostic, Value};
+use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
 use crate::store::{ArtifactKind, Listing};
 
 /// What a `[stage.NAME]` table's `kind` may say.
@@ -44,11 +46,21 @@ pub enum Kind {
     Eval,
     /// Collects evaluations into tables.
     Table,
+    /// Runs any program.
+    Command,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::World, Kind::Dataset, Kind::Pretrain, Kind::FewShot, Kind::Train, Kind::Eval, Kind::Table];
+    const ALL: [Kind; 8] = [
+        Kind::World,
+        Kind::Dataset,
+        Kind::Pretrain,
+        Kind::FewShot,
+        Kind::Train,
+        Kind::Eval,
+        Kind::Table,
+        Kind::Command,
+    ];
 
     /// The word in the pipeline file.
     pub fn name(self) -> &'static str {
@@ -60,6 +72,7 @@ impl Kind {
             Kind::Train => "train",
             Kind::Eval => "eval",
             Kind::Table => "table",
+            Kind::Command => "command",
         }
     }
 
@@ -83,6 +96,43 @@ impl Kind {
             Kind::Train => &["shots", "weights"],
             Kind::Eval => &["dataset", "prompt", "weights"],
             Kind::Table => &["evals"],
+            Kind::Command => &["inputs"],
+        }
+    }
+
+    /// Takes the inputs out of a stage's table, by name; what is left are parameters.
+    pub fn take_inputs(self, table: &mut Table) -> Result<Vec<Entry>, Diagnostic> {
+        let mut taken: Vec<Entry> = self.inputs().iter().filter_map(|name| table.take(name)).collect();
+        let (Kind::Command, Some(inputs)) = (self, taken.first()) else { return Ok(taken) };
+        // A command names its inputs itself.
+        match &inputs.value.data {
+            Data::Table(table) => taken = table.entries().to_vec(),
+            _ => {
+                let message = format!("`inputs` must be a table, not {}", inputs.value.type_name());
+                return Err(Diagnostic::at(&inputs.value.span, message)
+                    .hint("for example `inputs = { script = \"train.py\", data = \"@data.train\" }`"));
+            }
+        }
+        match taken.iter().find(|entry| Path::new(&entry.key).file_name() != Some(entry.key.as_ref())) {
+            None => Ok(taken),
+            Some(entry) => {
+                let message = format!("`{}` cannot be the name of an input", entry.key);
+                Err(Diagnostic::at(&entry.span, message).hint("the command finds it as `inputs/NAME`"))
+            }
+        }
+    }
+
+    /// What a node of this kind leaves, where its parameters have no say.
+    pub fn outputs(self) -> &'static [Output] {
+        match self {
+            Kind::World => &world::OUTPUTS,
+            Kind::Dataset => &dataset::OUTPUTS,
+            Kind::Pretrain => &pretrain::OUTPUTS,
+            Kind::FewShot => &fewshot::OUTPUTS,
+            Kind::Train => &train::OUTPUTS,
+            Kind::Eval => &eval::OUTPUTS,
+            Kind::Table => &table::OUTPUTS,
+            Kind::Command => &[],
         }
     }
 
@@ -91,6 +141,7 @@ impl Kind {
         match self {
             Kind::Dataset => &["manifest"],
             Kind::Train | Kind::Eval => &["method"],
+            Kind::Command => &["parameters"],
             _ => &[],
         }
     }
@@ -115,6 +166,7 @@ impl Kind {
             Kind::Train => Stage::Train(parameters.read()?),
             Kind::Eval => Stage::Eval(parameters.read()?),
             Kind::Table => Stage::Table(parameters.read()?),
+            Kind::Command => Stage::Command(parameters.read()?),
         })
     }
 }
@@ -137,15 +189,17 @@ pub enum Stage {
     Eval(Eval),
     /// See [`TableStage`].
     Table(TableStage),
+    /// See [`CommandStage`].
+    Command(Box<CommandStage>),
 }
 
 /// An input that a stage takes.
 #[derive(Clone, Debug)]
 pub struct Port {
     /// The key in the stage table.
-    pub name: &'static str,
-    /// The kind of stage that a reference must name, and which of its outputs are read.
-    pub from: (Kind, Vec<&'static str>),
+    pub name: Cow<'static, str>,
+    /// What a reference may name.
+    pub from: Takes,
     /// Takes every matching node, not one.
     pub many: bool,
     /// The axes that the stage referred to must have, and those that it may have.
@@ -156,6 +210,16 @@ pub struct Port {
     pub path: PathPort,
 }
 
+/// What a reference may name.
+#[derive(Clone, Debug)]
+pub enum Takes {
+    /// A stage of this kind, of which these outputs are read. One output alone may also be a command's.
+    Outputs(Kind, Vec<&'static str>),
+    /// An output of any stage: of all matching nodes where it stands in a list, or where that stage has an axis more;
+    /// else of one.
+    Anything,
+}
+
 /// What a path in place of a reference means for a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PathPort {
@@ -163,6 +227,8 @@ pub enum PathPort {
     Refused,
     /// A file; it is the referenced stage's one output.
     File,
+    /// A file or a folder.
+    Any,
     /// A folder of which only these files and folders are read. When the stage table is silent, it is looked for
     /// under the data root at `default`.
     Folder {
@@ -193,6 +259,20 @@ const fn folder(name: &'static str, path: &'static str) -> Output {
 }
 
 impl Stage {
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Stage::World(_) => Kind::World,
+            Stage::Dataset(_) => Kind::Dataset,
+            Stage::Pretrain(_) => Kind::Pretrain,
+            Stage::FewShot(_) => Kind::FewShot,
+            Stage::Train(_) => Kind::Train,
+            Stage::Eval(_) => Kind::Eval,
+            Stage::Table(_) => Kind::Table,
+            Stage::Command(_) => Kind::Command,
+        }
+    }
+
     /// Raised by hand when a stage's meaning changes.
     pub fn version(&self) -> u32 {
         match self {
@@ -203,6 +283,7 @@ impl Stage {
             Stage::Train(_) => train::VERSION,
             Stage::Eval(_) => eval::VERSION,
             Stage::Table(_) => table::VERSION,
+            Stage::Command(_) => command::VERSION,
         }
     }
 
@@ -210,7 +291,7 @@ impl Stage {
     ///
     /// # Errors
     /// Parameters that contradict each other or the inputs given.
-    pub fn ports(&self, given: &dyn Fn(&str) -> bool) -> Result<Vec<Port>> {
+    pub fn ports(&self, given: &[&str]) -> Result<Vec<Port>> {
         Ok(match self {
             Stage::World(stage) => stage.ports()?,
             Stage::Dataset(stage) => stage.ports()?,
@@ -219,31 +300,24 @@ impl Stage {
             Stage::Train(stage) => stage.ports()?,
             Stage::Eval(stage) => stage.ports(given)?,
             Stage::Table(_) => table::ports(),
+            Stage::Command(stage) => stage.ports(given)?,
         })
     }
 
     /// What a node leaves.
     pub fn outputs(&self) -> &[Output] {
-        match self {
-            Stage::World(_) => &world::OUTPUTS,
-            Stage::Dataset(_) => &dataset::OUTPUTS,
-            Stage::Pretrain(_) => &pretrain::OUTPUTS,
-            Stage::FewShot(_) => &fewshot::OUTPUTS,
-            Stage::Train(_) => &train::OUTPUTS,
-            Stage::Eval(_) => &eval::OUTPUTS,
-            Stage::Table(_) => &table::OUTPUTS,
-        }
+        if let Stage::Command(stage) = self { stage.outputs() } else { self.kind().outputs() }
     }
 
-    /// Runs a stage that needs no libtorch and returns a note for the status line; `None` for one that does, which
-    /// `worker` runs.
+    /// Runs a stage that needs no process of its own and returns a note for the status line; `None` for one that does:
+    /// a command, and what needs libtorch, which `worker` runs.
     pub fn run_here(&self, task: &Task) -> Option<Result<String>> {
         match self {
             Stage::World(stage) => Some(stage.run(task)),
             Stage::Dataset(stage) => Some(stage.run(task)),
             Stage::FewShot(stage) => Some(stage.run(task)),
             Stage::Table(stage) => Some(stage.run(task)),
-            Stage::Pretrain(_) | Stage::Train(_) | Stage::Eval(_) => None,
+            Stage::Pretrain(_) | Stage::Train(_) | Stage::Eval(_) | Stage::Command(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, output};
+use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::error::Result;
 use crate::method::Pretraining;
 
@@ -18,8 +18,8 @@ impl Pretrain {
     pub(super) fn ports(&self) -> Result<Vec<Port>> {
         self.0.validate()?;
         Ok(vec![Port {
-            name: "captioned",
-            from: (Kind::World, vec!["files"]),
+            name: "captioned".into(),
+            from: Takes::Outputs(Kind::World, vec!["files"]),
             many: false,
             axes: None,
             location: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Metrics, Output, PathPort, Port, Task, TaskInput, output, read_json};
+use super::{Kind, Metrics, Output, PathPort, Port, Takes, Task, TaskInput, output, read_json};
 use crate::error::{Error, Result};
 use crate::pipeline::AxisValue;
 use crate::table::{Order, Score, Table};
@@ -33,8 +33,8 @@ fn table() -> String {
 
 pub(super) fn ports() -> Vec<Port> {
     vec![Port {
-        name: "evals",
-        from: (Kind::Eval, vec!["metrics"]),
+        name: "evals".into(),
+        from: Takes::Outputs(Kind::Eval, vec!["metrics"]),
         many: true,
         axes: Some((&["dataset", "method"], &["dataset", "method", "seed", "classes"])),
         location: false,

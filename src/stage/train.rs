@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, output};
+use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::error::{Error, Result};
 use crate::method::Method;
 
@@ -30,8 +30,8 @@ impl Train {
         }
         Ok(vec![
             Port {
-                name: "shots",
-                from: (Kind::FewShot, vec!["classes", "train"]),
+                name: "shots".into(),
+                from: Takes::Outputs(Kind::FewShot, vec!["classes", "train"]),
                 many: false,
                 axes: None,
                 location: true,
@@ -45,8 +45,8 @@ impl Train {
 /// The CLIP weights that a stage works with.
 pub(super) fn weights() -> Port {
     Port {
-        name: "weights",
-        from: (Kind::Pretrain, vec!["weights"]),
+        name: "weights".into(),
+        from: Takes::Outputs(Kind::Pretrain, vec!["weights"]),
         many: false,
         axes: None,
         location: false,

@@ -1,0 +1,258 @@
+//! `command`: runs any program in a scratch folder. It finds its inputs as `inputs/NAME`, its parameters in
+//! `parameters.json`, and leaves its outputs at the paths that it declares.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path};
+use std::process;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{Output, PathPort, Port, Takes, Task};
+use crate::error::{Error, Result};
+use crate::store::ArtifactKind;
+
+pub(super) const VERSION: u32 = 1;
+
+/// The folder of the inputs, and the file of the parameters.
+const INPUTS: &str = "inputs";
+const PARAMETERS: &str = "parameters.json";
+
+/// Parameters of a `command` stage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandStage {
+    /// The program and its arguments; or one string, which `sh -e -c` runs.
+    pub run: Words,
+    /// What it leaves: names with paths in the scratch folder. A path that ends in `/` is a folder's.
+    pub outputs: Outputs,
+    /// Environment variables beside those that `maple-pipe` was started with; only these are part of the key.
+    #[serde(default)]
+    pub environment: BTreeMap<String, Word>,
+    /// Any values; the program finds them in `parameters.json`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Value>,
+}
+
+/// What a `command` stage runs.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Words {
+    /// A program and its arguments.
+    Program(Vec<Word>),
+    /// A text for the shell.
+    Shell(String),
+}
+
+/// A string; numbers and booleans are written as such, so that `"{seed}"` is one.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Word(String);
+
+/// Names with paths.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
+pub struct Outputs(Vec<Output>);
+
+impl From<BTreeMap<String, String>> for Outputs {
+    fn from(paths: BTreeMap<String, String>) -> Outputs {
+        let outputs = paths.into_iter().map(|(name, path)| match path.strip_suffix('/') {
+            Some(folder) => Output { name: name.into(), path: folder.to_owned().into(), kind: ArtifactKind::Folder },
+            None => Output { name: name.into(), path: path.into(), kind: ArtifactKind::File },
+        });
+        Outputs(outputs.collect())
+    }
+}
+
+impl From<Outputs> for BTreeMap<String, String> {
+    fn from(outputs: Outputs) -> BTreeMap<String, String> {
+        let written = |output: Output| match output.kind {
+            ArtifactKind::File => (output.name.into(), output.path.into()),
+            ArtifactKind::Folder => (output.name.into(), format!("{}/", output.path)),
+        };
+        outputs.0.into_iter().map(written).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
+        struct WordsVisitor;
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = Words;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of words, or a string for the shell")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                Ok(Words::Shell(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Words, A::Error> {
+                let mut program = Vec::new();
+                while let Some(word) = words.next_element()? {
+                    program.push(word);
+                }
+                Ok(Words::Program(program))
+            }
+        }
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+        struct WordVisitor;
+        impl Visitor<'_> for WordVisitor {
+            type Value = Word;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string, a number or a boolean")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Word, E> {
+                Ok(Word(text.to_owned()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Word, E> {
+                Ok(Word(value.to_string()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Word, E> {
+                Ok(Word(value.to_string()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Word, E> {
+                Ok(Word(value.to_string()))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Word, E> {
+                Ok(Word(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(WordVisitor)
+    }
+}
+
+impl CommandStage {
+    pub(super) fn outputs(&self) -> &[Output] {
+        &self.outputs.0
+    }
+
+    pub(super) fn ports(&self, given: &[&str]) -> Result<Vec<Port>> {
+        if matches!(&self.run, Words::Program(words) if words.is_empty()) {
+            return Err(Error::hinted("`run` names no program", "for example `run = [\"python\", \"inputs/script\"]`"));
+        }
+        self.check_outputs()?;
+        let port = |name: &&str| Port {
+            name: (*name).to_owned().into(),
+            from: Takes::Anything,
+            many: false,
+            axes: None,
+            location: false,
+            path: PathPort::Any,
+        };
+        Ok(given.iter().map(port).collect())
+    }
+
+    /// Every output has a place of its own in the scratch folder.
+    fn check_outputs(&self) -> Result<()> {
+        for (place, Output { name, path, .. }) in self.outputs.0.iter().enumerate() {
+            let path = Path::new(&**path);
+            let stays = path.components().all(|part| matches!(part, Component::Normal(_)));
+            if path.as_os_str().is_empty() || !stays {
+                return Err(Error::hinted(
+                    format!("`outputs.{name}` must be a path below the folder that the command starts in"),
+                    "for example `metrics.json`, or `model/` for a folder",
+                ));
+            }
+            if [INPUTS, PARAMETERS].iter().any(|taken| path.starts_with(taken)) {
+                return Err(Error::hinted(
+                    format!("`outputs.{name}` lies where the command finds its inputs and parameters"),
+                    format!("`{INPUTS}` and `{PARAMETERS}` are taken: choose another path"),
+                ));
+            }
+            let others = self.outputs.0.iter().enumerate().filter(|(other, _)| *other != place);
+            for (_, other) in others {
+                if path.starts_with(&*other.path) {
+                    return Err(Error::hinted(
+                        format!("`outputs.{name}` lies in `{}`, which is the output `{}`", other.path, other.name),
+                        "give every output a path of its own",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The program, after its inputs, its parameters and the folders above its outputs have been laid out.
+    pub fn process(&self, task: &Task) -> Result<process::Command> {
+        let create = |folder: &Path| std::fs::create_dir_all(folder).map_err(Error::io("create", folder));
+        let above = |path: &Path| path.parent().map_or(Ok(()), create);
+        for name in task.inputs.keys() {
+            let link = task.scratch.join(INPUTS).join(name);
+            above(&link)?;
+            symlink(&task.one(name).path, &link).map_err(Error::io("link the input", &link))?;
+        }
+        if !self.parameters.is_empty() {
+            let path = task.scratch.join(PARAMETERS);
+            let text = serde_json::to_string(&self.parameters).map_err(|error| Error::format(&path, "JSON", error))?;
+            std::fs::write(&path, text + "\n").map_err(Error::io("write", &path))?;
+        }
+        for output in self.outputs() {
+            above(&task.output(&output.name))?;
+        }
+        create(&task.partial)?;
+        let (program, arguments) = match &self.run {
+            Words::Shell(text) => ("sh", vec!["-e", "-c", text]),
+            Words::Program(words) => {
+                let mut words = words.iter().map(|word| word.0.as_str());
+                (words.next().expect("`ports` refuses an empty list"), words.collect())
+            }
+        };
+        let mut process = process::Command::new(program);
+        process
+            .args(arguments)
+            .current_dir(&task.scratch)
+            .env("MAPLE_PARTIAL", &task.partial)
+            .env("MAPLE_THREADS", task.threads.to_string())
+            .envs(self.environment.iter().map(|(name, value)| (name, &value.0)));
+        Ok(process)
+    }
+
+    /// Every declared output is there, as a file or folder as declared, without links: what they lead to is not the
+    /// command's.
+    pub fn check(&self, task: &Task) -> Result<()> {
+        for output in self.outputs() {
+            let (name, path) = (&output.name, task.output(&output.name));
+            let Ok(metadata) = path.symlink_metadata() else {
+                return Err(Error::hinted(
+                    format!("its command left no `{}`, its output `{name}`", output.path),
+                    "paths of outputs start from the folder that the command starts in",
+                ));
+            };
+            let links = walkdir::WalkDir::new(&path).into_iter().filter_map(Result::ok);
+            if let Some(link) = links.into_iter().find(|entry| entry.path_is_symlink()) {
+                let link = link.path().strip_prefix(&task.scratch).unwrap_or(link.path());
+                return Err(Error::hinted(
+                    format!("its output `{name}` has a link, `{}`", link.display()),
+                    "copy what the link leads to, e.g. with `cp -L`",
+                ));
+            }
+            let (is_right, right, wrong) = match output.kind {
+                ArtifactKind::File => (metadata.is_file(), "a file", "a folder"),
+                ArtifactKind::Folder => (metadata.is_dir(), "a folder", "a file"),
+            };
+            if !is_right {
+                return Err(Error::hinted(
+                    format!("its output `{name}` should be {right}, but `{}` is {wrong}", output.path),
+                    "a path in `outputs` that ends in `/` is a folder's, any other a file's",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

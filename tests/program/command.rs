@@ -1,0 +1,751 @@
+//! `command` stages: any program as a node.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use snapbox::{IntoData, str};
+
+use crate::support::{Project, names};
+
+const COMMANDS: &str = "pipelines/commands.toml";
+
+/// Two trained "models" a seed, scores that are read from them, and one report of all.
+const TEXT: &str = r#"
+results = ["@score.metrics", "@report"]
+
+[axes]
+method = ["a", "b"]
+seed = [1, 2]
+
+[stage.words]
+kind = "command"
+run = "sort inputs/raw > words.txt; wc -l < words.txt > count"
+inputs = { raw = "../raw.txt" }
+outputs = { words = "words.txt", count = "count" }
+
+[stage.train]
+kind = "command"
+axes = ["method", "seed"]
+run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+inputs = { code = "../code", words = "@words.words" }
+outputs = { model = "out/model/", log = "log.txt" }
+environment = { STEPS = 3 }
+parameters = { rate = 0.5, options = { deep = true, layers = [1, 2] } }
+
+[stage.score]
+kind = "command"
+axes = ["method", "seed"]
+run = "wc -c < inputs/model/weights > score.json; echo '{seed} points'; cp score.json extra.json"
+inputs = { model = "@train.model" }
+outputs = { metrics = "score.json", extra = "extra.json" }
+
+[stage.report]
+kind = "command"
+axes = ["method"]
+run = "cd inputs; find . | sort > ../report.txt; cat scores/*/*/* notes/raw.txt >> ../report.txt"
+inputs = { scores = "@score.metrics", notes = ["@words.count", "../raw.txt"] }
+outputs = { text = "report.txt" }
+"#;
+
+const TRAIN: &str = r#"
+echo "training $1 with seed $2 for $STEPS steps"
+echo "a warning" >&2
+ls > listing
+mkdir out/model
+cat inputs/words parameters.json listing > out/model/weights
+echo "$1 $2" >> out/model/weights
+echo done > log.txt
+"#;
+
+fn project() -> Project {
+    let project = Project::new();
+    project.write(COMMANDS, TEXT);
+    project.write("raw.txt", "pear\napple\n");
+    project.write("code/train.sh", TRAIN);
+    project
+}
+
+/// A project whose only stage is a command with these lines.
+fn one(lines: &str) -> Project {
+    let project = Project::new();
+    project.write(COMMANDS, &format!("[stage.one]\nkind = \"command\"\n{lines}\n"));
+    project
+}
+
+#[test]
+fn commands_read_their_inputs_and_leave_their_outputs() {
+    let project = project();
+    let arguments = ["run", COMMANDS, "-j", "1"];
+    project.prints(
+        &arguments,
+        str![[r#"
+<stderr>
+error: invalid type: integer `1`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+
+error: invalid type: integer `2`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+<exit code 2>
+
+"#]],
+    );
+    let read = |file: &str| project.read(&format!("results/commands/{file}"));
+    str_is(&read("report/a.txt"), str![]);
+    assert_eq!(read("score/a/seed1.metrics.json"), read("score/b/seed2.metrics.json"));
+    assert!(!project.file("results/commands/score/a/seed1.extra.json").exists());
+    project.prints(&["run", COMMANDS], str![]);
+    assert_eq!(
+        project.read(".maple/logs/commands/train/a/seed1.log"),
+        "training a with seed 1 for 3 steps\na warning\n"
+    );
+    for folder in ["work", "partial"] {
+        assert_eq!(fs::read_dir(project.file(&format!(".maple/{folder}"))).unwrap().count(), 0);
+    }
+}
+
+#[track_caller]
+fn str_is(text: &str, expected: impl IntoData) {
+    let assert = snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).normalize_paths(false);
+    assert.eq(text, expected.into_data().raw());
+}
+
+#[test]
+fn what_a_command_reads_decides_whether_it_runs() {
+    let project = project();
+    assert_eq!(project.ran(&["run", COMMANDS]).len(), 11);
+    let trains = ["train/a/seed1", "train/a/seed2", "train/b/seed1", "train/b/seed2"];
+    // The sorted words are the same.
+    project.write("raw.txt", "apple\npear\n");
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&["words", "report/a", "report/b"]));
+    // The scores count the bytes of the weights, of which there are as many as before.
+    project.replace("code/train.sh", "for $STEPS", "in $STEPS");
+    let expected: Vec<&str> = trains.into();
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&expected));
+    for (path, value) in [("environment.STEPS", "4"), ("parameters.rate", "0.25"), ("outputs.log", "'listing'")] {
+        let set = format!("stage.train.{path}={value}");
+        let ran = project.ran(&["run", COMMANDS, "--set", &set]);
+        assert!(names(&trains).is_subset(&ran), "{set}: {ran:?}");
+        assert_eq!(project.ran(&["run", COMMANDS, "--set", &set]), names(&[]), "{set}");
+    }
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&[]));
+    // Not declared, not seen.
+    let mut command = project.command(&["run", COMMANDS]);
+    let printed = project.printed(command.env("STEPS", "5").output().unwrap());
+    assert_eq!(printed.done(), names(&[]));
+}
+
+#[test]
+fn explain_says_what_changed_for_a_command() {
+    let project = project();
+    project.ran(&["run", COMMANDS]);
+    project.write("raw.txt", "apple\nquince\n");
+    project.replace(COMMANDS, "rate = 0.5", "rate = 0.25");
+    project.prints(&["explain", COMMANDS, "words"], str![]);
+    project.ran(&["run", COMMANDS, "--only", "words"]);
+    project.prints(&["explain", COMMANDS, "train/b/seed1"], str![]);
+    project.prints(&["explain", COMMANDS, "report/a"], str![]);
+    project.ran(&["run", COMMANDS, "--only", "score/a/seed1"]);
+    project.prints(&["status", COMMANDS], str![]);
+}
+
+#[test]
+fn artifacts_are_protected_from_commands() {
+    let project = project();
+    project.ran(&["run", COMMANDS]);
+    for entry in walkdir::WalkDir::new(project.file(".maple/folders")) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o222, 0);
+        }
+    }
+}
+
+#[test]
+fn a_command_that_changes_its_input_fails() {
+    let project = one(
+        "run = 'cp inputs/raw out; echo more >> inputs/raw'\ninputs = { raw = '../raw.txt' }\noutputs = { out = 'out' }",
+    );
+    project.write("raw.txt", "one\n");
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: `pipelines/../raw.txt` changed while the node read it
+hint: run again when it no longer changes
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+}
+
+#[test]
+fn a_command_that_fails_shows_the_end_of_its_log() {
+    let project = one(
+        "run = 'for n in 1 2 3 4 5 6 7 8 9 10 11; do echo line $n; done; false; echo never'\noutputs = { out = 'out' }",
+    );
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its command ended with exit status: 1
+  | line 2
+  | line 3
+  | line 4
+  | line 5
+  | line 6
+  | line 7
+  | line 8
+  | line 9
+  | line 10
+  | line 11
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    let project = one("run = ['sh', '-c', 'exit 3']\noutputs = { out = 'out' }");
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its command ended with exit status: 3
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    let project = one("run = 'kill -9 $$'\noutputs = { out = 'out' }");
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its command ended with signal: 9 (SIGKILL)
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+}
+
+#[test]
+fn programs_that_cannot_be_started() {
+    let project = one("run = ['no-such-program', 'x']\noutputs = { out = 'out' }");
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: there is no program `no-such-program`
+hint: it is looked for in PATH; one that is an input of the node is `inputs/NAME`
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    let project = one("run = ['./inputs/tool']\ninputs = { tool = 'commands.toml' }\noutputs = { out = 'out' }");
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: could not start `./inputs/tool`: Permission denied (os error 13)
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+}
+
+#[test]
+fn outputs_that_are_not_as_declared() {
+    let declared = |run: &str| {
+        one(&format!(
+            "run = '{run}'\ninputs = {{ raw = 'commands.toml' }}\noutputs = {{ model = 'out/model/', log = 'log' }}"
+        ))
+    };
+    declared("touch log; mkdir out/models").prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its command left no `out/model`, its output `model`
+hint: paths of outputs start from the folder that the command starts in
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    declared("touch log; touch out/model").prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its output `model` should be a folder, but `out/model` is a file
+hint: a path in `outputs` that ends in `/` is a folder's, any other a file's
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    declared("mkdir log; mkdir out/model").prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its output `log` should be a file, but `log` is a folder
+hint: a path in `outputs` that ends in `/` is a folder's, any other a file's
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    declared("cp -P inputs/raw log; mkdir out/model").prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its output `log` has a link, `log`
+hint: copy what the link leads to, e.g. with `cp -L`
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    declared("touch log; mkdir out/model; ln -s /etc out/model/etc").prints(
+        &["run", COMMANDS],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) one
+error: its output `model` has a link, `out/model/etc`
+hint: copy what the link leads to, e.g. with `cp -L`
+log: [PROJECT]/.maple/logs/commands/one.log
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+}
+
+#[test]
+fn a_failed_attempt_may_be_gone_on_from() {
+    let project = one(
+        "run = '''\nif test -e \"$MAPLE_PARTIAL/half\"; then cp \"$MAPLE_PARTIAL/half\" whole; else echo 1 > \"$MAPLE_PARTIAL/half\"; exit 1; fi\n'''\noutputs = { whole = 'whole' }",
+    );
+    assert_eq!(project.run(&["run", COMMANDS]).code, Some(1));
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&["one"]));
+    assert_eq!(fs::read_dir(project.file(".maple/partial")).unwrap().count(), 0);
+}
+
+/// A run of one command with these lines is refused.
+#[track_caller]
+fn refused(lines: &str, expected: impl IntoData) {
+    let project = one(lines);
+    project.prints(&["run", COMMANDS], expected);
+    assert!(!project.file(".maple").exists());
+}
+
+#[test]
+fn declarations_that_mean_nothing() {
+    refused(
+        "run = 3\noutputs = {}",
+        str![[r#"
+<stderr>
+error: invalid type: integer `3`, expected a list of words, or a string for the shell
+ --> pipelines/commands.toml:3:7
+  |
+3 | run = 3
+  |       ^
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = []\noutputs = {}",
+        str![[r#"
+<stderr>
+error: `run` names no program
+ --> pipelines/commands.toml:3:7
+  |
+3 | run = []
+  |       ^^
+  |
+  = hint: for example `run = ["python", "inputs/script"]`
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = ['a', ['b']]\noutputs = {}",
+        str![[r#"
+<stderr>
+error: invalid type: sequence, expected a string, a number or a boolean
+ --> pipelines/commands.toml:3:7
+  |
+3 | run = ['a', ['b']]
+  |       ^^^^^^^^^^^^
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'",
+        str![[r#"
+<stderr>
+error: missing key `outputs`
+ --> pipelines/commands.toml:1:8
+  |
+1 | [stage.one]
+  |        ^^^
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = { a = '../a' }",
+        str![[r#"
+<stderr>
+error: `outputs.a` must be a path below the folder that the command starts in
+ --> pipelines/commands.toml:4:17
+  |
+4 | outputs = { a = '../a' }
+  |                 ^^^^^^
+  |
+  = hint: for example `metrics.json`, or `model/` for a folder
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = { a = 'inputs/a' }",
+        str![[r#"
+<stderr>
+error: `outputs.a` lies where the command finds its inputs and parameters
+ --> pipelines/commands.toml:4:17
+  |
+4 | outputs = { a = 'inputs/a' }
+  |                 ^^^^^^^^^^
+  |
+  = hint: `inputs` and `parameters.json` are taken: choose another path
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = { a = 'model/', b = 'model/b' }",
+        str![[r#"
+<stderr>
+error: `outputs.b` lies in `model`, which is the output `a`
+ --> pipelines/commands.toml:4:31
+  |
+4 | outputs = { a = 'model/', b = 'model/b' }
+  |                               ^^^^^^^^^
+  |
+  = hint: give every output a path of its own
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = { a = 'x', b = 'x' }",
+        str![[r#"
+<stderr>
+error: `outputs.a` lies in `x`, which is the output `b`
+ --> pipelines/commands.toml:4:17
+  |
+4 | outputs = { a = 'x', b = 'x' }
+  |                 ^^^
+  |
+  = hint: give every output a path of its own
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = {}\ninputs = ['a']",
+        str![[r#"
+<stderr>
+error: `inputs` must be a table, not an array
+ --> pipelines/commands.toml:5:10
+  |
+5 | inputs = ['a']
+  |          ^^^^^
+  |
+  = hint: for example `inputs = { script = "train.py", data = "@data.train" }`
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = {}\ninputs = { 'a/b' = 'commands.toml' }",
+        str![[r#"
+<stderr>
+error: `a/b` cannot be the name of an input
+ --> pipelines/commands.toml:5:12
+  |
+5 | inputs = { 'a/b' = 'commands.toml' }
+  |            ^^^^^
+  |
+  = hint: the command finds it as `inputs/NAME`
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = {}\ninputs = { a = 'nothing.txt' }",
+        str![[r#"
+<stderr>
+error: there is no file or folder `pipelines/nothing.txt`
+ --> pipelines/commands.toml:5:16
+  |
+5 | inputs = { a = 'nothing.txt' }
+  |                ^^^^^^^^^^^^^
+  |
+  = hint: paths start from the folder of the file they stand in
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = {}\ninputs = { a = 1 }",
+        str![[r#"
+<stderr>
+error: `a` must be a string, not an integer
+ --> pipelines/commands.toml:5:16
+  |
+5 | inputs = { a = 1 }
+  |                ^
+  |
+  = hint: `"@stage.output"` names an output, anything else is a path
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = {}\ninputs = { a = ['commands.toml', '../pipelines/commands.toml'] }",
+        str![[r#"
+<stderr>
+error: `a` would have two inputs at `inputs/a/commands.toml`
+ --> pipelines/commands.toml:5:16
+  |
+5 | inputs = { a = ['commands.toml', '../pipelines/commands.toml'] }
+  |                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = hint: give one of them a name of its own
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\noutputs = {}\nenvironments = {}",
+        str![[r#"
+<stderr>
+error: unknown key `environments`
+ --> pipelines/commands.toml:5:1
+  |
+5 | environments = {}
+  | ^^^^^^^^^^^^
+  |
+  = hint: did you mean `environment`?
+<exit code 2>
+
+"#]],
+    );
+}
+
+/// Of the two stages of `TEXT` with several outputs, one reference is replaced.
+#[track_caller]
+fn misnamed(from: &str, to: &str, expected: impl IntoData) {
+    let project = project();
+    project.replace(COMMANDS, from, to);
+    project.prints(&["run", COMMANDS], expected);
+}
+
+#[test]
+fn references_to_outputs() {
+    misnamed(
+        "words = \"@words.words\"",
+        "words = \"@words\"",
+        str![[r#"
+<stderr>
+error: invalid type: integer `1`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+
+error: invalid type: integer `2`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+<exit code 2>
+
+"#]],
+    );
+    misnamed(
+        "words = \"@words.words\"",
+        "words = \"@words.word\"",
+        str![[r#"
+<stderr>
+error: invalid type: integer `1`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+
+error: invalid type: integer `2`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+<exit code 2>
+
+"#]],
+    );
+    misnamed(
+        "words = \"@words.words\"",
+        "words = \"@word.words\"",
+        str![[r#"
+<stderr>
+error: `@word` refers to no stage of this pipeline
+  --> pipelines/commands.toml:18:38
+   |
+18 | inputs = { code = "../code", words = "@word.words" }
+   |                                      ^^^^^^^^^^^^^
+   |
+   = hint: did you mean `@words`?
+<exit code 2>
+
+"#]],
+    );
+    misnamed(
+        "results = [\"@score.metrics\"",
+        "results = [\"@score.metric\"",
+        str![[r#"
+<stderr>
+error: invalid type: integer `1`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+
+error: invalid type: integer `2`, expected a string, a number or a boolean
+  --> pipelines/commands.toml:17:50
+   |
+17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
+   |                                                  ^^^^^^^^
+<exit code 2>
+
+"#]],
+    );
+    misnamed(
+        "results = [\"@score.metrics\"",
+        "results = [\"@scores.metrics\"",
+        str![[r#"
+<stderr>
+error: `@scores.metrics` is not a stage of this pipeline
+ --> pipelines/commands.toml:2:12
+  |
+2 | results = ["@scores.metrics", "@report"]
+  |            ^^^^^^^^^^^^^^^^^
+  |
+  = hint: known here: `@words`, `@train`, `@score`, `@report`
+<exit code 2>
+
+"#]],
+    );
+}
+
+#[test]
+fn outputs_of_commands_stand_in_for_those_of_other_stages() {
+    let project = Project::new();
+    project.replace("pipelines/tiny.toml", "[stage.captioned]", "[stage.copy]\nkind = \"command\"\naxes = [\"dataset\"]\nrun = \"cp -r inputs/folder/ files\"\ninputs = { folder = \"../data/shapes\" }\noutputs = { files = \"files/\", list = \"list\" }\n\n[stage.captioned]");
+    project.replace("pipelines/tiny.toml", "../data/{dataset}", "@copy.list");
+    project.prints(
+        &["run", "pipelines/tiny.toml"],
+        str![[r#"
+<stderr>
+error: invalid TOML: duplicate key
+  --> pipelines/tiny.toml:41:1
+   |
+41 | root = "../data/{dataset}"
+   | ^^^^
+<exit code 2>
+
+"#]],
+    );
+    project.replace("pipelines/tiny.toml", "@copy.list", "@copy.files");
+    project.replace("pipelines/tiny.toml", ", list = \"list\"", "");
+    let ran = project.ran(&["run", "pipelines/tiny.toml", "--only", "shots/*"]);
+    assert_eq!(ran, names(&["copy/shapes", "data/shapes", "shots/shapes/seed1", "shots/shapes/seed2"]));
+}
+
+#[test]
+fn tables_of_what_commands_measure() {
+    let project = Project::new();
+    project.write(
+        COMMANDS,
+        r#"
+[axes]
+dataset = ["x", "y"]
+method = ["mine"]
+seed = [1, 2]
+classes = ["base", "novel"]
+
+[stage.evaluate]
+kind = "command"
+axes = ["dataset", "method", "seed", "classes"]
+run = """echo '{{"classes": "{classes}", "accuracy": 2{seed}, "correct": 1, "total": 4}}' > m.json"""
+outputs = { metrics = "m.json", log = "log" }
+
+[stage.table]
+kind = "table"
+evals = "@evaluate.metrics"
+caption = "Measured elsewhere."
+"#,
+    );
+    project.replace(COMMANDS, "> m.json", "> m.json; touch log");
+    project.run(&["run", COMMANDS, "-j", "1"]).is(str![[r#"
+<stdout>
+
+Measured elsewhere.
+
+| Data set | Method |         Base |        Novel |    HM |
+|:---------|:-------|-------------:|-------------:|------:|
+| x        | mine   | 21.50 ± 0.50 | 21.50 ± 0.50 | 21.50 |
+| y        | mine   | 21.50 ± 0.50 | 21.50 ± 0.50 | 21.50 |
+| Average  | mine   |        21.50 |        21.50 | 21.50 |
+
+<stderr>
+        DONE [TIME] (1/9) evaluate/x/mine/seed1/base
+        DONE [TIME] (2/9) evaluate/x/mine/seed1/novel
+        DONE [TIME] (3/9) evaluate/x/mine/seed2/base
+        DONE [TIME] (4/9) evaluate/x/mine/seed2/novel
+        DONE [TIME] (9/9) table   8 evaluations
+9 nodes: 5 ran, 4 cached, 0 failed in [TIME]
+wrote results/commands
+<exit code 0>
+
+"#]]);
+}
