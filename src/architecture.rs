@@ -6,7 +6,7 @@
 pub const HEAD_WIDTH: i64 = 64;
 
 /// The sizes that decide every tensor of a CLIP model with a vision transformer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
     /// Height and width of an image, in pixels.

@@ -4,6 +4,7 @@
 mod explain;
 mod graph;
 mod run;
+mod schema;
 mod status;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ enum Command {
     Status(status::Status),
     Explain(explain::Explain),
     Graph(graph::GraphCommand),
+    Schema(schema::SchemaCommand),
 }
 
 /// What every command on a pipeline takes.
@@ -131,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Graph(command) => command.run(),
+        Command::Schema(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::item::{Item, stays_inside};
@@ -9,7 +10,7 @@ use super::split::Split;
 use crate::error::{Error, Result};
 
 /// What a data set is called, where its files lie, and what they must amount to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The name in print, e.g. `Caltech101`. Like all that does not decide what the data set holds, it is not written.
@@ -36,7 +37,7 @@ pub struct Manifest {
 }
 
 /// How a data set's images, labels and division are found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Reader {
     /// One of CoOp's `split_zhou_*.json` files.
@@ -47,7 +48,7 @@ pub enum Reader {
 }
 
 /// Numbers that a data set must have; what is left out is not checked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Classes.
@@ -65,7 +66,7 @@ pub struct Counts {
 }
 
 /// A file to be downloaded by hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Its name.

@@ -10,10 +10,10 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::{Graph, Input, Node, Source};
 use crate::pipeline::diagnostic::did_you_mean;
 use crate::pipeline::{
-    AxisValue, Coordinates, Data, Diagnostic, Entry, Pipeline, Reference, Span, StageSpecification, Table, Value,
-    gather,
+    AxisValue, Binding, Bindings, Coordinates, Data, Diagnostic, Entry, Pipeline, Reference, Span, StageSpecification,
+    Value, gather, product,
 };
-use crate::stage::{Kind, Output, PathPort, Port, Takes};
+use crate::stage::{Kind, Output, PathPort, Port, Stage, Takes};
 use crate::store::ArtifactKind;
 
 impl Graph {
@@ -22,7 +22,8 @@ impl Graph {
     /// # Errors
     /// Every mistake found: unknown parameters, references to nothing or to too much, circles, missing files.
     pub fn build(pipeline: &Pipeline, data_root: Option<&Path>) -> Result<Graph, Vec<Diagnostic>> {
-        let stages = stage_order(pipeline)?;
+        let mut mistakes = Vec::new();
+        let stages = stage_order(pipeline, &mut mistakes);
         let mut builder = Builder {
             pipeline,
             data_root,
@@ -32,7 +33,7 @@ impl Graph {
             locations: HashMap::new(),
             matches: HashMap::new(),
         };
-        let mut mistakes: Vec<Diagnostic> = stages.into_iter().flat_map(|stage| builder.expand(stage)).collect();
+        mistakes.extend(stages.into_iter().flat_map(|stage| builder.expand(stage)));
         mistakes.extend(builder.results());
         if !mistakes.is_empty() {
             return Err(few_at_each_place(mistakes));
@@ -64,20 +65,15 @@ fn few_at_each_place(mut mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// The stages, each after those it refers to.
-fn stage_order(pipeline: &Pipeline) -> Result<Vec<&StageSpecification>, Vec<Diagnostic>> {
+/// The stages, each after those it refers to; none where they need each other in a circle.
+fn stage_order<'a>(pipeline: &'a Pipeline, mistakes: &mut Vec<Diagnostic>) -> Vec<&'a StageSpecification> {
     let mut stages: DiGraph<&StageSpecification, ()> = DiGraph::new();
     let indices: Vec<NodeIndex> = pipeline.stages.iter().map(|stage| stages.add_node(stage)).collect();
-    let mut mistakes = Vec::new();
     for (stage, &index) in pipeline.stages.iter().zip(&indices) {
-        for Reference { stage: name, span, .. } in references(pipeline, stage) {
-            match pipeline.stages.iter().position(|other| other.name == name) {
+        for reference in references(pipeline, stage) {
+            match pipeline.stages.iter().position(|other| other.name == reference.stage) {
                 Some(other) => drop(stages.update_edge(indices[other], index, ())),
-                None => {
-                    let known: Vec<String> = pipeline.stages.iter().map(|stage| format!("@{}", stage.name)).collect();
-                    let message = format!("`@{name}` refers to no stage of this pipeline");
-                    mistakes.push(Diagnostic::at(&span, message).suggest(&format!("@{name}"), &known));
-                }
+                None => mistakes.push(unknown_stage(pipeline, &reference)),
             }
         }
     }
@@ -90,24 +86,35 @@ fn stage_order(pipeline: &Pipeline) -> Result<Vec<&StageSpecification>, Vec<Diag
             mistakes.push(Diagnostic::at(&stages[*circle.last().unwrap_or(&first)].span, message));
         }
     }
-    if !mistakes.is_empty() {
-        return Err(mistakes);
-    }
-    let order = toposort(&stages, None).expect("circles were refused");
-    Ok(order.into_iter().map(|index| stages[index]).collect())
+    let order = toposort(&stages, None).unwrap_or_default();
+    order.into_iter().map(|index| stages[index]).collect()
+}
+
+fn unknown_stage(pipeline: &Pipeline, reference: &Reference) -> Diagnostic {
+    let known: Vec<String> = pipeline.stages.iter().map(|stage| format!("@{}", stage.name)).collect();
+    let name = format!("@{}", reference.stage);
+    let message = format!("`{name}` refers to no stage of this pipeline");
+    Diagnostic::at(&reference.span, message).suggest(&name, &known)
 }
 
 /// The stages that a stage's inputs refer to, also from files it includes; as its first node has them.
 fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<Reference> {
-    let first = |name: &String| Some((name.clone(), pipeline.axis(name)?.values.first()?.into()));
-    let axes = stage.axes.iter().filter_map(first).collect();
+    let first = |name: &String| Some((name.clone(), pipeline.axis(name)?.values.first()?.clone()));
+    let coordinates = stage.axes.iter().filter_map(first).collect();
     // What cannot be resolved is complained about when the node is made.
-    let resolved = pipeline.reader.resolve(&with_files_as_tables(stage), &axes);
+    let resolved = pipeline.reader.resolve(&stage.table, &bindings(pipeline, &coordinates));
     let Data::Table(mut table) = resolved.map_or_else(|_| stage.table.data.clone(), |value| value.data) else {
         return Vec::new();
     };
     let inputs = stage.kind.take_inputs(&mut table).unwrap_or_default();
     inputs.iter().flat_map(|entry| elements(&entry.value)).filter_map(Reference::read).collect()
+}
+
+/// What `{axis}` stands for in a node.
+fn bindings<'a>(pipeline: &'a Pipeline, coordinates: &'a Coordinates) -> Bindings<'a> {
+    let attributes = |axis: &str, value| pipeline.axis(axis).and_then(|axis| axis.attributes(value));
+    let binding = |axis, value| Binding { value, attributes: attributes(axis, value) };
+    coordinates.iter().map(|(axis, value)| (axis.as_str(), binding(axis, value))).collect()
 }
 
 fn elements(value: &Value) -> &[Value] {
@@ -152,55 +159,39 @@ impl<'a> Builder<'a> {
         mistakes
     }
 
-    /// The product of the stage's axes, filtered; the first axis varies slowest.
+    /// The product of the stage's axes, filtered, and what the stage adds; the first axis varies slowest.
     fn coordinates(&self, stage: &StageSpecification) -> Vec<Coordinates> {
-        let mut product = vec![Coordinates::new()];
-        for name in &stage.axes {
-            let values = self.pipeline.axis(name).map_or(&[][..], |axis| &axis.values);
-            product = product
-                .iter()
-                .flat_map(|coordinates| {
-                    values.iter().map(|value| {
-                        let mut coordinates = coordinates.clone();
-                        coordinates.insert(name.clone(), value.clone());
-                        coordinates
-                    })
-                })
-                .collect();
+        let mut nodes = vec![Coordinates::new()];
+        for axis in stage.axes.iter().filter_map(|name| self.pipeline.axis(name)) {
+            nodes = product(&nodes, &axis.name, &axis.values.iter().collect::<Vec<_>>());
         }
-        product.retain(|coordinates| {
-            let kept = stage.only.iter().all(|(axis, values)| values.contains(&coordinates[axis]));
-            let dropped = !stage.exclude.is_empty()
-                && stage.exclude.iter().all(|(axis, values)| values.contains(&coordinates[axis]));
-            kept && !dropped
+        nodes.retain(|node| {
+            let kept = stage.only.is_empty() || stage.only.iter().any(|one| one.holds(node));
+            kept && !stage.exclude.iter().any(|one| one.holds(node))
         });
-        product
+        for extra in &stage.extra {
+            if !nodes.contains(extra) {
+                nodes.push(extra.clone());
+            }
+        }
+        nodes
     }
 
     /// The mistakes in what `results` names: its stages are there, but not every output need be.
     fn results(&self) -> Vec<Diagnostic> {
         let results = self.pipeline.results.iter().filter(|result| result.output.is_some());
-        let nodes =
-            results.flat_map(|result| self.nodes[result.stage.as_str()].iter().map(move |&node| (result, node)));
+        let nodes = results.flat_map(|result| {
+            self.nodes.get(result.stage.as_str()).into_iter().flatten().map(move |&node| (result, node))
+        });
         nodes.filter_map(|(result, node)| chosen_output(&self.dag[node], result).err()).collect()
     }
 
     fn node(&mut self, stage: &StageSpecification, coordinates: Coordinates) -> Result<NodeIndex, Vec<Diagnostic>> {
-        let axes = coordinates.iter().map(|(axis, value)| (axis.clone(), value.into())).collect();
-        let resolved = self.pipeline.reader.resolve(&with_files_as_tables(stage), &axes)?;
+        let resolved = self.pipeline.reader.resolve(&stage.table, &bindings(self.pipeline, &coordinates))?;
         let Data::Table(mut parameters) = resolved.data else { unreachable!("a table resolves to a table") };
         let inputs = stage.kind.take_inputs(&mut parameters).map_err(|mistake| vec![mistake])?;
-        let parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
-        let read = stage.kind.read(&parameters).map_err(|mut mistake| {
-            // An input's name is as good a guess for an unknown key as a parameter's.
-            let Data::Table(table) = &parameters.data else { unreachable!("just made") };
-            let wrong =
-                table.entries().iter().find(|entry| mistake.span.as_ref().is_some_and(|span| span.is(&entry.span)));
-            if let Some(hint) = wrong.and_then(|entry| did_you_mean(&entry.key, stage.kind.inputs())) {
-                mistake.hint = Some(hint);
-            }
-            vec![mistake]
-        })?;
+        let mut parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
+        let read = read_parameters(stage.kind, &mut parameters)?;
         let given: Vec<&str> = inputs.iter().map(|entry| entry.key.as_str()).collect();
         let ports = read.ports(&given).map_err(|error| {
             let hint = error.hint().map(str::to_owned);
@@ -291,14 +282,16 @@ impl<'a> Builder<'a> {
         reference: &Reference,
     ) -> Result<Vec<Input>, Vec<Diagnostic>> {
         let (name, span) = (reference.stage.as_str(), &reference.span);
-        let Some(target) = self.pipeline.stage(name).filter(|target| self.nodes.contains_key(target.name.as_str()))
-        else {
+        let Some(target) = self.pipeline.stage(name) else {
+            return Err(vec![unknown_stage(self.pipeline, reference)]);
+        };
+        if !self.nodes.contains_key(name) {
             let message =
                 format!("`@{name}` refers to no stage that could be expanded before `{}`", context.stage.name);
             return Err(vec![
                 Diagnostic::at(span, message).hint("every node of a stage must refer to the same stages"),
             ]);
-        };
+        }
         if let Takes::Outputs(kind, outputs) = &port.from
             && target.kind != *kind
             && (target.kind != Kind::Command || outputs.len() != 1)
@@ -350,7 +343,7 @@ impl<'a> Builder<'a> {
             let here = if here.is_empty() { String::new() } else { format!(" for {}", here.join(", ")) };
             let message = format!("`@{name}` has no node{here}");
             return Err(vec![
-                Diagnostic::at(span, message).hint(format!("see `only` and `exclude` of stage `{name}`")),
+                Diagnostic::at(span, message).hint(format!("see `only`, `exclude` and `extra` of stage `{name}`")),
             ]);
         }
         let mut inputs = Vec::new();
@@ -405,6 +398,38 @@ impl<'a> Builder<'a> {
             return Err(Diagnostic::at(&context.stage.span, message).hint(hint));
         };
         folder_input(port, &data_root.join(default), &context.stage.span)
+    }
+}
+
+/// Reads a node's parameters. What is wrong is taken out and the rest is read again, for all the mistakes at once.
+fn read_parameters(kind: Kind, parameters: &mut Value) -> Result<Stage, Vec<Diagnostic>> {
+    let mut mistakes: Vec<Diagnostic> = Vec::new();
+    loop {
+        let mut mistake = match kind.read(parameters) {
+            Ok(stage) if mistakes.is_empty() => return Ok(stage),
+            Ok(_) => return Err(mistakes),
+            Err(mistake) => mistake,
+        };
+        // What is missing may be what was meant.
+        if !mistakes.is_empty() && mistake.message.starts_with("missing key") {
+            return Err(mistakes);
+        }
+        let Data::Table(table) = &mut parameters.data else { unreachable!("parameters are a table") };
+        let holds = |entry: &&Entry, span: &Span| {
+            span.is(&entry.span) || entry.value.find(&|value| value.span.is(span)).is_some()
+        };
+        let key = table.entries().iter().find(|entry| mistake.span.as_ref().is_some_and(|span| holds(entry, span)));
+        let Some(entry) = key.map(|entry| entry.key.clone()).and_then(|key| table.take(&key)) else {
+            mistakes.push(mistake);
+            return Err(mistakes);
+        };
+        // An input's name is as good a guess for an unknown key as a parameter's.
+        if mistake.span.as_ref().is_some_and(|span| span.is(&entry.span))
+            && let Some(hint) = did_you_mean(&entry.key, kind.inputs())
+        {
+            mistake.hint = Some(hint);
+        }
+        mistakes.push(mistake);
     }
 }
 
@@ -543,24 +568,6 @@ fn external(port: &Port, source: Source) -> Input {
         Takes::Anything => port.name.to_string(),
     };
     Input { name, source, keyed: true, many: false, coordinates: Coordinates::new() }
-}
-
-/// A parameter that holds a table may be given as the path of a TOML file: that is a table that includes it.
-fn with_files_as_tables(stage: &StageSpecification) -> Value {
-    let mut value = stage.table.clone();
-    let Data::Table(table) = &mut value.data else { unreachable!("a stage is a table") };
-    for name in stage.kind.table_parameters() {
-        if let Some(entry) = table.get(name).cloned()
-            && entry.value.text().is_some()
-        {
-            let span = entry.value.span.clone();
-            let mut file = Table::default();
-            file.put(Entry { key: "include".into(), span: entry.span.clone(), value: entry.value });
-            let value = Value { span, data: Data::Table(file) };
-            table.put(Entry { key: entry.key, span: entry.span, value });
-        }
-    }
-    value
 }
 
 /// `stage/value/value`; an integer carries its axis's name, e.g. `seed1`.

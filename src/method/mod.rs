@@ -3,6 +3,7 @@
 
 mod pretraining;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use pretraining::Pretraining;
@@ -11,7 +12,7 @@ use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 
 /// One method of prompt learning. Its JSON is canonical: every option stands in it, defaults too.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Method {
     /// The learner and its options, at the top of the file: `learner = "maple"`, `depth = 9`, ...
     #[serde(flatten)]
@@ -22,7 +23,7 @@ pub struct Method {
 }
 
 /// The learners and their options. A `context_length` counts learned tokens, a depth the blocks that get prompts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "learner", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Learner {
     /// CLIP with each data set's own template, untrained.
@@ -83,7 +84,7 @@ pub enum Learner {
 }
 
 /// Where the class name stands in a prompt of CoOp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassTokenPosition {
     /// Behind the context.
@@ -96,7 +97,7 @@ pub enum ClassTokenPosition {
 }
 
 /// How a learner is trained: SGD with a constant warm-up, then cosine annealing by epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// Passes over the training images, the warm-up included.
@@ -123,7 +124,7 @@ pub struct Training {
 }
 
 /// Number format of the model in training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floating point.

@@ -1,12 +1,13 @@
 //! How a small CLIP is pretrained on captioned pictures.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 
 /// Everything that decides the weights, apart from the captioned pictures.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pretraining {
     /// For the random start, the order of the pictures and their crops.

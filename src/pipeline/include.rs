@@ -4,11 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::axis::AxisValue;
 use super::diagnostic::{Diagnostic, Source, Span, did_you_mean};
 use super::value::{Data, Entry, Table, Value, parse};
 
-/// The values of axes by name.
-pub type Axes = BTreeMap<String, Data>;
+/// What `{axis}` and `{axis.attribute}` stand for, by the axis's name.
+pub type Bindings<'a> = BTreeMap<&'a str, Binding<'a>>;
+
+/// One value of an axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding<'a> {
+    /// The value.
+    pub value: &'a AxisValue,
+    /// Its attributes, if it has any.
+    pub attributes: Option<&'a Table>,
+}
 
 /// Reads TOML files, each once.
 #[derive(Debug, Default)]
@@ -33,16 +43,17 @@ impl Reader {
         Ok(table)
     }
 
-    /// Replaces `{axis}` in every string by the axis's value, and every `include` by the files it names, which the
-    /// table's own keys overlay. A string that is `{axis}` and nothing else becomes the axis's typed value.
-    pub fn resolve(&self, value: &Value, axes: &Axes) -> Result<Value, Vec<Diagnostic>> {
+    /// Replaces `{axis}` in every string by the axis's value, `{axis.attribute}` by that value's attribute, and every
+    /// `include` by the files it names, which the table's own keys overlay. A string that is nothing else becomes the
+    /// typed value.
+    pub fn resolve(&self, value: &Value, axes: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
         self.resolve_in(value, axes, &[])
     }
 
     /// `within`: the included files that the value stands in, outermost first.
-    fn resolve_in(&self, value: &Value, axes: &Axes, within: &[PathBuf]) -> Result<Value, Vec<Diagnostic>> {
+    fn resolve_in(&self, value: &Value, axes: &Bindings<'_>, within: &[PathBuf]) -> Result<Value, Vec<Diagnostic>> {
         let data = match &value.data {
-            Data::Text(text) => substitute(text, &value.span, axes).map_err(|error| vec![error])?,
+            Data::Text(text) => return substitute(text, &value.span, axes).map_err(|error| vec![error]),
             Data::Array(values) => {
                 Data::Array(gather(values.iter().map(|value| self.resolve_in(value, axes, within)))?)
             }
@@ -56,7 +67,7 @@ impl Reader {
     }
 
     /// The table with its includes below it and everything in it resolved.
-    fn include(&self, table: &Table, axes: &Axes, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
+    fn include(&self, table: &Table, axes: &Bindings<'_>, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
         let mut table = table.clone();
         let mut result = Table::default();
         if let Some(include) = table.take("include") {
@@ -66,9 +77,17 @@ impl Reader {
                 _ => std::slice::from_ref(&include),
             };
             for name in names {
-                let Some(text) = name.text() else {
-                    let message = format!("`include` must name a TOML file, not {}", name.type_name());
-                    return Err(vec![Diagnostic::at(&name.span, message)]);
+                let text = match &name.data {
+                    Data::Text(text) => text,
+                    // Resolved already: the attribute of an axis value, or what every stage of a kind has.
+                    Data::Table(table) => {
+                        result.overlay(table.clone());
+                        continue;
+                    }
+                    _ => {
+                        let message = format!("`include` must name a TOML file, not {}", name.type_name());
+                        return Err(vec![Diagnostic::at(&name.span, message)]);
+                    }
                 };
                 let path = name.span.folder().join(text);
                 let below = self.file(&path, Some(&name.span))?;
@@ -111,13 +130,14 @@ pub fn gather<T>(results: impl IntoIterator<Item = Result<T, Vec<Diagnostic>>>) 
     failure.map_or(Ok(values), Err)
 }
 
-/// `{axis}` becomes the axis's value; `{{` and `}}` are plain braces, and so is what no axis could be called, such as the
-/// `{}` of a prompt template.
-fn substitute(text: &str, span: &Span, axes: &Axes) -> Result<Data, Diagnostic> {
-    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+/// `{axis}` becomes the axis's value, `{axis.attribute}` that value's attribute; `{{` and `}}` are plain braces, and so
+/// are those of a shell's `${name}`, and of what no axis could be called, such as the `{}` of a prompt template.
+fn substitute(text: &str, span: &Span, axes: &Bindings<'_>) -> Result<Value, Diagnostic> {
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    let is_name = |name: &str| name.splitn(2, '.').all(is_word);
     let whole = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    if let Some(data) = whole.and_then(|name| axes.get(name)) {
-        return Ok(data.clone());
+    if let Some(name) = whole.filter(|name| is_name(name)) {
+        return lookup(name, span, axes);
     }
     let mut result = String::new();
     let mut rest = text;
@@ -128,16 +148,16 @@ fn substitute(text: &str, span: &Span, axes: &Axes) -> Result<Data, Diagnostic> 
         if rest.starts_with("{{") || rest.starts_with("}}") {
             result.push_str(&rest[..1]);
             rest = &rest[2..];
-        } else if let Some(name) = name.filter(|name| is_name(name)) {
-            match axes.get(name) {
-                Some(Data::Integer(value)) => result.push_str(&value.to_string()),
-                Some(Data::Text(value)) => result.push_str(value),
-                _ => {
-                    let message = format!("`{{{name}}}` is not an axis of this stage");
-                    let known: Vec<&String> = axes.keys().collect();
-                    let near = did_you_mean(name, &known);
-                    let plain = || format!("add `{name}` to its `axes`, or write `{{{{{name}}}}}` for the plain text");
-                    return Err(Diagnostic::at(span, message).hint(near.unwrap_or_else(plain)));
+        } else if let Some(name) = name.filter(|name| is_name(name) && !result.ends_with('$')) {
+            let value = lookup(name, span, axes)?;
+            match &value.data {
+                Data::Integer(value) => result.push_str(&value.to_string()),
+                Data::Float(value) => result.push_str(&value.to_string()),
+                Data::Boolean(value) => result.push_str(&value.to_string()),
+                Data::Text(value) => result.push_str(value),
+                Data::Array(_) | Data::Table(_) => {
+                    let message = format!("`{{{name}}}` is {}, which no text can hold", value.type_name());
+                    return Err(Diagnostic::at(span, message).hint(format!("write `\"{{{name}}}\"` alone")));
                 }
             }
             rest = &rest[name.len() + 2..];
@@ -147,7 +167,30 @@ fn substitute(text: &str, span: &Span, axes: &Axes) -> Result<Data, Diagnostic> 
         }
     }
     result.push_str(rest);
-    Ok(Data::Text(result))
+    Ok(Value { span: span.clone(), data: Data::Text(result) })
+}
+
+/// What `axis` or `axis.attribute` stands for. An attribute stands where it was written, so that a path in it starts
+/// there.
+fn lookup(name: &str, span: &Span, axes: &Bindings<'_>) -> Result<Value, Diagnostic> {
+    let (axis, attribute) = name.split_once('.').map_or((name, None), |(axis, name)| (axis, Some(name)));
+    let Some(Binding { value, attributes }) = axes.get(axis) else {
+        let message = format!("`{{{axis}}}` is not an axis of this stage");
+        let known: Vec<&str> = axes.keys().copied().collect();
+        let plain = || format!("add `{axis}` to its `axes`, or write `{{{{{name}}}}}` for the plain text");
+        return Err(Diagnostic::at(span, message).hint(did_you_mean(axis, &known).unwrap_or_else(plain)));
+    };
+    let Some(attribute) = attribute else { return Ok(Value { span: span.clone(), data: (*value).into() }) };
+    let entries = attributes.map_or(&[][..], |attributes| attributes.entries());
+    match entries.iter().find(|entry| entry.key == attribute) {
+        Some(entry) => Ok(entry.value.clone()),
+        None => {
+            let message = format!("`{value}` of axis `{axis}` has no attribute `{attribute}`");
+            let known: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+            let add = || format!("in `axes`: `{{ name = \"{value}\", {attribute} = ... }}`");
+            Err(Diagnostic::at(span, message).hint(did_you_mean(attribute, &known).unwrap_or_else(add)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,16 +200,22 @@ mod tests {
 
     #[test]
     fn axis_names_are_substituted() {
-        let value = table("a = \"{seed}\"\nb = \"x/{seed}/{}\"");
-        let axes = Axes::from([("seed".to_owned(), Data::Integer(3))]);
+        let value = table("a = \"{seed}\"\nb = \"x/{seed}/{}\"\nc = \"{seed.rate}\"");
+        let (seed, attributes) = (AxisValue::Integer(3), table("rate = 0.5\nlist = [1]"));
+        let Data::Table(attributes) = &attributes.data else { panic!() };
+        let axes = Bindings::from([("seed", Binding { value: &seed, attributes: Some(attributes) })]);
         let Data::Table(table) = Reader::default().resolve(&value, &axes).unwrap().data else { panic!() };
         assert!(matches!(table.get("a").unwrap().value.data, Data::Integer(3)));
-        let plain = |text: &str| match substitute(text, &value.span, &axes).unwrap() {
+        assert!(matches!(table.get("c").unwrap().value.data, Data::Float(0.5)));
+        assert_eq!(table.get("b").unwrap().value.text(), Some("x/3/{}"));
+        let plain = |text: &str| match substitute(text, &value.span, &axes).unwrap().data {
             Data::Text(text) => text,
             other => panic!("{other:?}"),
         };
         assert_eq!(plain("\\textbf{{x}} {a b} {seed}}}"), "\\textbf{x} {a b} 3}");
-        assert!(substitute("{sead}", &value.span, &axes).is_err());
-        assert_eq!(table.get("b").unwrap().value.text(), Some("x/3/{}"));
+        assert_eq!(plain("${HOME} {seed.rate}"), "${HOME} 0.5");
+        for wrong in ["{sead}", "x {sead}", "{seed.rat}", "{seed.list} x"] {
+            assert!(substitute(wrong, &value.span, &axes).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,20 +1,21 @@
 //! TOML text to a typed, validated pipeline: axes, stages, overrides, and complaints that show the line.
 
+pub mod axis;
+mod combination;
 pub mod diagnostic;
 pub mod include;
 mod overrides;
 mod read;
 mod reference;
+pub mod schema;
 pub mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
+pub use axis::{Axis, AxisValue, Coordinates};
+pub use combination::{Combination, product};
 pub use diagnostic::{Diagnostic, Source, Span};
-pub use include::{Reader, gather};
+pub use include::{Binding, Bindings, Reader, gather};
 pub use reference::Reference;
 pub use value::{Data, Entry, Table, Value};
 
@@ -35,46 +36,6 @@ pub struct Pipeline {
     pub reader: Reader,
 }
 
-/// A named list that stages expand over.
-#[derive(Clone, Debug)]
-pub struct Axis {
-    /// E.g. `dataset`.
-    pub name: String,
-    /// Its values, without repetition.
-    pub values: Vec<AxisValue>,
-}
-
-/// One value of an axis.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(untagged)]
-pub enum AxisValue {
-    /// E.g. a seed.
-    Integer(i64),
-    /// E.g. a data set's name.
-    Text(String),
-}
-
-impl From<&AxisValue> for Data {
-    fn from(value: &AxisValue) -> Data {
-        match value {
-            AxisValue::Integer(value) => Data::Integer(*value),
-            AxisValue::Text(value) => Data::Text(value.clone()),
-        }
-    }
-}
-
-impl fmt::Display for AxisValue {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AxisValue::Integer(value) => write!(formatter, "{value}"),
-            AxisValue::Text(value) => formatter.write_str(value),
-        }
-    }
-}
-
-/// The axis values of one node, by axis name.
-pub type Coordinates = BTreeMap<String, AxisValue>;
-
 /// One `[stage.NAME]` table.
 #[derive(Debug)]
 pub struct StageSpecification {
@@ -86,16 +47,15 @@ pub struct StageSpecification {
     pub kind: Kind,
     /// The axes it expands over, in the order that node names show.
     pub axes: Vec<String>,
-    /// Keep only nodes whose value of each named axis is in the list.
-    pub only: Filter,
-    /// Drop nodes whose value of every named axis is in the list.
-    pub exclude: Filter,
-    /// What is left: parameters and inputs.
+    /// Where there are any, keep only the nodes of these combinations.
+    pub only: Vec<Combination>,
+    /// Drop the nodes of these combinations.
+    pub exclude: Vec<Combination>,
+    /// Nodes beside those of the product of the axes.
+    pub extra: Vec<Coordinates>,
+    /// What is left: parameters and inputs, over those of every stage of its kind.
     pub table: Value,
 }
-
-/// Axis values by axis name; empty where nothing is filtered.
-pub type Filter = BTreeMap<String, BTreeSet<AxisValue>>;
 
 impl Pipeline {
     /// Reads the file at `path` with `--set` overrides laid over it.
@@ -111,13 +71,19 @@ impl Pipeline {
             mistakes
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let written = written_axes(&table);
+        // Overrides reach into what the axes include.
+        if let Some(mut axes) = table.take("axes") {
+            axes.value = reader.resolve(&axes.value, &Bindings::new())?;
+            table.put(axes);
+        }
+        // Its mistakes are told when the axes are read again with the overrides.
+        let written = table.get("axes").map_or_else(Vec::new, |axes| Builder::default().axes(&axes.value, &[]));
         let overrides = gather(overrides.iter().map(|text| overrides::parse(text, folder).map_err(|one| vec![one])))?;
         for (path, value) in overrides {
             known_path(&table, &path).map_err(|mistake| vec![mistake])?;
             overrides::set(&mut table, &path, value);
         }
-        Builder { mistakes: Vec::new(), written }.pipeline(path, table, reader)
+        Builder::default().pipeline(path, table, reader, &written)
     }
 
     /// The stage of this name.
@@ -132,16 +98,22 @@ impl Pipeline {
 }
 
 /// Types the tables of a pipeline, gathering mistakes instead of stopping at the first.
+#[derive(Default)]
 struct Builder {
     mistakes: Vec<Diagnostic>,
-    /// The axes of the file, before overrides.
-    written: BTreeMap<String, Vec<AxisValue>>,
 }
 
 impl Builder {
-    fn pipeline(mut self, path: &Path, mut table: Table, reader: Reader) -> Result<Pipeline, Vec<Diagnostic>> {
+    /// `written`: the axes before overrides.
+    fn pipeline(
+        mut self,
+        path: &Path,
+        mut table: Table,
+        reader: Reader,
+        written: &[Axis],
+    ) -> Result<Pipeline, Vec<Diagnostic>> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let known = ["name", "axes", "stage", "results"];
+        let known = ["name", "axes", "defaults", "stage", "results"];
         let unknown = table.entries().iter().filter(|entry| !known.contains(&entry.key.as_str()));
         self.mistakes.extend(unknown.map(|entry| {
             Diagnostic::at(&entry.span, format!("unknown key `{}`", entry.key)).suggest(&entry.key, &known)
@@ -162,7 +134,11 @@ impl Builder {
             None => stem,
         };
         let axes = match table.take("axes") {
-            Some(entry) => self.axes(entry.value),
+            Some(entry) => self.axes(&entry.value, written),
+            None => Vec::new(),
+        };
+        let defaults = match table.take("defaults") {
+            Some(entry) => self.defaults(&entry.value),
             None => Vec::new(),
         };
         let results = table.take("results");
@@ -170,7 +146,7 @@ impl Builder {
         match table.take("stage") {
             Some(Entry { value: Value { data: Data::Table(tables), .. }, .. }) => {
                 for entry in tables.entries() {
-                    stages.extend(self.stage(entry, &axes));
+                    stages.extend(self.stage(entry, &axes, &defaults));
                 }
             }
             Some(entry) => self
@@ -198,7 +174,7 @@ impl Builder {
         if self.mistakes.is_empty() { Ok(Pipeline { name, axes, stages, results, reader }) } else { Err(self.mistakes) }
     }
 
-    fn axes(&mut self, value: Value) -> Vec<Axis> {
+    fn axes(&mut self, value: &Value, before: &[Axis]) -> Vec<Axis> {
         let Data::Table(table) = &value.data else {
             let message = format!("`axes` must be a table of lists, not {}", value.type_name());
             self.mistakes.push(Diagnostic::at(&value.span, message).hint("for example `seed = [1, 2, 3]`"));
@@ -207,32 +183,38 @@ impl Builder {
         for entry in table.entries() {
             self.mistakes.extend(bad_name("axis", &entry.key, &entry.span));
         }
-        table.entries().iter().map(|entry| self.axis(&entry.key, &entry.value)).collect()
+        let before = |name: &str| before.iter().find(|axis| axis.name == name);
+        table.entries().iter().map(|entry| Axis::read(entry, before(&entry.key), &mut self.mistakes)).collect()
     }
 
-    fn axis(&mut self, name: &str, value: &Value) -> Axis {
-        let mut values = Vec::new();
-        if let Data::Array(elements) = &value.data {
-            if elements.is_empty() {
-                self.mistakes.push(Diagnostic::at(&value.span, format!("axis `{name}` has no values")));
-            }
-            for element in elements {
-                match axis_value(element) {
-                    Ok(value) if values.contains(&value) => self
-                        .mistakes
-                        .push(Diagnostic::at(&element.span, format!("axis `{name}` has the value `{value}` twice"))),
-                    Ok(value) => values.push(value),
-                    Err(mistake) => self.mistakes.push(mistake),
+    /// What every stage of a kind has, by kind.
+    fn defaults(&mut self, value: &Value) -> Vec<(Kind, Value)> {
+        let Data::Table(table) = &value.data else {
+            let message = format!("`defaults` must be a table of tables, not {}", value.type_name());
+            self.mistakes.push(Diagnostic::at(&value.span, message).hint("[defaults.train]"));
+            return Vec::new();
+        };
+        let mut defaults = Vec::new();
+        for Entry { key, span, value } in table.entries() {
+            match (Kind::named(key), &value.data) {
+                (Some(kind), Data::Table(table)) => {
+                    let data = Data::Table(with_files_as_tables(kind, table.clone()));
+                    defaults.push((kind, Value { span: value.span.clone(), data }));
+                }
+                (Some(_), _) => {
+                    let message = format!("`defaults.{key}` must be a table, not {}", value.type_name());
+                    self.mistakes.push(Diagnostic::at(&value.span, message));
+                }
+                (None, _) => {
+                    let message = format!("unknown kind of stage `{key}`");
+                    self.mistakes.push(Diagnostic::at(span, message).suggest(key, &Kind::names()));
                 }
             }
-        } else {
-            let message = format!("axis `{name}` must be a list, not {}", value.type_name());
-            self.mistakes.push(Diagnostic::at(&value.span, message).hint("for example `seed = [1, 2, 3]`"));
         }
-        Axis { name: name.to_owned(), values }
+        defaults
     }
 
-    fn stage(&mut self, entry: &Entry, axes: &[Axis]) -> Option<StageSpecification> {
+    fn stage(&mut self, entry: &Entry, axes: &[Axis], defaults: &[(Kind, Value)]) -> Option<StageSpecification> {
         let Data::Table(table) = &entry.value.data else {
             let message = format!("stage `{}` must be a table, not {}", entry.key, entry.value.type_name());
             self.mistakes.push(Diagnostic::at(&entry.value.span, message));
@@ -255,8 +237,14 @@ impl Builder {
                 }
             }
         }
-        let only = self.filter(table.take("only"), &stage_axes);
-        let exclude = self.filter(table.take("exclude"), &stage_axes);
+        let own: Vec<&Axis> =
+            stage_axes.iter().filter_map(|name| axes.iter().find(|axis| axis.name == *name)).collect();
+        let mut combinations = |name| {
+            let entry = table.take(name);
+            entry.map_or_else(Vec::new, |entry| Combination::read(&entry, &own, &mut self.mistakes))
+        };
+        let (only, exclude, extra) = (combinations("only"), combinations("exclude"), combinations("extra"));
+        let extra = extra.iter().flat_map(|combination| combination.expand(&own, &mut self.mistakes)).collect();
         let Some(kind) = table.take("kind") else {
             let message = format!("stage `{}` has no `kind`", entry.key);
             self.mistakes
@@ -273,6 +261,10 @@ impl Builder {
             self.mistakes.push(Diagnostic::at(&kind.value.span, message).suggest(name, &Kind::names()));
             return None;
         };
+        let mut table = with_files_as_tables(kind, table);
+        if let Some((_, defaults)) = defaults.iter().find(|(of, _)| *of == kind) {
+            table = over_defaults(defaults, table);
+        }
         let table = Value { span: entry.value.span.clone(), data: Data::Table(table) };
         Some(StageSpecification {
             name: entry.key.clone(),
@@ -281,46 +273,9 @@ impl Builder {
             axes: stage_axes,
             only,
             exclude,
+            extra,
             table,
         })
-    }
-
-    fn filter(&mut self, entry: Option<Entry>, stage_axes: &[String]) -> Filter {
-        let mut filter = Filter::new();
-        let Some(entry) = entry else { return filter };
-        let Data::Table(table) = &entry.value.data else {
-            let message = format!("`{}` must be a table of axis values, not {}", entry.key, entry.value.type_name());
-            self.mistakes.push(Diagnostic::at(&entry.value.span, message).hint("for example `{ method = \"clip\" }`"));
-            return filter;
-        };
-        for axis in table.entries() {
-            if !stage_axes.contains(&axis.key) {
-                let message = format!("`{}` is not an axis of this stage", axis.key);
-                self.mistakes.push(Diagnostic::at(&axis.span, message).suggest(&axis.key, stage_axes));
-                continue;
-            }
-            let one = std::slice::from_ref(&axis.value);
-            let elements = if let Data::Array(elements) = &axis.value.data { elements } else { one };
-            let values = filter.entry(axis.key.clone()).or_default();
-            // Values as written: that an override has narrowed them away is no mistake.
-            let written: Vec<String> = self.written(&axis.key).iter().map(ToString::to_string).collect();
-            for element in elements {
-                match axis_value(element) {
-                    Ok(value) if !self.written(&axis.key).contains(&value) => {
-                        let message = format!("axis `{}` has no value `{value}`", axis.key);
-                        let mistake = Diagnostic::at(&element.span, message).suggest(&value.to_string(), &written);
-                        self.mistakes.push(mistake);
-                    }
-                    Ok(value) => drop(values.insert(value)),
-                    Err(mistake) => self.mistakes.push(mistake),
-                }
-            }
-        }
-        filter
-    }
-
-    fn written(&self, axis: &str) -> &[AxisValue] {
-        self.written.get(axis).map_or(&[], Vec::as_slice)
     }
 
     fn names<'v>(&mut self, value: &'v Value) -> Vec<(String, &'v Value)> {
@@ -360,16 +315,35 @@ impl Builder {
     }
 }
 
-/// The values of the axes as the file has them; what is no value is complained about elsewhere.
-fn written_axes(table: &Table) -> BTreeMap<String, Vec<AxisValue>> {
-    let Some(Entry { value: Value { data: Data::Table(axes), .. }, .. }) = table.get("axes") else {
-        return BTreeMap::new();
-    };
-    let values = |entry: &Entry| match &entry.value.data {
-        Data::Array(elements) => elements.iter().filter_map(|element| axis_value(element).ok()).collect(),
-        _ => Vec::new(),
-    };
-    axes.entries().iter().map(|entry| (entry.key.clone(), values(entry))).collect()
+/// A parameter that holds a table may be given as the path of a TOML file: that is a table that includes it.
+fn with_files_as_tables(kind: Kind, mut table: Table) -> Table {
+    for name in kind.table_parameters() {
+        if let Some(entry) = table.get(name).cloned()
+            && entry.value.text().is_some()
+        {
+            let span = entry.value.span.clone();
+            let mut file = Table::default();
+            file.put(Entry { key: "include".into(), span: entry.span.clone(), value: entry.value });
+            let value = Value { span, data: Data::Table(file) };
+            table.put(Entry { key: entry.key, span: entry.span, value });
+        }
+    }
+    table
+}
+
+/// The table laid over what every stage of its kind has.
+fn over_defaults(defaults: &Value, mut table: Table) -> Table {
+    let mut includes = vec![defaults.clone()];
+    if let Some(entry) = table.take("include") {
+        match entry.value.data {
+            Data::Array(values) => includes.extend(values),
+            _ => includes.push(entry.value),
+        }
+    }
+    let span = defaults.span.clone();
+    let value = Value { span: span.clone(), data: Data::Array(includes) };
+    table.put(Entry { key: "include".into(), span, value });
+    table
 }
 
 /// Names become folders, files and parts of node names.
@@ -391,24 +365,4 @@ fn known_path(table: &Table, path: &[(String, Span)]) -> Result<(), Diagnostic> 
     }
     let known: Vec<&str> = below.entries().iter().map(|entry| entry.key.as_str()).collect();
     Err(Diagnostic::at(span, format!("the pipeline has no `{first}.{second}`")).suggest(second, &known))
-}
-
-fn axis_value(value: &Value) -> Result<AxisValue, Diagnostic> {
-    match &value.data {
-        Data::Integer(integer) => Ok(AxisValue::Integer(*integer)),
-        Data::Text(text)
-            if text.is_empty()
-                || text.starts_with('.')
-                || text.contains(['/', '\\'])
-                || text.chars().any(char::is_control) =>
-        {
-            let message = "an axis value is part of node names: it cannot be empty, start with `.` or hold `/`";
-            Err(Diagnostic::at(&value.span, message))
-        }
-        Data::Text(text) => Ok(AxisValue::Text(text.clone())),
-        _ => {
-            let message = format!("an axis value is a string or an integer, not {}", value.type_name());
-            Err(Diagnostic::at(&value.span, message))
-        }
-    }
 }

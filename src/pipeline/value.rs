@@ -110,7 +110,7 @@ impl Value {
     }
 
     /// The first value, this one or one inside it, that is `wanted`.
-    pub(super) fn find<'v>(&'v self, wanted: &dyn Fn(&Value) -> bool) -> Option<&'v Value> {
+    pub fn find<'v>(&'v self, wanted: &dyn Fn(&Value) -> bool) -> Option<&'v Value> {
         if wanted(self) {
             return Some(self);
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
 use std::process;
 
+use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -22,12 +23,13 @@ const INPUTS: &str = "inputs";
 const PARAMETERS: &str = "parameters.json";
 
 /// Parameters of a `command` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStage {
     /// The program and its arguments; or one string, which `sh -e -c` runs.
     pub run: Words,
     /// What it leaves: names with paths in the scratch folder. A path that ends in `/` is a folder's.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub outputs: Outputs,
     /// Environment variables beside those that `maple-pipe` was started with; only these are part of the key.
     #[serde(default)]
@@ -38,7 +40,7 @@ pub struct CommandStage {
 }
 
 /// What a `command` stage runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Words {
     /// A program and its arguments.
@@ -48,8 +50,9 @@ pub enum Words {
 }
 
 /// A string; numbers and booleans are written as such, so that `"{seed}"` is one.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("type" = ["string", "number", "boolean"]))]
 pub struct Word(String);
 
 /// Names with paths.

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Output, PathPort, Port, Takes, Task, output};
@@ -26,7 +27,7 @@ pub type Index = Vec<Indexed>;
 pub type Template = String;
 
 /// Parameters of a `dataset` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dataset {
     /// What and where the data set is.

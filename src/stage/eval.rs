@@ -1,5 +1,6 @@
 //! `eval`: the accuracy of a trained prompt, or of zero-shot CLIP, on test images. Runs in `worker`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::test_output;
@@ -13,7 +14,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 1] = [output("metrics", "metrics.json")];
 
 /// Parameters of an `eval` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
     /// The classes to tell apart.

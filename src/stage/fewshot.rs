@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Index, Kind, Output, PathPort, Port, Takes, Task, output};
@@ -13,7 +14,7 @@ pub(super) static OUTPUTS: [Output; 3] =
     [output("train", "train.json"), output("val", "val.json"), output("classes", "classes.json")];
 
 /// Parameters of a `fewshot` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FewShot {
     /// Training images a class.

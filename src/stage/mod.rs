@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 pub use command::CommandStage;
@@ -51,7 +52,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    /// Every kind.
+    pub const ALL: [Kind; 8] = [
         Kind::World,
         Kind::Dataset,
         Kind::Pretrain,
@@ -153,6 +155,20 @@ impl Kind {
             Kind::Dataset => Some("root"),
             Kind::FewShot => Some("dataset"),
             _ => None,
+        }
+    }
+
+    /// The JSON Schema of the parameters.
+    pub fn schema(self, generator: &mut SchemaGenerator) -> Schema {
+        match self {
+            Kind::World => WorldStage::json_schema(generator),
+            Kind::Dataset => Dataset::json_schema(generator),
+            Kind::Pretrain => Pretrain::json_schema(generator),
+            Kind::FewShot => FewShot::json_schema(generator),
+            Kind::Train => Train::json_schema(generator),
+            Kind::Eval => Eval::json_schema(generator),
+            Kind::Table => TableStage::json_schema(generator),
+            Kind::Command => CommandStage::json_schema(generator),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `pretrain`: trains a small CLIP on captioned images of the embedded world. Runs in `worker`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Output, PathPort, Port, Takes, output};
@@ -10,7 +11,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 1] = [output("weights", "weights.safetensors")];
 
 /// Parameters of a `pretrain` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Pretrain(pub Pretraining);
 

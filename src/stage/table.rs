@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Metrics, Output, PathPort, Port, Takes, Task, TaskInput, output, read_json};
@@ -14,7 +15,7 @@ pub(super) static OUTPUTS: [Output; 3] =
     [output("csv", "table.csv"), output("latex", "table.tex"), output("markdown", "table.md")];
 
 /// Parameters of a `table` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableStage {
     /// What the table is called in its CSV.

@@ -1,5 +1,6 @@
 //! `train`: trains a prompt on a few-shot sample. Runs in `worker`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Output, PathPort, Port, Takes, output};
@@ -10,7 +11,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
 
 /// Parameters of a `train` stage.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
     /// The learner, its options and how it is trained.

@@ -1,5 +1,6 @@
 //! `world`: draws a data set of the embedded world as image files.
 
+use schemars::JsonSchema;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -11,7 +12,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 1] = [folder("files", "world")];
 
 /// Parameters of a `world` stage: those of [`World`].
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorldStage(Parameters);
 

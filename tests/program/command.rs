@@ -80,26 +80,49 @@ fn commands_read_their_inputs_and_leave_their_outputs() {
         &arguments,
         str![[r#"
 <stderr>
-error: invalid type: integer `1`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
-   |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
-
-error: invalid type: integer `2`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
-   |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
-<exit code 2>
+        DONE [TIME] ( 1/11) words
+        DONE [TIME] ( 2/11) train/a/seed1
+        DONE [TIME] ( 3/11) train/a/seed2
+        DONE [TIME] ( 4/11) train/b/seed1
+        DONE [TIME] ( 5/11) train/b/seed2
+        DONE [TIME] ( 6/11) score/a/seed1
+        DONE [TIME] ( 7/11) score/a/seed2
+        DONE [TIME] ( 8/11) score/b/seed1
+        DONE [TIME] ( 9/11) score/b/seed2
+        DONE [TIME] (10/11) report/a
+        DONE [TIME] (11/11) report/b
+11 nodes: 11 ran, 0 cached, 0 failed in [TIME]
+wrote results/commands/score/a
+<exit code 0>
 
 "#]],
     );
     let read = |file: &str| project.read(&format!("results/commands/{file}"));
-    str_is(&read("report/a.txt"), str![]);
+    str_is(&read("report/a.txt"), str![[r#"
+.
+./notes
+./notes/raw.txt
+./notes/words
+./scores
+./scores/score
+./scores/score/a
+./scores/score/a/seed1.metrics.json
+./scores/score/a/seed2.metrics.json
+102
+102
+pear
+apple
+
+"#]]);
     assert_eq!(read("score/a/seed1.metrics.json"), read("score/b/seed2.metrics.json"));
     assert!(!project.file("results/commands/score/a/seed1.extra.json").exists());
-    project.prints(&["run", COMMANDS], str![]);
+    project.prints(&["run", COMMANDS], str![[r#"
+<stderr>
+11 nodes: 0 ran, 11 cached, 0 failed in [TIME]: nothing had to run
+wrote results/commands/score/a
+<exit code 0>
+
+"#]]);
     assert_eq!(
         project.read(".maple/logs/commands/train/a/seed1.log"),
         "training a with seed 1 for 3 steps\na warning\n"
@@ -146,12 +169,48 @@ fn explain_says_what_changed_for_a_command() {
     project.ran(&["run", COMMANDS]);
     project.write("raw.txt", "apple\nquince\n");
     project.replace(COMMANDS, "rate = 0.5", "rate = 0.25");
-    project.prints(&["explain", COMMANDS, "words"], str![]);
+    project.prints(&["explain", COMMANDS, "words"], str![[r#"
+<stdout>
+words is stale: changed since it last ran
+  inputs.raw: [DIGEST] -> [DIGEST]
+<exit code 0>
+
+"#]]);
     project.ran(&["run", COMMANDS, "--only", "words"]);
-    project.prints(&["explain", COMMANDS, "train/b/seed1"], str![]);
-    project.prints(&["explain", COMMANDS, "report/a"], str![]);
+    project.prints(&["explain", COMMANDS, "train/b/seed1"], str![[r#"
+<stdout>
+train/b/seed1 is stale: changed since it last ran
+  inputs.words: [DIGEST] -> [DIGEST]
+  parameters.parameters.rate: 0.5 -> 0.25
+<exit code 0>
+
+"#]]);
+    project.prints(&["explain", COMMANDS, "report/a"], str![[r#"
+<stdout>
+report/a waits for nodes that are stale; whether it must run shows when they have run
+  score/a/seed1
+  score/a/seed2
+<exit code 0>
+
+"#]]);
     project.ran(&["run", COMMANDS, "--only", "score/a/seed1"]);
-    project.prints(&["status", COMMANDS], str![]);
+    project.prints(&["status", COMMANDS], str![[r#"
+<stdout>
+changed: inputs.words, parameters.parameters.rate (3)
+  train/a/seed2
+  train/b/seed1
+  train/b/seed2
+waits for stale nodes (5)
+  score/a/seed2
+  score/b/seed1
+  score/b/seed2
+  report/a
+  report/b
+<stderr>
+11 nodes: 3 up to date, 3 stale, 5 waiting for them
+<exit code 0>
+
+"#]]);
 }
 
 #[test]
@@ -588,17 +647,13 @@ fn references_to_outputs() {
         "words = \"@words\"",
         str![[r#"
 <stderr>
-error: invalid type: integer `1`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
+error: stage `words` has several outputs
+  --> pipelines/commands.toml:18:38
    |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
-
-error: invalid type: integer `2`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
+18 | inputs = { code = "../code", words = "@words" }
+   |                                      ^^^^^^^^
    |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
+   = hint: name one: `@words.count`, `@words.words`
 <exit code 2>
 
 "#]],
@@ -608,17 +663,13 @@ error: invalid type: integer `2`, expected a string, a number or a boolean
         "words = \"@words.word\"",
         str![[r#"
 <stderr>
-error: invalid type: integer `1`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
+error: stage `words` has no output `word`
+  --> pipelines/commands.toml:18:38
    |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
-
-error: invalid type: integer `2`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
+18 | inputs = { code = "../code", words = "@words.word" }
+   |                                      ^^^^^^^^^^^^^
    |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
+   = hint: did you mean `@words.words`?
 <exit code 2>
 
 "#]],
@@ -644,17 +695,13 @@ error: `@word` refers to no stage of this pipeline
         "results = [\"@score.metric\"",
         str![[r#"
 <stderr>
-error: invalid type: integer `1`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
-   |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
-
-error: invalid type: integer `2`, expected a string, a number or a boolean
-  --> pipelines/commands.toml:17:50
-   |
-17 | run = ["sh", "inputs/code/train.sh", "{method}", "{seed}"]
-   |                                                  ^^^^^^^^
+error: stage `score` has no output `metric`
+ --> pipelines/commands.toml:2:12
+  |
+2 | results = ["@score.metric", "@report"]
+  |            ^^^^^^^^^^^^^^^
+  |
+  = hint: did you mean `@score.metrics`?
 <exit code 2>
 
 "#]],
@@ -686,11 +733,11 @@ fn outputs_of_commands_stand_in_for_those_of_other_stages() {
         &["run", "pipelines/tiny.toml"],
         str![[r#"
 <stderr>
-error: invalid TOML: duplicate key
-  --> pipelines/tiny.toml:41:1
+error: `root` takes a folder, but `list` is a file
+  --> pipelines/tiny.toml:40:8
    |
-41 | root = "../data/{dataset}"
-   | ^^^^
+40 | root = "@copy.list"
+   |        ^^^^^^^^^^^^
 <exit code 2>
 
 "#]],

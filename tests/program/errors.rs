@@ -194,7 +194,7 @@ error: stage `shots` has no `kind`
 35 | [stage.shots]
    |        ^^^^^
    |
-   = hint: known: world, dataset, pretrain, fewshot, train, eval, table
+   = hint: known: world, dataset, pretrain, fewshot, train, eval, table, command
 <exit code 2>
 
 "#]],
@@ -494,7 +494,7 @@ error: `kind` must be a string, not an integer
 71 | kind = 1
    |        ^
    |
-   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `eval`, `table`
+   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `eval`, `table`, `command`
 <exit code 2>
 
 "#]],
@@ -598,7 +598,7 @@ error: `@train` has no node for dataset=shapes, method=clip, seed=1
 64 | prompt = "@train"
    |          ^^^^^^^^
    |
-   = hint: see `only` and `exclude` of stage `train`
+   = hint: see `only`, `exclude` and `extra` of stage `train`
 
 error: `@train` has no node for dataset=shapes, method=clip, seed=2
   --> pipelines/tiny.toml:64:10
@@ -606,7 +606,7 @@ error: `@train` has no node for dataset=shapes, method=clip, seed=2
 64 | prompt = "@train"
    |          ^^^^^^^^
    |
-   = hint: see `only` and `exclude` of stage `train`
+   = hint: see `only`, `exclude` and `extra` of stage `train`
 <exit code 2>
 
 "#]],
@@ -1182,10 +1182,20 @@ fn several_mistakes_are_told_at_once() {
     project.replace(PIPELINE, "shots = 2", "shotz = 2");
     project.replace(PIPELINE, "captioned = 32", "captioned = \"many\"");
     project.replace("pipelines/methods/maple.toml", "depth = 1", "depth = 1.5");
+    project.replace(PIPELINE, "classes = \"base\"", "classes = \"basic\"\nshuffle = true");
+    project.replace(PIPELINE, "\"@eval\"]", "\"@evil\"]");
     project.prints(
         &["run", PIPELINE],
         str![[r#"
 <stderr>
+error: `@evil` refers to no stage of this pipeline
+  --> pipelines/tiny.toml:73:23
+   |
+73 | evals = ["@zeroshot", "@evil"]
+   |                       ^^^^^^^
+   |
+   = hint: did you mean `@eval`?
+
 error: unknown key `shotz`
   --> pipelines/tiny.toml:39:1
    |
@@ -1193,6 +1203,22 @@ error: unknown key `shotz`
    | ^^^^^
    |
    = hint: did you mean `shots`?
+
+error: unknown value `basic`
+  --> pipelines/tiny.toml:41:11
+   |
+41 | classes = "basic"
+   |           ^^^^^^^
+   |
+   = hint: did you mean `base`?
+
+error: unknown key `shuffle`
+  --> pipelines/tiny.toml:42:1
+   |
+42 | shuffle = true
+   | ^^^^^^^
+   |
+   = hint: known here: `shots`, `seed`, `classes`
 
 error: invalid type: string "many", expected an integer from 0 up
   --> pipelines/tiny.toml:14:13

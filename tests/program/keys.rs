@@ -248,6 +248,68 @@ fn what_a_default_says_may_be_said() {
     assert_eq!(changed_by(&project, &method_file("maple"), &said), BTreeSet::new());
 }
 
+#[test]
+fn attributes_are_part_of_a_key_where_they_are_read() {
+    let project = Project::new();
+    let file = PIPELINE;
+    let expected = manifests(&project);
+    project.replace(file, "[\"shapes\"]", "[{ name = \"shapes\", file = \"../manifests/shapes.toml\", shots = 2 }]");
+    assert_eq!(manifests(&project), expected);
+    project.replace(file, "\"../manifests/{dataset}.toml\"", "\"{dataset.file}\"");
+    project.replace(file, "shots = 2\nseed", "shots = \"{dataset.shots}\"\nseed");
+    assert_eq!(manifests(&project), expected);
+    let text = project.read(file);
+    let changed = changed_by(&project, file, &text.replace("shots = 2", "shots = 1"));
+    assert_eq!(changed, names(&["shots/shapes/seed1", "shots/shapes/seed2"]));
+    let changed = changed_by(&project, file, &text.replace("name = \"shapes\"", "label = 1, name = \"shapes\""));
+    assert_eq!(changed, BTreeSet::new());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn commands_have_equal_keys_where_they_say_the_same(one in command(), other in command(), seed: u64) {
+        let project = Project::new();
+        let mut writer = Writer { random: random::generator(seed, "writer", 0, 0) };
+        let mut manifest = |command: &Table| {
+            let stage = Table::from_iter([("x".to_owned(), Value::Table(command.clone()))]);
+            project.write(PIPELINE, &writer.file(&Table::from_iter([("stage".to_owned(), Value::Table(stage))])));
+            manifests(&project)
+        };
+        let (first, second) = (manifest(&one), manifest(&other));
+        prop_assert_eq!(&manifest(&one), &first);
+        prop_assert_eq!(first == second, one == other, "{:?}\n{:?}", one, other);
+    }
+}
+
+/// A `command` stage, one of a few hundred.
+fn command() -> impl Strategy<Value = Table> {
+    let words = prop::collection::vec(prop::sample::select(vec!["a", "b", "a b"]), 1..3);
+    let run = prop_oneof![
+        words.prop_map(|words| Value::Array(words.into_iter().map(Value::from).collect())),
+        prop::sample::select(vec!["a", "a b"]).prop_map(Value::from),
+    ];
+    let outputs = prop::sample::select(vec![("o", "x"), ("o", "x/"), ("p", "x")]);
+    let parameters = prop::sample::select(vec![Value::from(1), Value::from(1.5), Value::from("1"), Value::from(true)]);
+    let table = |(key, value): (&str, Value)| Value::Table(Table::from_iter([(key.to_owned(), value)]));
+    let environment = prop::option::of(prop::sample::select(vec![("A", "1"), ("A", "2"), ("B", "1")]));
+    let inputs = prop::option::of(prop::sample::select(vec![("i", "tiny.toml"), ("j", "tiny.toml"), ("i", "methods")]));
+    (run, outputs, parameters, environment, inputs).prop_map(move |(run, outputs, parameter, environment, inputs)| {
+        let pair = |(key, value): (&'static str, &str)| (key, Value::from(value));
+        let mut command = Table::from_iter([
+            ("kind".to_owned(), Value::from("command")),
+            ("run".to_owned(), run),
+            ("outputs".to_owned(), table(pair(outputs))),
+            ("parameters".to_owned(), table(("p", parameter))),
+        ]);
+        for (key, value) in [("environment", environment), ("inputs", inputs)] {
+            command.extend(value.map(|value| (key.to_owned(), table(pair(value)))));
+        }
+        command
+    })
+}
+
 /// A small pipeline of nodes that run in this process; every field is a choice.
 #[derive(Clone, Debug)]
 struct Model {

@@ -1,10 +1,12 @@
 //! The program as people use it: the real binary is started in a small project, and everything it prints is compared.
 //! `SNAPSHOTS=overwrite cargo test --release --test program` writes what it prints now into these files.
 
+mod axes;
 mod command;
 mod errors;
 mod faults;
 mod keys;
 mod run;
+mod schema;
 mod staleness;
 mod support;

@@ -18,6 +18,7 @@ use draw::Picture;
 use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 use scene::{Family, Scene};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -34,7 +35,7 @@ const MOST: usize = 1_000_000;
 const JPEG_QUALITY: u8 = 90;
 
 /// What to draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataset {
     /// One object in each picture.
@@ -60,7 +61,7 @@ impl Dataset {
 }
 
 /// Everything that decides a data set's bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// Which data set of the world.

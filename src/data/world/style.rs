@@ -1,9 +1,10 @@
 //! How the pictures of a data set look, apart from what they show.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What stands behind objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Background {
     /// One grey or pale tint.
@@ -26,7 +27,7 @@ impl Background {
 }
 
 /// The range of looks from which every picture of a data set draws its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Style {
     /// The backgrounds, each as likely as the others.

@@ -1,0 +1,132 @@
+//! Axes: named lists of values, which may carry attributes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::diagnostic::Diagnostic;
+use super::value::{Data, Entry, Table, Value};
+
+/// A named list that stages expand over.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// E.g. `dataset`.
+    pub name: String,
+    /// Its values, without repetition.
+    pub values: Vec<AxisValue>,
+    /// Its values as written in the file, before overrides.
+    pub written: BTreeSet<AxisValue>,
+    /// What is known of a value, for `{axis.attribute}`.
+    attributes: BTreeMap<AxisValue, Table>,
+}
+
+/// One value of an axis.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(untagged)]
+pub enum AxisValue {
+    /// E.g. a seed.
+    Integer(i64),
+    /// E.g. a data set's name.
+    Text(String),
+}
+
+/// The axis values of one node, by axis name.
+pub type Coordinates = BTreeMap<String, AxisValue>;
+
+impl From<&AxisValue> for Data {
+    fn from(value: &AxisValue) -> Data {
+        match value {
+            AxisValue::Integer(value) => Data::Integer(*value),
+            AxisValue::Text(value) => Data::Text(value.clone()),
+        }
+    }
+}
+
+impl fmt::Display for AxisValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AxisValue::Integer(value) => write!(formatter, "{value}"),
+            AxisValue::Text(value) => formatter.write_str(value),
+        }
+    }
+}
+
+impl Axis {
+    /// Reads `name = [...]`. An override that names values which were written before keeps their attributes.
+    pub(super) fn read(entry: &Entry, before: Option<&Axis>, mistakes: &mut Vec<Diagnostic>) -> Axis {
+        let (name, value) = (&entry.key, &entry.value);
+        let attributes = before.map_or_else(BTreeMap::new, |before| before.attributes.clone());
+        let mut axis = Axis { name: name.clone(), values: Vec::new(), written: BTreeSet::new(), attributes };
+        let Data::Array(elements) = &value.data else {
+            let message = format!("axis `{name}` must be a list, not {}", value.type_name());
+            mistakes.push(Diagnostic::at(&value.span, message).hint("for example `seed = [1, 2, 3]`"));
+            return axis;
+        };
+        if elements.is_empty() {
+            mistakes.push(Diagnostic::at(&value.span, format!("axis `{name}` has no values")));
+        }
+        for element in elements {
+            match AxisValue::read(element) {
+                Ok(value) if !axis.written.insert(value.clone()) => {
+                    mistakes
+                        .push(Diagnostic::at(&element.span, format!("axis `{name}` has the value `{value}` twice")));
+                }
+                Ok(value) => {
+                    if let Data::Table(attributes) = &element.data {
+                        axis.attributes.entry(value.clone()).or_default().overlay(attributes.clone());
+                    }
+                    axis.values.push(value);
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if let Some(before) = before {
+            axis.written = before.written.clone();
+        }
+        axis
+    }
+
+    /// What is known of a value.
+    pub fn attributes(&self, value: &AxisValue) -> Option<&Table> {
+        self.attributes.get(value)
+    }
+
+    /// Whether an override has narrowed the axis to other values.
+    pub(super) fn is_narrowed_away(&self, value: &AxisValue) -> bool {
+        self.written.contains(value) && !self.values.contains(value)
+    }
+}
+
+impl AxisValue {
+    /// Reads a value, or the `name` of a table of attributes.
+    pub(super) fn read(value: &Value) -> Result<AxisValue, Diagnostic> {
+        let name = match &value.data {
+            Data::Table(attributes) => match attributes.get("name") {
+                Some(name) => &name.value,
+                None => {
+                    let mistake = Diagnostic::at(&value.span, "an axis value with attributes needs a `name`");
+                    return Err(mistake.hint("for example `{ name = \"pets\", manifest = \"pets.toml\" }`"));
+                }
+            },
+            _ => value,
+        };
+        match &name.data {
+            Data::Integer(integer) => Ok(AxisValue::Integer(*integer)),
+            Data::Text(text)
+                if text.is_empty()
+                    || text.starts_with('.')
+                    || text.contains(['/', '\\'])
+                    || text.chars().any(char::is_control) =>
+            {
+                let message = "an axis value is part of node names: it cannot be empty, start with `.` or hold `/`";
+                Err(Diagnostic::at(&name.span, message))
+            }
+            Data::Text(text) => Ok(AxisValue::Text(text.clone())),
+            _ => {
+                let message = format!("an axis value is a string or an integer, not {}", name.type_name());
+                Err(Diagnostic::at(&name.span, message))
+            }
+        }
+    }
+}

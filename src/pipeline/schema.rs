@@ -1,0 +1,219 @@
+//! JSON Schemas of what users write, made from the types that read it. They say what may stand where, not what must:
+//! whatever a table lacks may come from what it includes or from `[defaults]`.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::transform_subschemas;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::data::Manifest;
+use crate::method::Method;
+use crate::stage::Kind;
+
+const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
+
+/// Of a pipeline.
+pub fn pipeline() -> Value {
+    let mut generator = generator();
+    let value = json!({ "type": ["string", "integer"] });
+    let with_attributes = json!({
+        "description": "A value with attributes, for `{axis.attribute}`.",
+        "type": "object",
+        "properties": { "name": value },
+        "required": ["name"],
+    });
+    let axis = json!({ "type": "array", "minItems": 1, "items": { "anyOf": [value, with_attributes] } });
+    let tables = Kind::ALL.map(|kind| (kind, table(kind, &mut generator)));
+    let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(*kind, properties)).collect();
+    let defaults: Map<String, Value> = tables
+        .into_iter()
+        .map(|(kind, properties)| {
+            let table = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+            (kind.name().to_owned(), table)
+        })
+        .collect();
+    json!({
+        "$schema": DRAFT,
+        "title": "A pipeline of maple-pipe",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "name": described("What its results are called: `results/NAME/`.", json!({ "type": "string" })),
+            "axes": described("Named lists that stages expand over.", json!({
+                "type": "object",
+                "properties": { "include": include() },
+                "additionalProperties": axis,
+            })),
+            "defaults": described("What every stage of a kind has, unless it says otherwise.", json!({
+                "type": "object",
+                "properties": defaults,
+                "additionalProperties": false,
+            })),
+            "stage": described("The stages by name.", json!({
+                "type": "object",
+                "additionalProperties": { "anyOf": stages },
+            })),
+            "results": described("The stages, or single outputs, that are written to `results/`.", json!({
+                "type": "array",
+                "items": { "type": "string", "pattern": "^@" },
+            })),
+        },
+    })
+}
+
+/// Of a method's file.
+pub fn method() -> Value {
+    file::<Method>("A method of prompt learning")
+}
+
+/// Of a data set's file.
+pub fn manifest() -> Value {
+    file::<Manifest>("A data set")
+}
+
+fn file<T: JsonSchema>(title: &str) -> Value {
+    let mut schema = T::json_schema(&mut generator());
+    loosen(&mut schema);
+    schema.insert("$schema".to_owned(), DRAFT.into());
+    schema.insert("title".to_owned(), title.into());
+    schema.to_value()
+}
+
+/// Editors read draft 7 best; without references, every schema can be changed where it stands.
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator()
+}
+
+/// The keys of a stage's table that its kind decides: inputs and parameters.
+fn table(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
+    let mut schema = kind.schema(generator);
+    loosen(&mut schema);
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut).map(std::mem::take);
+    let mut properties = properties.expect("parameters are a table");
+    for name in kind.table_parameters() {
+        let table = properties.remove(*name).expect("a parameter of this kind");
+        properties.insert((*name).to_owned(), or("The path of a TOML file with the table.", r"", table));
+    }
+    let one = json!({ "type": "string" });
+    let input = json!({
+        "description": "`\"@stage\"`, `\"@stage.output\"` or a path; or a list of them, where many are taken.",
+        "anyOf": [one, { "type": "array", "items": one }],
+    });
+    for name in kind.inputs() {
+        let input = if kind == Kind::Command {
+            described(
+                "What the command finds as `inputs/NAME`.",
+                json!({
+                    "type": "object",
+                    "additionalProperties": input,
+                }),
+            )
+        } else {
+            input.clone()
+        };
+        properties.insert((*name).to_owned(), input);
+    }
+    properties
+}
+
+/// A stage of a kind.
+fn stage(kind: Kind, properties: &Map<String, Value>) -> Value {
+    let values = json!({ "type": ["string", "integer", "array"] });
+    let combination = json!({ "type": "object", "additionalProperties": values });
+    let combinations =
+        |text| described(text, json!({ "anyOf": [combination, { "type": "array", "items": combination }] }));
+    let mut properties = properties.clone();
+    properties.extend([
+        ("kind".to_owned(), described("What the stage does.", json!({ "const": kind.name() }))),
+        (
+            "axes".to_owned(),
+            described("The axes that it expands over.", json!({ "type": "array", "items": { "type": "string" } })),
+        ),
+        ("only".to_owned(), combinations("Keep only the nodes of these combinations.")),
+        ("exclude".to_owned(), combinations("Drop the nodes of these combinations.")),
+        ("extra".to_owned(), combinations("Nodes beside those of the product of the axes.")),
+    ]);
+    json!({ "type": "object", "properties": properties, "required": ["kind"], "additionalProperties": false })
+}
+
+/// Makes room for what stands in pipelines: `include` in every table, and `"{axis}"` for every value. What types demand
+/// or choose between is not checked here but where it is read.
+fn loosen(schema: &mut Schema) {
+    transform_subschemas(&mut loosen, schema);
+    let Some(object) = schema.as_object_mut() else { return };
+    for name in ["required", "title", "unevaluatedProperties"] {
+        object.remove(name);
+    }
+    let is_single = object.remove("format") == Some("float".into());
+    if is_single || object.get("default").is_some_and(|default| default.is_array() || default.is_object()) {
+        object.remove("default");
+    }
+    // TOML has no null.
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|one| one != "null");
+    }
+    if let Some(Value::Array(mut variants)) = object.remove("oneOf").or_else(|| object.remove("anyOf")) {
+        variants.retain(|variant| variant.get("type") != Some(&"null".into()));
+        share_properties(object, &mut variants);
+        object.insert("anyOf".to_owned(), variants.into());
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        for property in properties.values_mut() {
+            *property = or_placeholder(std::mem::take(property));
+        }
+        properties.insert("include".to_owned(), include());
+    }
+    if let Some(items) = object.get_mut("items") {
+        *items = or_placeholder(std::mem::take(items));
+    }
+}
+
+/// A table that is one of several has the keys of all of them and its own.
+fn share_properties(object: &mut Map<String, Value>, variants: &mut [Value]) {
+    let Some(Value::Object(shared)) = object.get("properties").cloned() else { return };
+    for variant in variants.iter_mut().filter_map(Value::as_object_mut) {
+        if let Some(Value::Object(properties)) = variant.get_mut("properties") {
+            properties.extend(shared.iter().map(|(key, value)| (key.clone(), or_placeholder(value.clone()))));
+        }
+        variant.insert("additionalProperties".to_owned(), false.into());
+    }
+    object.remove("properties");
+    object.remove("additionalProperties");
+}
+
+fn or_placeholder(schema: Value) -> Value {
+    let is_text = schema.get("type") == Some(&"string".into()) && schema.get("enum").or(schema.get("const")).is_none();
+    let takes_text = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
+    if is_text || takes_text || schema.get("anyOf").is_some_and(has_placeholder) {
+        return schema;
+    }
+    or("The value of an axis, or its attribute.", r"\{.+\}", schema)
+}
+
+fn has_placeholder(variants: &Value) -> bool {
+    variants.as_array().is_some_and(|variants| variants.iter().any(|variant| variant.get("pattern").is_some()))
+}
+
+/// The schema, or a string that matches; what it describes stays in front.
+fn or(text: &str, pattern: &str, mut schema: Value) -> Value {
+    let mut either = Map::new();
+    for name in ["description", "default"] {
+        either.extend(schema.as_object_mut().and_then(|schema| schema.remove_entry(name)));
+    }
+    let string = json!({ "description": text, "type": "string", "pattern": pattern });
+    either.insert("anyOf".to_owned(), json!([schema, string]));
+    either.into()
+}
+
+fn include() -> Value {
+    let one = json!({ "type": "string" });
+    json!({
+        "description": "The path of a TOML file, or several, below this table: its own keys win.",
+        "anyOf": [one, { "type": "array", "items": one }],
+    })
+}
+
+fn described(text: &str, mut schema: Value) -> Value {
+    schema["description"] = text.into();
+    schema
+}
