@@ -95,7 +95,7 @@ fn dry_run(project: &Project, selection: Vec<NodeIndex>) -> Result<()> {
 
 /// Writes the artifacts of the pipeline's result stages and prints their Markdown.
 fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path) -> Result<()> {
-    let mut written = Vec::new();
+    let mut wrote = false;
     for &index in project.graph.order() {
         let node = project.graph.node(index);
         let Some(record) = records.get(&index) else { continue };
@@ -108,11 +108,11 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
             if output.name == "markdown" {
                 print(&format!("\n{}\n", super::read_text(&target)?))?;
             }
-            written.push(target);
+            wrote = true;
         }
     }
-    if let Some(first) = written.first() {
-        say(&format!("wrote {}", super::display(first.parent().unwrap_or(first))));
+    if wrote {
+        say(&format!("wrote {}", super::display(folder)));
     }
     Ok(())
 }

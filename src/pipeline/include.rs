@@ -186,7 +186,8 @@ fn lookup(name: &str, span: &Span, axes: &Bindings<'_>) -> Result<Value, Diagnos
         Some(entry) => Ok(entry.value.clone()),
         None => {
             let message = format!("`{value}` of axis `{axis}` has no attribute `{attribute}`");
-            let known: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+            let known: Vec<&str> =
+                entries.iter().map(|entry| entry.key.as_str()).filter(|key| *key != "name").collect();
             let add = || format!("in `axes`: `{{ name = \"{value}\", {attribute} = ... }}`");
             Err(Diagnostic::at(span, message).hint(did_you_mean(attribute, &known).unwrap_or_else(add)))
         }

@@ -55,6 +55,7 @@ impl ReadError {
         for (rust, plain) in [
             ("missing field", "missing key"),
             ("duplicate field", "duplicate key"),
+            ("type: map,", "type: table,"),
             ("a nonzero usize", "an integer from 1 up"),
             ("expected usize", "expected an integer from 0 up"),
             ("expected u64", "expected an integer from 0 up"),

@@ -11,6 +11,10 @@ use crate::method::Method;
 use crate::stage::Kind;
 
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
+/// Schemas that stand in many places, by name.
+const INCLUDE: &str = "include";
+const PATH: &str = "path";
+const PLACEHOLDER: &str = "placeholder";
 
 /// Of a pipeline.
 pub fn pipeline() -> Value {
@@ -24,7 +28,7 @@ pub fn pipeline() -> Value {
     });
     let axis = json!({ "type": "array", "minItems": 1, "items": { "anyOf": [value, with_attributes] } });
     let tables = Kind::ALL.map(|kind| (kind, table(kind, &mut generator)));
-    let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(*kind, properties)).collect();
+    let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(*kind, properties.keys())).collect();
     let defaults: Map<String, Value> = tables
         .into_iter()
         .map(|(kind, properties)| {
@@ -34,6 +38,7 @@ pub fn pipeline() -> Value {
         .collect();
     json!({
         "$schema": DRAFT,
+        "definitions": definitions(),
         "title": "A pipeline of maple-pipe",
         "type": "object",
         "additionalProperties": false,
@@ -41,7 +46,7 @@ pub fn pipeline() -> Value {
             "name": described("What its results are called: `results/NAME/`.", json!({ "type": "string" })),
             "axes": described("Named lists that stages expand over.", json!({
                 "type": "object",
-                "properties": { "include": include() },
+                "properties": { "include": definition(INCLUDE) },
                 "additionalProperties": axis,
             })),
             "defaults": described("What every stage of a kind has, unless it says otherwise.", json!({
@@ -75,6 +80,7 @@ fn file<T: JsonSchema>(title: &str) -> Value {
     let mut schema = T::json_schema(&mut generator());
     loosen(&mut schema);
     schema.insert("$schema".to_owned(), DRAFT.into());
+    schema.insert("definitions".to_owned(), definitions());
     schema.insert("title".to_owned(), title.into());
     schema.to_value()
 }
@@ -92,7 +98,7 @@ fn table(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
     let mut properties = properties.expect("parameters are a table");
     for name in kind.table_parameters() {
         let table = properties.remove(*name).expect("a parameter of this kind");
-        properties.insert((*name).to_owned(), or("The path of a TOML file with the table.", r"", table));
+        properties.insert((*name).to_owned(), or(PATH, table));
     }
     let one = json!({ "type": "string" });
     let input = json!({
@@ -116,13 +122,15 @@ fn table(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
     properties
 }
 
-/// A stage of a kind.
-fn stage(kind: Kind, properties: &Map<String, Value>) -> Value {
+/// A stage of a kind, with the keys that `defaults` describes.
+fn stage<'a>(kind: Kind, keys: impl Iterator<Item = &'a String>) -> Value {
+    let defaults = format!("#/properties/defaults/properties/{}/properties", kind.name());
     let values = json!({ "type": ["string", "integer", "array"] });
     let combination = json!({ "type": "object", "additionalProperties": values });
     let combinations =
         |text| described(text, json!({ "anyOf": [combination, { "type": "array", "items": combination }] }));
-    let mut properties = properties.clone();
+    let mut properties: Map<String, Value> =
+        keys.map(|key| (key.clone(), json!({ "$ref": format!("{defaults}/{key}") }))).collect();
     properties.extend([
         ("kind".to_owned(), described("What the stage does.", json!({ "const": kind.name() }))),
         (
@@ -161,7 +169,7 @@ fn loosen(schema: &mut Schema) {
         for property in properties.values_mut() {
             *property = or_placeholder(std::mem::take(property));
         }
-        properties.insert("include".to_owned(), include());
+        properties.insert("include".to_owned(), definition(INCLUDE));
     }
     if let Some(items) = object.get_mut("items") {
         *items = or_placeholder(std::mem::take(items));
@@ -184,33 +192,43 @@ fn share_properties(object: &mut Map<String, Value>, variants: &mut [Value]) {
 fn or_placeholder(schema: Value) -> Value {
     let is_text = schema.get("type") == Some(&"string".into()) && schema.get("enum").or(schema.get("const")).is_none();
     let takes_text = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
-    if is_text || takes_text || schema.get("anyOf").is_some_and(has_placeholder) {
+    let is_done = schema["anyOf"].as_array().is_some_and(|either| either.contains(&definition(PLACEHOLDER)));
+    if is_text || takes_text || is_done || schema == definition(INCLUDE) {
         return schema;
     }
-    or("The value of an axis, or its attribute.", r"\{.+\}", schema)
+    or(PLACEHOLDER, schema)
 }
 
-fn has_placeholder(variants: &Value) -> bool {
-    variants.as_array().is_some_and(|variants| variants.iter().any(|variant| variant.get("pattern").is_some()))
-}
-
-/// The schema, or a string that matches; what it describes stays in front.
-fn or(text: &str, pattern: &str, mut schema: Value) -> Value {
+/// The schema, or the one of this name; its description stays in front.
+fn or(name: &str, mut schema: Value) -> Value {
     let mut either = Map::new();
     for name in ["description", "default"] {
         either.extend(schema.as_object_mut().and_then(|schema| schema.remove_entry(name)));
     }
-    let string = json!({ "description": text, "type": "string", "pattern": pattern });
-    either.insert("anyOf".to_owned(), json!([schema, string]));
+    // A schema that chooses already gets one choice more.
+    match schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        Some(choices) => {
+            choices.push(definition(name));
+            either.insert("anyOf".to_owned(), choices.clone().into());
+        }
+        None => drop(either.insert("anyOf".to_owned(), json!([schema, definition(name)]))),
+    }
     either.into()
 }
 
-fn include() -> Value {
-    let one = json!({ "type": "string" });
-    json!({
+fn definition(name: &str) -> Value {
+    json!({ "$ref": format!("#/definitions/{name}") })
+}
+
+fn definitions() -> Value {
+    let path = json!({ "description": "The path of a TOML file with the table.", "type": "string" });
+    let files = json!({
         "description": "The path of a TOML file, or several, below this table: its own keys win.",
-        "anyOf": [one, { "type": "array", "items": one }],
-    })
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+    });
+    let placeholder =
+        json!({ "description": "The value of an axis, or its attribute.", "type": "string", "pattern": r"\{.+\}" });
+    Value::from_iter([(PATH, path), (INCLUDE, files), (PLACEHOLDER, placeholder)])
 }
 
 fn described(text: &str, mut schema: Value) -> Value {

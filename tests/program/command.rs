@@ -98,7 +98,9 @@ wrote results/commands/score/a
 "#]],
     );
     let read = |file: &str| project.read(&format!("results/commands/{file}"));
-    str_is(&read("report/a.txt"), str![[r#"
+    str_is(
+        &read("report/a.txt"),
+        str![[r#"
 .
 ./notes
 ./notes/raw.txt
@@ -113,16 +115,20 @@ wrote results/commands/score/a
 pear
 apple
 
-"#]]);
+"#]],
+    );
     assert_eq!(read("score/a/seed1.metrics.json"), read("score/b/seed2.metrics.json"));
     assert!(!project.file("results/commands/score/a/seed1.extra.json").exists());
-    project.prints(&["run", COMMANDS], str![[r#"
+    project.prints(
+        &["run", COMMANDS],
+        str![[r#"
 <stderr>
 11 nodes: 0 ran, 11 cached, 0 failed in [TIME]: nothing had to run
 wrote results/commands/score/a
 <exit code 0>
 
-"#]]);
+"#]],
+    );
     assert_eq!(
         project.read(".maple/logs/commands/train/a/seed1.log"),
         "training a with seed 1 for 3 steps\na warning\n"
@@ -169,32 +175,43 @@ fn explain_says_what_changed_for_a_command() {
     project.ran(&["run", COMMANDS]);
     project.write("raw.txt", "apple\nquince\n");
     project.replace(COMMANDS, "rate = 0.5", "rate = 0.25");
-    project.prints(&["explain", COMMANDS, "words"], str![[r#"
+    project.prints(
+        &["explain", COMMANDS, "words"],
+        str![[r#"
 <stdout>
 words is stale: changed since it last ran
   inputs.raw: [DIGEST] -> [DIGEST]
 <exit code 0>
 
-"#]]);
+"#]],
+    );
     project.ran(&["run", COMMANDS, "--only", "words"]);
-    project.prints(&["explain", COMMANDS, "train/b/seed1"], str![[r#"
+    project.prints(
+        &["explain", COMMANDS, "train/b/seed1"],
+        str![[r#"
 <stdout>
 train/b/seed1 is stale: changed since it last ran
   inputs.words: [DIGEST] -> [DIGEST]
   parameters.parameters.rate: 0.5 -> 0.25
 <exit code 0>
 
-"#]]);
-    project.prints(&["explain", COMMANDS, "report/a"], str![[r#"
+"#]],
+    );
+    project.prints(
+        &["explain", COMMANDS, "report/a"],
+        str![[r#"
 <stdout>
 report/a waits for nodes that are stale; whether it must run shows when they have run
   score/a/seed1
   score/a/seed2
 <exit code 0>
 
-"#]]);
+"#]],
+    );
     project.ran(&["run", COMMANDS, "--only", "score/a/seed1"]);
-    project.prints(&["status", COMMANDS], str![[r#"
+    project.prints(
+        &["status", COMMANDS],
+        str![[r#"
 <stdout>
 changed: inputs.words, parameters.parameters.rate (3)
   train/a/seed2
@@ -210,7 +227,8 @@ waits for stale nodes (5)
 11 nodes: 3 up to date, 3 stale, 5 waiting for them
 <exit code 0>
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]

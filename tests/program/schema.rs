@@ -87,7 +87,9 @@ fn mistakes_are_refused() {
 
 #[test]
 fn there_is_one_for_each_kind_of_file() {
-    Project::new().prints(&["schema", "table"], str![[r#"
+    Project::new().prints(
+        &["schema", "table"],
+        str![[r#"
 <stderr>
 error: invalid value 'table' for '[FILE]'
   [possible values: pipeline, method, manifest]
@@ -95,5 +97,6 @@ error: invalid value 'table' for '[FILE]'
 For more information, try '--help'.
 <exit code 2>
 
-"#]]);
+"#]],
+    );
 }
