@@ -231,7 +231,7 @@ error: `cars` of axis `dataset` has no attribute `rate`
 17 | parameters = { rate = "{dataset.rate}", title = "{dataset.title} ({dataset} {seed})" }
    |                       ^^^^^^^^^^^^^^^^
    |
-   = hint: did you mean `name`?
+   = hint: in `axes`: `{ name = "cars", rate = ... }`
 <exit code 2>
 
 "#]],
@@ -508,7 +508,7 @@ error: unknown kind of stage `comand`
         "[defaults.table]\ncaption.x = 1\n\n[stage.table]\nkind = \"table\"\nevals = \"@note\"",
         str![[r#"
 <stderr>
-error: invalid type: map, expected a string
+error: invalid type: table, expected a string
   --> pipelines/plan.toml:13:1
    |
 13 | caption.x = 1

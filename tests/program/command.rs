@@ -92,7 +92,7 @@ fn commands_read_their_inputs_and_leave_their_outputs() {
         DONE [TIME] (10/11) report/a
         DONE [TIME] (11/11) report/b
 11 nodes: 11 ran, 0 cached, 0 failed in [TIME]
-wrote results/commands/score/a
+wrote results/commands
 <exit code 0>
 
 "#]],
@@ -124,7 +124,7 @@ apple
         str![[r#"
 <stderr>
 11 nodes: 0 ran, 11 cached, 0 failed in [TIME]: nothing had to run
-wrote results/commands/score/a
+wrote results/commands
 <exit code 0>
 
 "#]],
