@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -221,7 +222,7 @@ impl<'a> Builder<'a> {
         let node = Node {
             name: node_name(stage, &coordinates),
             stage_name: stage.name.clone(),
-            coordinates,
+            coordinates: Arc::new(coordinates),
             stage: read,
             inputs,
         };
@@ -567,7 +568,7 @@ fn external(port: &Port, source: Source) -> Input {
         Takes::Outputs(_, outputs) => format!("{}.{}", port.name, outputs[0]),
         Takes::Anything => port.name.to_string(),
     };
-    Input { name, source, keyed: true, many: false, coordinates: Coordinates::new() }
+    Input { name, source, keyed: true, many: false, coordinates: Arc::default() }
 }
 
 /// `stage/value/value`; an integer carries its axis's name, e.g. `seed1`.

@@ -60,7 +60,7 @@ pub fn explain(
                 return Explanation::OutputMissing(output.to_owned());
             }
             match last_keys.get(&graph.node(index).name).map(|last| store.record(last)) {
-                Some(Some(record)) => Explanation::Changed(changes(&record.manifest, manifest)),
+                Some(Some(record)) => Explanation::Changed(changes(&record.manifest.value(), &manifest.value())),
                 Some(None) => Explanation::RecordMissing,
                 None => Explanation::NeverRun,
             }

@@ -9,6 +9,7 @@ mod plan;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -41,7 +42,7 @@ pub struct Node {
     /// The stage in the pipeline file.
     pub stage_name: String,
     /// The axis values.
-    pub coordinates: Coordinates,
+    pub coordinates: Arc<Coordinates>,
     /// What it does.
     pub stage: Stage,
     /// What it reads.
@@ -75,7 +76,7 @@ pub struct Input {
     /// One of several of this name.
     pub many: bool,
     /// The axis values of the node it comes from.
-    pub coordinates: Coordinates,
+    pub coordinates: Arc<Coordinates>,
 }
 
 /// Where an input comes from.
@@ -89,6 +90,13 @@ pub enum Source {
     Folder(PathBuf, Vec<String>),
 }
 
+impl Input {
+    /// Enters the key from outside the graph.
+    fn is_external(&self) -> bool {
+        self.keyed && !matches!(self.source, Source::Output(..))
+    }
+}
+
 impl Graph {
     /// The node at an index.
     pub fn node(&self, index: NodeIndex) -> &Node {
@@ -98,6 +106,11 @@ impl Graph {
     /// Every node after all it needs.
     pub fn order(&self) -> &[NodeIndex] {
         &self.order
+    }
+
+    /// Nodes that are in order, stage by stage: those of one stage do not need each other.
+    pub fn stages<'s>(&'s self, nodes: &'s [NodeIndex]) -> impl Iterator<Item = &'s [NodeIndex]> {
+        nodes.chunk_by(|&one, &other| self.dag[one].stage_name == self.dag[other].stage_name)
     }
 
     /// What a node needs directly.

@@ -1,17 +1,16 @@
 //! Which nodes are fresh, which are stale and why.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use petgraph::graph::NodeIndex;
-use serde_json::Value;
+use rayon::prelude::*;
 
-use super::key::{key, manifest};
-use super::{Graph, Input, Source};
+use super::{Graph, Input, Source, manifest};
 use crate::error::{Error, Result};
 use crate::stage::TaskInput;
-use crate::store::{ArtifactKind, Digest, Listing, Record, StatCache, Store};
+use crate::store::{ArtifactKind, CanonicalJson, Digest, Listing, Record, StatCache, Store};
 
 /// How a node stands.
 #[derive(Clone, Debug)]
@@ -23,7 +22,7 @@ pub enum State {
         /// The key.
         key: Digest,
         /// What the key is the hash of.
-        manifest: Value,
+        manifest: CanonicalJson,
     },
     /// Something that it needs is stale, so its key is not known yet.
     Pending,
@@ -38,11 +37,13 @@ pub struct Plan {
 impl Plan {
     /// Inspects `selection`, which is in order.
     pub fn new(inspector: &Inspector<'_>, selection: &[NodeIndex]) -> Result<Plan> {
-        let mut states = HashMap::new();
-        for &index in selection {
+        let mut states = HashMap::with_capacity(selection.len());
+        for nodes in inspector.graph.stages(selection) {
             let record = |node| if let Some(State::Fresh(record)) = states.get(&node) { Some(&**record) } else { None };
-            let state = inspector.inspect(index, &record)?;
-            states.insert(index, state);
+            let found = inspector.inspect_all(nodes, &record);
+            for (&index, state) in nodes.iter().zip(found) {
+                states.insert(index, state?);
+            }
         }
         Ok(Plan { states })
     }
@@ -53,37 +54,46 @@ impl Plan {
     }
 }
 
+/// The record of a node that is fresh.
+type Records<'r> = dyn Fn(NodeIndex) -> Option<&'r Record> + Sync + 'r;
+
 /// Finds keys and states; hashes every input file once, and again to see whether it changed.
 #[derive(Debug)]
 pub struct Inspector<'a> {
     graph: &'a Graph,
     store: &'a Store,
     cache: &'a StatCache,
-    externals: Mutex<HashMap<Source, (Digest, Option<Listing>)>>,
+    externals: Mutex<HashMap<Source, Digest>>,
+    listings: Mutex<HashMap<Source, Arc<Listing>>>,
 }
 
 impl<'a> Inspector<'a> {
     /// An inspector that has read nothing yet.
     pub fn new(graph: &'a Graph, store: &'a Store, cache: &'a StatCache) -> Inspector<'a> {
-        Inspector { graph, store, cache, externals: Mutex::default() }
+        Inspector { graph, store, cache, externals: Mutex::default(), listings: Mutex::default() }
+    }
+
+    /// How nodes of one stage stand, which the processors share.
+    pub fn inspect_all(&self, nodes: &[NodeIndex], record: &Records<'_>) -> Vec<Result<State>> {
+        let inputs = nodes.iter().flat_map(|&index| &self.graph.node(index).inputs);
+        let externals: HashSet<&Source> =
+            inputs.filter(|input| input.is_external()).map(|input| &input.source).collect();
+        // What cannot be read is complained about by each node that needs it.
+        externals.into_par_iter().for_each(|source| drop(self.external(source)));
+        nodes.par_iter().with_min_len(16).map(|&index| self.inspect(index, record)).collect()
     }
 
     /// How a node stands, given the records of the nodes it needs as far as they are fresh.
-    pub fn inspect<'r>(&self, index: NodeIndex, record: &dyn Fn(NodeIndex) -> Option<&'r Record>) -> Result<State> {
-        let node = self.graph.node(index);
+    pub fn inspect(&self, index: NodeIndex, record: &Records<'_>) -> Result<State> {
         if self.graph.needs(index).any(|needed| record(needed).is_none()) {
             return Ok(State::Pending);
         }
-        let mut digests = HashMap::new();
-        for input in node.inputs.iter().filter(|input| input.keyed) {
-            let digest = match &input.source {
-                Source::Output(source, output) => record(*source).expect("just checked").outputs[&**output].digest,
-                external => self.external(external)?.0,
-            };
-            digests.insert(&input.source, digest);
-        }
-        let manifest = manifest(node, &|input: &Input| digests[&input.source]);
-        let key = key(&manifest);
+        let node = self.graph.node(index);
+        let manifest = manifest(node, &|input| match &input.source {
+            Source::Output(source, output) => Ok(record(*source).expect("just checked").outputs[&**output].digest),
+            external => self.external(external),
+        })?;
+        let key = manifest.digest();
         Ok(match self.store.valid_record(&key, node.stage.outputs()) {
             Some(record) => State::Fresh(Box::new(record)),
             None => State::Stale { key, manifest },
@@ -91,30 +101,31 @@ impl<'a> Inspector<'a> {
     }
 
     /// Where an input lies, for the task that reads it.
-    pub fn task_input<'r>(&self, input: &Input, record: &dyn Fn(NodeIndex) -> Option<&'r Record>) -> Result<TaskInput> {
-        let (path, listing): (PathBuf, Option<Listing>) = match &input.source {
+    pub fn task_input(&self, input: &Input, record: &Records<'_>) -> Result<TaskInput> {
+        let (path, listing): (PathBuf, Option<Arc<Listing>>) = match &input.source {
             Source::Output(source, output) => {
                 let artifact = &record(*source).expect("what a running node needs is fresh").outputs[&**output];
                 let listing = match artifact.kind {
-                    ArtifactKind::Folder => Some(self.store.listing(artifact)?),
+                    ArtifactKind::Folder => Some(Arc::new(self.store.listing(artifact)?)),
                     ArtifactKind::File => None,
                 };
                 (self.store.artifact_path(artifact), listing)
             }
-            external @ (Source::File(path) | Source::Folder(path, _)) => {
-                let listing = if input.keyed { self.external(external)?.1 } else { None };
-                (std::path::absolute(path).map_err(Error::io("resolve", path))?, listing)
+            Source::File(path) => (absolute(path)?, None),
+            Source::Folder(path, within) => {
+                let listing = input.keyed.then(|| self.listing(&input.source, path, within)).transpose()?;
+                (absolute(path)?, listing)
             }
         };
-        Ok(TaskInput { path, coordinates: input.coordinates.clone(), listing })
+        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), listing })
     }
 
     /// The inputs of a node that changed since they were first read.
     pub fn changed_inputs(&self, index: NodeIndex) -> Result<Vec<PathBuf>> {
         let mut changed = Vec::new();
-        for input in self.graph.node(index).inputs.iter().filter(|input| input.keyed) {
+        for input in self.graph.node(index).inputs.iter().filter(|input| input.is_external()) {
             if let Source::File(path) | Source::Folder(path, _) = &input.source
-                && self.read(&input.source)?.0 != self.external(&input.source)?.0
+                && self.read(&input.source)? != self.external(&input.source)?
             {
                 changed.push(path.clone());
             }
@@ -122,23 +133,39 @@ impl<'a> Inspector<'a> {
         Ok(changed)
     }
 
-    fn external(&self, source: &Source) -> Result<(Digest, Option<Listing>)> {
+    /// The digest that an input from outside the graph had when it was first asked for.
+    fn external(&self, source: &Source) -> Result<Digest> {
         let lock = || self.externals.lock().expect("nothing panics while it holds the digests");
-        if let Some(known) = lock().get(source).cloned() {
-            return Ok(known);
+        if let Some(known) = lock().get(source) {
+            return Ok(*known);
         }
         let read = self.read(source)?;
-        Ok(lock().entry(source.clone()).or_insert(read).clone())
+        Ok(*lock().entry(source.clone()).or_insert(read))
     }
 
-    fn read(&self, source: &Source) -> Result<(Digest, Option<Listing>)> {
+    fn read(&self, source: &Source) -> Result<Digest> {
         match source {
-            Source::File(path) => Ok((self.cache.file(path)?, None)),
-            Source::Folder(path, within) => {
-                let listing = self.cache.folder(path, within)?;
-                Ok((listing.digest(), Some(listing)))
-            }
+            Source::File(path) => self.cache.file(path),
+            Source::Folder(path, within) => self.cache.folder(path, within),
             Source::Output(..) => unreachable!("outputs are known by their records"),
         }
     }
+
+    /// The digests of a folder's files; those that keys were made of.
+    fn listing(&self, source: &Source, path: &Path, within: &[String]) -> Result<Arc<Listing>> {
+        let lock = || self.listings.lock().expect("nothing panics while it holds the listings");
+        if let Some(known) = lock().get(source) {
+            return Ok(known.clone());
+        }
+        let listing = self.cache.listing(path, within)?;
+        if listing.digest() != self.external(source)? {
+            let message = format!("`{}` changed after this run had read it first", path.display());
+            return Err(Error::hinted(message, "run again when it no longer changes"));
+        }
+        Ok(lock().entry(source.clone()).or_insert(Arc::new(listing)).clone())
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io("resolve", path))
 }

@@ -23,14 +23,26 @@ pub struct Binding<'a> {
 /// Reads TOML files, each once.
 #[derive(Debug, Default)]
 pub struct Reader {
-    files: Mutex<HashMap<PathBuf, Table>>,
+    files: Mutex<HashMap<PathBuf, Arc<TableFile>>>,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+struct TableFile {
+    table: Table,
+    /// Its path as the file system sees it: `a.toml` and `../here/a.toml` may be one file.
+    place: PathBuf,
 }
 
 impl Reader {
     /// The table of the TOML file at `path`; `from` is the place that names it.
     pub fn file(&self, path: &Path, from: Option<&Span>) -> Result<Table, Vec<Diagnostic>> {
-        if let Some(table) = self.files.lock().expect("no reader panics").get(path) {
-            return Ok(table.clone());
+        Ok(self.read(path, from)?.table.clone())
+    }
+
+    fn read(&self, path: &Path, from: Option<&Span>) -> Result<Arc<TableFile>, Vec<Diagnostic>> {
+        if let Some(file) = self.files.lock().expect("no reader panics").get(path) {
+            return Ok(file.clone());
         }
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("could not read `{}`: {error}", path.display());
@@ -38,9 +50,10 @@ impl Reader {
         })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let source = Arc::new(Source { name: path.display().to_string(), folder, text });
-        let table = parse(&source)?;
-        self.files.lock().expect("no reader panics").insert(path.to_owned(), table.clone());
-        Ok(table)
+        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let file = Arc::new(TableFile { table: parse(&source)?, place });
+        self.files.lock().expect("no reader panics").insert(path.to_owned(), file.clone());
+        Ok(file)
     }
 
     /// Replaces `{axis}` in every string by the axis's value, `{axis.attribute}` by that value's attribute, and every
@@ -90,14 +103,12 @@ impl Reader {
                     }
                 };
                 let path = name.span.folder().join(text);
-                let below = self.file(&path, Some(&name.span))?;
-                // Compared as the file system sees them: `a.toml` and `../here/a.toml` may be one file.
-                let place = path.canonicalize().unwrap_or(path);
-                if within.contains(&place) {
+                let below = self.read(&path, Some(&name.span))?;
+                if within.contains(&below.place) {
                     return Err(vec![Diagnostic::at(&name.span, format!("`{text}` includes itself"))]);
                 }
-                let within: Vec<PathBuf> = within.iter().cloned().chain([place]).collect();
-                result.overlay(self.include(&below, axes, &within)?);
+                let within: Vec<PathBuf> = within.iter().cloned().chain([below.place.clone()]).collect();
+                result.overlay(self.include(&below.table, axes, &within)?);
             }
         }
         let entries = table.0.into_iter().map(|entry| {

@@ -11,14 +11,13 @@ use std::time::Instant;
 
 use petgraph::graph::NodeIndex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Progress;
 use super::command::run_command;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector};
 use crate::stage::{Stage, Task, TaskInput};
-use crate::store::{Digest, Record, Store};
+use crate::store::{CanonicalJson, Digest, Record, Store};
 
 /// A node ready to run.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(super) struct Job<'a> {
     pub store: &'a Store,
     pub inspector: &'a Inspector<'a>,
     pub key: Digest,
-    pub manifest: Value,
+    pub manifest: CanonicalJson,
     pub inputs: BTreeMap<String, Vec<TaskInput>>,
     pub scratch: PathBuf,
     pub log: PathBuf,
@@ -125,6 +124,7 @@ impl Job<'_> {
             started,
             seconds: clock.elapsed().as_secs_f64(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            unsynced: None,
         };
         let record = self.store.commit(record, &outputs)?;
         let _ = std::fs::remove_dir_all(&task.scratch);

@@ -19,7 +19,6 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use petgraph::graph::NodeIndex;
-use serde_json::Value;
 
 pub use event::{Event, Outcome, Progress, Summary};
 pub use job::{Failure, Line};
@@ -27,7 +26,7 @@ pub use reporter::{Reporter, duration, error_word, nodes};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, State as Staleness};
-use crate::store::{Digest, Record, Scratch, StatCache, Store, remove_dead};
+use crate::store::{CanonicalJson, Digest, Record, Scratch, StatCache, Store, remove_dead};
 use job::Job;
 
 /// How to run.
@@ -120,6 +119,7 @@ struct Scheduler<'a> {
 
 impl<'a> Scheduler<'a> {
     fn run(&mut self, selection: &[NodeIndex], report: &mut dyn FnMut(&Event<'_>)) {
+        self.settle_fresh(selection, report);
         for &index in selection {
             self.make_ready(index);
         }
@@ -160,6 +160,19 @@ impl<'a> Scheduler<'a> {
         &self.graph.node(index).name
     }
 
+    /// Wanted -> Cached, for all that is fresh from the start; what cannot be inspected waits for its turn to fail.
+    fn settle_fresh(&mut self, selection: &[NodeIndex], report: &mut dyn FnMut(&Event<'_>)) {
+        for nodes in self.graph.stages(selection) {
+            let records = &self.records;
+            let found = self.inspector.inspect_all(nodes, &|needed| records.get(&needed));
+            for (&index, state) in nodes.iter().zip(found) {
+                if let Ok(Staleness::Fresh(record)) = state {
+                    self.settle(index, State::Cached, *record, report);
+                }
+            }
+        }
+    }
+
     /// Wanted -> Ready, when everything the node needs has a record.
     fn make_ready(&mut self, index: NodeIndex) {
         let needs_are_fresh = self.graph.needs(index).all(|needed| self.records.contains_key(&needed));
@@ -172,6 +185,9 @@ impl<'a> Scheduler<'a> {
     /// Takes ready nodes until one must run; those with a valid record become Cached on the way. `running` others run.
     fn next_job(&mut self, running: usize, report: &mut dyn FnMut(&Event<'_>)) -> Option<Job<'a>> {
         while let Some(Reverse(index)) = self.ready.pop() {
+            if self.states[&index] != State::Ready {
+                continue;
+            }
             let records = &self.records;
             let prepared = match self.inspector.inspect(index, &|needed| records.get(&needed)) {
                 Ok(Staleness::Fresh(record)) => {
@@ -204,7 +220,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Everything that a node's job needs.
-    fn prepare(&mut self, index: NodeIndex, key: Digest, manifest: Value, running: usize) -> Result<Job<'a>> {
+    fn prepare(&mut self, index: NodeIndex, key: Digest, manifest: CanonicalJson, running: usize) -> Result<Job<'a>> {
         if self.scratch.is_none() {
             self.scratch = Some(Scratch::new(&self.store.work())?);
         }

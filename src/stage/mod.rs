@@ -13,6 +13,7 @@ mod world;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -364,7 +365,7 @@ pub struct TaskInput {
     pub coordinates: Coordinates,
     /// The digests of a folder's files.
     #[serde(skip)]
-    pub listing: Option<Listing>,
+    pub listing: Option<Arc<Listing>>,
 }
 
 impl Task {

@@ -8,7 +8,7 @@
 //! work/<random>/              scratch of a run, removed by the next one if the run died
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
-//! stat-cache                  digests of input files by path, size, times and inode
+//! inputs/                     digests of input files by path, size, times and inode
 //! ```
 
 mod digest;
@@ -16,16 +16,16 @@ mod listing;
 mod record;
 mod scratch;
 mod stat_cache;
+mod walk;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 pub use digest::Digest;
 pub use listing::Listing;
-use listing::walk;
-pub use record::{Artifact, ArtifactKind, Record};
+pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Record};
 pub use scratch::{Scratch, remove_dead};
 pub use stat_cache::StatCache;
 
@@ -59,14 +59,30 @@ impl Store {
     /// The record of `key`, if it is there with an artifact for each of `outputs`.
     pub fn valid_record(&self, key: &Digest, outputs: &[Output]) -> Option<Record> {
         let record = self.record(key)?;
-        self.missing(&record, outputs).is_none().then_some(record)
+        if self.missing(&record, outputs).is_some() {
+            return None;
+        }
+        match &record.unsynced {
+            Some(boot) if Boot::current() != Some(boot) => self.after_a_reboot(record),
+            _ => Some(record),
+        }
+    }
+
+    /// Between two boots a file that was not synced may have lost its content and not its size, so the contents are hashed
+    /// once.
+    fn after_a_reboot(&self, mut record: Record) -> Option<Record> {
+        if !record.outputs.values().all(|artifact| self.is_intact(artifact)) {
+            return None;
+        }
+        record.unsynced = None;
+        // A store that cannot be written is hashed every time.
+        let _ = write_undurably(&self.record_path(&record.key), record.text().as_bytes());
+        Some(record)
     }
 
     /// The record of `key`, if it is there and readable; a damaged one counts as absent.
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        let text = fs::read_to_string(self.record_path(key)).ok()?;
-        let record: Record = serde_json::from_str(&text).ok()?;
-        record.is_of(key).then_some(record)
+        Record::parse(&read_small(&self.record_path(key))?, key)
     }
 
     /// The first of `outputs` that the record lacks or the store has lost or holds in another size.
@@ -88,17 +104,24 @@ impl Store {
         Listing::read(&self.place("artifacts", &artifact.digest))
     }
 
-    /// Takes a node's outputs out of its scratch folder, then writes the record.
+    /// Takes a node's outputs out of its scratch folder, then writes the record. What took long to make is on the disk when
+    /// this returns. When the rest gets there is left to the system, which is much quicker; the record says so, and after a
+    /// reboot [`Store::valid_record`] looks twice.
     ///
     /// # Errors
     /// A declared output is missing, or the store cannot be written: then there is no record.
     pub fn commit(&self, mut record: Record, outputs: &BTreeMap<String, PathBuf>) -> Result<Record> {
+        const LONG: f64 = 1.0;
+        record.unsynced = Boot::current().filter(|_| record.seconds < LONG).cloned();
         for (name, path) in outputs {
-            record.outputs.insert(name.clone(), self.adopt(path)?);
+            let artifact = self.adopt(path)?;
+            if record.unsynced.is_none() {
+                self.sync(&artifact)?;
+            }
+            record.outputs.insert(name.clone(), artifact);
         }
-        let path = self.record_path(&record.key);
-        let text = serde_json::to_string_pretty(&record).map_err(|error| Error::format(&path, "record", error))?;
-        write_atomically(&path, (text + "\n").as_bytes())?;
+        let write = if record.unsynced.is_none() { write_atomically } else { write_undurably };
+        write(&self.record_path(&record.key), record.text().as_bytes())?;
         // The node is done: what it would have resumed from may go, and another run may be removing it too.
         let _ = fs::remove_dir_all(self.partial(&record.key));
         Ok(record)
@@ -109,25 +132,48 @@ impl Store {
         let metadata = fs::metadata(path).map_err(Error::io("find the output", path))?;
         let artifact = if metadata.is_dir() {
             let listing = Listing::of_folder(path)?;
-            let files: Vec<&String> = listing.entries().map(|(file, _)| file).collect();
-            files.par_iter().try_for_each(|file| sync(&path.join(file)))?;
             let artifact = Artifact { kind: ArtifactKind::Folder, digest: listing.digest(), size: listing.size() };
-            write_atomically(&self.place("artifacts", &artifact.digest), listing.text().as_bytes())?;
+            write_undurably(&self.place("artifacts", &artifact.digest), listing.text().as_bytes())?;
             artifact
         } else {
-            sync(path)?;
             Artifact { kind: ArtifactKind::File, digest: Digest::of_file(path)?, size: metadata.len() }
         };
         let place = self.artifact_path(&artifact);
         create_parent(&place)?;
         protect(path)?;
         match artifact.kind {
-            // What lies there has the same content, unless it is damaged: then this mends it.
+            // What lies there intact may be synced already.
+            ArtifactKind::File if self.holds(&artifact) && self.is_intact(&artifact) => {}
             ArtifactKind::File => fs::rename(path, &place).map_err(Error::io("move into the store", &place))?,
             ArtifactKind::Folder => self.adopt_folder(path, &artifact, &place)?,
         }
-        sync_parent(&place);
         Ok(artifact)
+    }
+
+    /// Waits until an artifact is on the disk.
+    fn sync(&self, artifact: &Artifact) -> Result<()> {
+        let place = self.artifact_path(artifact);
+        if artifact.kind == ArtifactKind::Folder {
+            let listing = self.listing(artifact)?;
+            let files: Vec<&String> = listing.entries().map(|(file, _)| file).collect();
+            files.par_iter().try_for_each(|file| sync(&place.join(file)))?;
+            sync_parent(&place);
+        }
+        let file = self.place("artifacts", &artifact.digest);
+        sync(&file)?;
+        sync_parent(&file);
+        Ok(())
+    }
+
+    /// The artifact has the content that its digest names.
+    fn is_intact(&self, artifact: &Artifact) -> bool {
+        let place = self.artifact_path(artifact);
+        let content = match artifact.kind {
+            ArtifactKind::File => Digest::of_file(&place),
+            ArtifactKind::Folder => Listing::of_folder(&place).map(|listing| listing.digest()),
+        };
+        let is_listed = || self.listing(artifact).is_ok_and(|listing| listing.digest() == artifact.digest);
+        content.is_ok_and(|digest| digest == artifact.digest) && (artifact.kind == ArtifactKind::File || is_listed())
     }
 
     /// A folder cannot be renamed over another: an intact one stays, a damaged one is moved out of the way.
@@ -173,9 +219,9 @@ impl Store {
         self.root.join("work")
     }
 
-    /// The file of the stat cache.
+    /// The folder of the stat cache.
     pub fn stat_cache(&self) -> PathBuf {
-        self.root.join("stat-cache")
+        self.root.join("inputs")
     }
 
     /// The key that each node of a pipeline had when it was last fresh.
@@ -190,7 +236,7 @@ impl Store {
     pub fn remember_keys(&self, pipeline: &str, keys: &BTreeMap<String, Digest>) -> Result<()> {
         let path = self.state_path(pipeline);
         let text = serde_json::to_string(keys).map_err(|error| Error::format(&path, "state", error))?;
-        write_atomically(&path, text.as_bytes())
+        write_undurably(&path, text.as_bytes())
     }
 
     fn state_path(&self, pipeline: &str) -> PathBuf {
@@ -219,6 +265,17 @@ pub fn materialise(source: &Path, target: &Path) -> Result<()> {
 
 /// Writes `bytes` to a temporary file beside `path`, syncs it, and renames it to `path`.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, File::sync_all)?;
+    sync_parent(path);
+    Ok(())
+}
+
+/// The same without syncing, for what carries a checksum: after a power failure it may be old, absent or damaged.
+fn write_undurably(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, |_| Ok(()))
+}
+
+fn write(path: &Path, bytes: &[u8], sync: impl FnOnce(&File) -> std::io::Result<()>) -> Result<()> {
     create_parent(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -226,10 +283,21 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(Error::io("write in", folder))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
+    file.write_all(bytes).and_then(|()| sync(file.as_file())).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-    sync_parent(path);
     Ok(())
+}
+
+/// Reads a text that mostly fits into one block, with as few calls as there can be.
+fn read_small(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut block = [0; 8 << 10];
+    let length = file.read(&mut block).ok()?;
+    let mut bytes = block[..length].to_vec();
+    if length == block.len() {
+        file.read_to_end(&mut bytes).ok()?;
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn create_parent(path: &Path) -> Result<()> {
@@ -238,12 +306,12 @@ fn create_parent(path: &Path) -> Result<()> {
 }
 
 fn sync(path: &Path) -> Result<()> {
-    fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
 }
 
 /// Makes a rename durable; file systems that cannot sync a folder do without.
 fn sync_parent(path: &Path) {
-    if let Some(folder) = path.parent().and_then(|folder| fs::File::open(folder).ok()) {
+    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
         let _ = folder.sync_all();
     }
 }
@@ -258,4 +326,69 @@ fn protect(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store, and the record of a node that left the file `train.json` and the folder `files` in `seconds`.
+    fn committed(seconds: f64) -> (tempfile::TempDir, Store, Record) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let (file, files) = (folder.path().join("train.json"), folder.path().join("files"));
+        fs::create_dir(&files).unwrap();
+        fs::write(&file, "one").unwrap();
+        fs::write(files.join("a"), "two").unwrap();
+        let manifest = CanonicalJson::from(&serde_json::json!({"kind": "fewshot"}));
+        let record = Record {
+            key: manifest.digest(),
+            manifest,
+            outputs: BTreeMap::new(),
+            node: "shots".to_owned(),
+            note: String::new(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            seconds,
+            version: String::new(),
+            unsynced: None,
+        };
+        let outputs = BTreeMap::from([("train".to_owned(), file), ("files".to_owned(), files)]);
+        let record = store.commit(record, &outputs).unwrap();
+        (folder, store, record)
+    }
+
+    fn reboot(store: &Store, record: &Record) {
+        let boot = Some(serde_json::from_str("\"an earlier one\"").unwrap());
+        let record = Record { unsynced: boot, ..record.clone() };
+        fs::write(store.record_path(&record.key), record.text()).unwrap();
+    }
+
+    #[test]
+    fn what_took_long_is_synced() {
+        assert_eq!(committed(0.1).2.unsynced.as_ref(), Boot::current());
+        assert_eq!(committed(10.0).2.unsynced, None);
+    }
+
+    #[test]
+    fn after_a_reboot_contents_are_hashed_once() {
+        let (_folder, store, record) = committed(0.1);
+        assert!(store.valid_record(&record.key, &[]).is_some());
+        reboot(&store, &record);
+        assert!(store.valid_record(&record.key, &[]).is_some());
+        assert_eq!(store.record(&record.key).unwrap().unsynced, None);
+    }
+
+    #[test]
+    fn what_a_power_failure_took_counts_as_absent() {
+        for (output, inside) in [("train", ""), ("files", "a")] {
+            let (_folder, store, record) = committed(0.1);
+            let path = store.artifact_path(&record.outputs[output]).join(inside);
+            let path = if inside.is_empty() { store.artifact_path(&record.outputs[output]) } else { path };
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, "\0\0\0").unwrap();
+            assert!(store.valid_record(&record.key, &[]).is_some(), "sizes are all that is looked at");
+            reboot(&store, &record);
+            assert!(store.valid_record(&record.key, &[]).is_none());
+        }
+    }
 }

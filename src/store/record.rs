@@ -1,8 +1,14 @@
 //! What the store keeps for a key.
+//!
+//! A record is a line of JSON whose last value is the checksum of all before it, so that any damage shows.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Digest;
 
@@ -12,7 +18,7 @@ pub struct Record {
     /// blake3 of the manifest's canonical JSON.
     pub key: Digest,
     /// Everything that decides the result; kept so that `explain` can compare it.
-    pub manifest: serde_json::Value,
+    pub manifest: CanonicalJson,
     /// The artifacts by output name.
     pub outputs: BTreeMap<String, Artifact>,
     /// The node that ran.
@@ -25,12 +31,78 @@ pub struct Record {
     pub seconds: f64,
     /// The version of this program.
     pub version: String,
+    /// The boot of the machine, where the outputs may not have reached the disk before the boot ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsynced: Option<Boot>,
 }
 
+/// One boot of one machine, by the id that Linux gives it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Boot(String);
+
+impl Boot {
+    /// The present one; none where the system does not tell.
+    pub fn current() -> Option<&'static Boot> {
+        static CURRENT: LazyLock<Option<Boot>> = LazyLock::new(|| {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            Some(Boot(id.trim().to_owned()))
+        });
+        CURRENT.as_ref()
+    }
+}
+
+/// What stands between the values and the checksum, and what stands at the end.
+const CHECKSUM: [&str; 2] = [",\"checksum\":\"", "\"}\n"];
+
 impl Record {
-    /// The record is what its place says: of this key, which is the hash of its manifest.
-    pub fn is_of(&self, key: &Digest) -> bool {
-        self.key == *key && Digest::of(self.manifest.to_string().as_bytes()) == *key
+    /// The text that is kept.
+    pub fn text(&self) -> String {
+        let mut text = serde_json::to_string(self).expect("a record is plain data");
+        text.pop();
+        let checksum = Digest::of(text.as_bytes());
+        text + CHECKSUM[0] + &checksum.to_string() + CHECKSUM[1]
+    }
+
+    /// Reads a text that [`Record::text`] made; none if it is damaged or of another key.
+    pub fn parse(text: &str, key: &Digest) -> Option<Record> {
+        let (values, checksum) = text.strip_suffix(CHECKSUM[1])?.rsplit_once(CHECKSUM[0])?;
+        if Digest::parse(checksum)? != Digest::of(values.as_bytes()) {
+            return None;
+        }
+        let record: Record = serde_json::from_str(text).ok()?;
+        (record.key == *key && record.manifest.digest() == *key).then_some(record)
+    }
+}
+
+/// JSON with sorted keys and shortest numbers, so that equal meaning is equal text. Kept as text: most records are only
+/// looked at for their outputs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct CanonicalJson(Box<RawValue>);
+
+impl From<&Value> for CanonicalJson {
+    fn from(value: &Value) -> CanonicalJson {
+        // `serde_json` sorts the keys of its maps and writes numbers shortest.
+        CanonicalJson(serde_json::value::to_raw_value(value).expect("a value is plain data"))
+    }
+}
+
+impl fmt::Display for CanonicalJson {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0.get())
+    }
+}
+
+impl CanonicalJson {
+    /// blake3 of the text.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.get().as_bytes())
+    }
+
+    /// What the text says.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(self.0.get()).expect("it was written by `serde_json`")
     }
 }
 
@@ -53,4 +125,43 @@ pub enum ArtifactKind {
     File,
     /// A folder of files.
     Folder,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_damage_makes_a_record_count_as_absent() {
+        let manifest = CanonicalJson::from(&serde_json::json!({"kind": "fewshot", "rate": 0.0035, "name": "ä\"b"}));
+        let record = Record {
+            key: manifest.digest(),
+            manifest,
+            outputs: BTreeMap::from([(
+                "train".to_owned(),
+                Artifact { kind: ArtifactKind::File, digest: Digest::of(b"1"), size: 1 },
+            )]),
+            node: "shots/seed1".to_owned(),
+            note: "16 images".to_owned(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            seconds: 0.25,
+            version: "0.1.0".to_owned(),
+            unsynced: None,
+        };
+        let whole = record.text();
+        let read = Record::parse(&whole, &record.key).unwrap();
+        assert_eq!(read.text(), whole);
+        assert_eq!(read.manifest.value()["rate"], 0.0035);
+        assert_eq!(serde_json::from_str::<Value>(&whole).unwrap()["node"], "shots/seed1");
+        assert!(Record::parse(&whole, &Digest::of(b"another")).is_none());
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone().into_bytes();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let damaged = String::from_utf8(damaged).unwrap_or_default();
+            assert!(Record::parse(&damaged, &record.key).is_none(), "{damaged}");
+        }
+        for length in 0..whole.len() {
+            assert!(Record::parse(whole.get(..length).unwrap_or_default(), &record.key).is_none());
+        }
+    }
 }

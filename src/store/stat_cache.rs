@@ -1,184 +1,505 @@
 //! Digests of input files, remembered by path, size, times and inode, so that an unchanged file is read once.
+//!
+//! Each folder has a file of its own in the cache. Its first line holds a fingerprint of all names, sizes, times and
+//! inodes with the digest that the folder's listing had then: while the fingerprint matches, nothing else is read. The other
+//! lines hold the digest of each file, for when something has changed. Both parts carry a checksum; what is damaged counts
+//! as absent.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use super::{Digest, Listing, walk, write_atomically};
+use super::walk::{Found, Stat, walk};
+use super::{Digest, Listing, write_undurably};
 use crate::error::{Error, Result};
 
 /// The cache, shared by threads; [`StatCache::save`] keeps it for the next process.
 #[derive(Debug)]
 pub struct StatCache {
-    path: PathBuf,
-    entries: Mutex<Entries>,
+    folder: PathBuf,
+    known: Mutex<HashMap<Place, Known>>,
+    clock: fn() -> SystemTime,
 }
 
+/// What is remembered together, in one file.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+enum Place {
+    /// Single files, by absolute path.
+    Files,
+    /// A folder of which these files and folders count; files go by their path below it.
+    Folder(String, Vec<String>),
+}
+
+/// What is remembered of a place.
 #[derive(Debug, Default)]
-struct Entries {
-    /// By absolute path.
-    known: HashMap<String, Entry>,
+struct Known {
+    /// Of a folder: how it looked, and the digest that its listing had then.
+    listing: Option<(Fingerprint, Digest)>,
+    /// Read when first needed.
+    files: Option<Arc<Files>>,
     changed: bool,
 }
 
-/// What identifies a content without reading it.
+/// blake3 of what identifies the contents of all files of a folder without reading them.
+type Fingerprint = Digest;
+/// By name.
+type Files = HashMap<String, Entry>;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Stat {
-    size: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stat {
-    fn of(path: &Path) -> Result<Stat> {
-        let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
-        Ok(Stat {
-            size: metadata.size(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-
-    fn changed_at(&self) -> SystemTime {
-        let (seconds, nanoseconds) = self.changed;
-        SystemTime::UNIX_EPOCH + Duration::new(seconds.max(0) as u64, nanoseconds as u32)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
 struct Entry {
     stat: Stat,
     digest: Digest,
 }
 
-impl Entry {
-    /// `<digest> <size> <inode> <modified: seconds nanoseconds> <changed: seconds nanoseconds> <path>`
-    fn line(&self, path: &str) -> String {
-        let Entry { digest, stat: Stat { size, inode, modified, changed } } = self;
-        format!("{digest} {size} {inode} {} {} {} {} {path}\n", modified.0, modified.1, changed.0, changed.1)
-    }
-
-    fn parse(line: &str) -> Option<(String, Entry)> {
-        let mut words = line.splitn(8, ' ');
-        let digest = Digest::parse(words.next()?)?;
-        let (size, inode) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let mut number = || words.next()?.parse().ok();
-        let (modified, changed) = ((number()?, number()?), (number()?, number()?));
-        Some((words.next()?.to_owned(), Entry { stat: Stat { size, inode, modified, changed }, digest }))
-    }
-}
-
-/// A file written this recently might be written again without its times showing it.
-const SETTLED: Duration = Duration::from_secs(2);
-
 impl StatCache {
-    /// The cache kept at `path`; what is missing or damaged is read again.
-    pub fn open(path: PathBuf) -> StatCache {
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let known = text.lines().filter_map(Entry::parse).collect();
-        StatCache { path, entries: Mutex::new(Entries { known, changed: false }) }
+    /// The cache kept in `folder`; what is missing or damaged is read again.
+    pub fn open(folder: PathBuf) -> StatCache {
+        StatCache { folder, known: Mutex::default(), clock: SystemTime::now }
     }
 
     /// The digest of a file's content.
     pub fn file(&self, path: &Path) -> Result<Digest> {
+        let now = (self.clock)();
         let path = std::path::absolute(path).map_err(Error::io("resolve", path))?;
-        self.stat(&path).map(|(digest, _)| digest)
+        let stat = Stat::of(&path)?;
+        // A name that the cache cannot hold is read every time.
+        let name = path.to_str().filter(|name| !name.contains('\n'));
+        let known = name.and_then(|name| self.files(&Place::Files).get(name).copied());
+        if let Some(entry) = known.filter(|entry| entry.stat == stat) {
+            return Ok(entry.digest);
+        }
+        let (entry, settled) = read(&path, stat, now)?;
+        if let (Some(name), true) = (name, settled) {
+            let mut known = self.lock();
+            let known = known.entry(Place::Files).or_default();
+            Arc::make_mut(known.files.get_or_insert_default()).insert(name.to_owned(), entry);
+            known.changed = true;
+        }
+        Ok(entry.digest)
+    }
+
+    /// The digest of the listing of all files at `folder/within`, for each of `within`.
+    pub fn folder(&self, folder: &Path, within: &[String]) -> Result<Digest> {
+        let now = (self.clock)();
+        let place = Place::folder(folder, within)?;
+        let found = walk(folder, within)?;
+        match self.remembered(&place) {
+            Some((known, digest)) if known == fingerprint(&found) => Ok(digest),
+            _ => Ok(self.read_changed(folder, place, found, now)?.digest()),
+        }
     }
 
     /// The digests of all files at `folder/within`, for each of `within`.
-    pub fn folder(&self, folder: &Path, within: &[String]) -> Result<Listing> {
-        let folder = std::path::absolute(folder).map_err(Error::io("resolve", folder))?;
-        let mut files = Vec::new();
-        for part in within {
-            files.extend(walk(&folder, Path::new(part))?);
-        }
-        let hashed: Vec<(String, Digest, u64)> = files
-            .into_par_iter()
-            .map(|(name, path)| self.stat(&path).map(|(digest, size)| (name, digest, size)))
-            .collect::<Result<_>>()?;
-        Ok(Listing::new(hashed))
+    pub fn listing(&self, folder: &Path, within: &[String]) -> Result<Listing> {
+        let now = (self.clock)();
+        self.read_changed(folder, Place::folder(folder, within)?, walk(folder, within)?, now)
     }
 
-    /// The digest and size of the file at an absolute path.
-    fn stat(&self, path: &Path) -> Result<(Digest, u64)> {
-        let now = SystemTime::now();
-        let stat = Stat::of(path)?;
-        // A name that the cache cannot hold is read every time.
-        let name = path.to_str().filter(|name| !name.contains('\n'));
-        let known = name.and_then(|name| self.lock().known.get(name).copied());
-        if let Some(entry) = known.filter(|entry| entry.stat == stat) {
-            return Ok((entry.digest, stat.size));
+    /// Reads what is not known of the files found in a folder, and remembers it.
+    fn read_changed(&self, folder: &Path, place: Place, found: Vec<Found>, now: SystemTime) -> Result<Listing> {
+        let fingerprint = fingerprint(&found);
+        let before = self.files(&place);
+        let read = |file: Found| {
+            let known = before.get(&file.name).filter(|entry| entry.stat == file.stat);
+            let (entry, settled) = match known {
+                Some(entry) => (*entry, true),
+                None => read(&folder.join(&file.name), file.stat, now)?,
+            };
+            Ok((file.name, entry, settled))
+        };
+        let files: Vec<(String, Entry, bool)> = found.into_par_iter().map(read).collect::<Result<_>>()?;
+        let listing = Listing::new(files.iter().map(|(name, entry, _)| (name.clone(), entry.digest, entry.stat.size)));
+        let all_settled = files.iter().all(|(_, _, settled)| *settled);
+        let settled = files.into_iter().filter_map(|(name, entry, settled)| settled.then_some((name, entry)));
+        let after = Known {
+            listing: all_settled.then(|| (fingerprint, listing.digest())),
+            files: Some(Arc::new(settled.collect())),
+            changed: true,
+        };
+        let mut known = self.lock();
+        let known = known.entry(place).or_default();
+        if known.listing != after.listing || known.files != after.files {
+            *known = after;
         }
-        let digest = Digest::of_file(path)?;
-        let size = stat.size;
-        // Remembered only if it was neither written just before nor while it was read.
-        if let Some(name) = name
-            && stat.changed_at() + SETTLED < now
-            && Stat::of(path)? == stat
-        {
-            let mut entries = self.lock();
-            entries.known.insert(name.to_owned(), Entry { stat, digest });
-            entries.changed = true;
-        }
-        Ok((digest, size))
+        Ok(listing)
     }
 
-    /// Keeps the cache, if it changed.
+    /// How a folder looked, and the digest that its listing had then.
+    fn remembered(&self, place: &Place) -> Option<(Fingerprint, Digest)> {
+        let mut known = self.lock();
+        let known = known.entry(place.clone()).or_insert_with(|| {
+            let head = first_line(&self.path(place)).and_then(|line| Head::parse(&line));
+            Known { listing: head.and_then(|head| head.listing), ..Known::default() }
+        });
+        known.listing
+    }
+
+    /// The files that are remembered of a place.
+    fn files(&self, place: &Place) -> Arc<Files> {
+        let mut known = self.lock();
+        let known = known.entry(place.clone()).or_default();
+        known.files.get_or_insert_with(|| Arc::new(self.kept_files(place))).clone()
+    }
+
+    fn kept_files(&self, place: &Place) -> Files {
+        let text = fs::read_to_string(self.path(place)).unwrap_or_default();
+        text.split_once('\n').and_then(|(_, body)| parse_files(body)).unwrap_or_default()
+    }
+
+    /// Keeps what changed, and forgets files and folders that are gone.
     pub fn save(&self) -> Result<()> {
-        let mut entries = self.lock();
-        if entries.changed {
-            let text: String = entries.known.iter().map(|(path, entry)| entry.line(path)).collect();
-            write_atomically(&self.path, text.as_bytes())?;
-            entries.changed = false;
+        let mut known = self.lock();
+        let mut changed: Vec<_> = known.iter_mut().filter(|(_, known)| known.changed).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        for (place, known) in &mut changed {
+            let files = known.files.get_or_insert_default();
+            if **place == Place::Files {
+                // Another process may have kept other files meanwhile.
+                let mut all = self.kept_files(place);
+                all.extend(files.iter().map(|(name, entry)| (name.clone(), *entry)));
+                all.retain(|name, _| Path::new(name).exists());
+                *files = Arc::new(all);
+            }
+            let head = Head { place: place.clone(), listing: known.listing };
+            write_undurably(&self.path(place), (head.line() + &files_text(files)).as_bytes())?;
+            known.changed = false;
+        }
+        for file in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?.flatten() {
+            let head = first_line(&file.path()).and_then(|line| Head::parse(&line));
+            if head.is_some_and(|head| matches!(head.place, Place::Folder(folder, _) if !Path::new(&folder).exists())) {
+                // Another process may have done so already.
+                let _ = fs::remove_file(file.path());
+            }
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().expect("nothing panics while it holds the cache")
+    /// The cache's file for a place.
+    fn path(&self, place: &Place) -> PathBuf {
+        self.folder.join(Digest::of(json(place).as_bytes()).to_string())
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Known>> {
+        self.known.lock().expect("nothing panics while it holds the cache")
+    }
+}
+
+impl Place {
+    fn folder(folder: &Path, within: &[String]) -> Result<Place> {
+        let folder = std::path::absolute(folder).map_err(Error::io("resolve", folder))?;
+        Ok(Place::Folder(folder.to_string_lossy().into_owned(), within.to_owned()))
+    }
+}
+
+/// Hashes a file. What it gives may be remembered only if the file was neither written just before nor while it was read.
+fn read(path: &Path, stat: Stat, now: SystemTime) -> Result<(Entry, bool)> {
+    let digest = Digest::of_file(path)?;
+    let settled = stat.is_settled_at(now) && Stat::of(path)? == stat;
+    Ok((Entry { stat, digest }, settled))
+}
+
+fn fingerprint(found: &[Found]) -> Fingerprint {
+    let mut bytes = Vec::new();
+    for Found { name, stat } in found {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(b'\n');
+        bytes.extend(stat.numbers().iter().flat_map(|number| number.to_le_bytes()));
+    }
+    Digest::of(&bytes)
+}
+
+/// The first line of a place's file.
+#[derive(Deserialize, Serialize)]
+struct Head {
+    place: Place,
+    listing: Option<(Fingerprint, Digest)>,
+}
+
+impl Head {
+    fn line(&self) -> String {
+        let text = json(self);
+        format!("{} {text}\n", Digest::of(text.as_bytes()))
+    }
+
+    fn parse(line: &str) -> Option<Head> {
+        serde_json::from_str(checked(line.split_once(' ')?)?).ok()
+    }
+}
+
+fn first_line(path: &Path) -> Option<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path).ok()?).read_line(&mut line).ok()?;
+    line.pop().filter(|last| *last == '\n').map(|_| line)
+}
+
+/// Checksum, then `<digest> <six numbers> <name>` a line.
+fn files_text(files: &Files) -> String {
+    let mut text = String::new();
+    for (name, Entry { stat, digest }) in files {
+        let [a, b, c, d, e, f] = stat.numbers();
+        let _ = writeln!(text, "{digest} {a} {b} {c} {d} {e} {f} {name}");
+    }
+    format!("{}\n{text}", Digest::of(text.as_bytes()))
+}
+
+fn parse_files(text: &str) -> Option<Files> {
+    let line = |line: &str| {
+        let mut words = line.splitn(8, ' ');
+        let digest = Digest::parse(words.next()?)?;
+        let mut numbers = [0; 6];
+        for number in &mut numbers {
+            *number = words.next()?.parse().ok()?;
+        }
+        Some((words.next()?.to_owned(), Entry { stat: Stat::from_numbers(numbers), digest }))
+    };
+    checked(text.split_once('\n')?)?.split_terminator('\n').map(line).collect()
+}
+
+/// The text, if it has this checksum.
+fn checked<'t>((checksum, text): (&str, &'t str)) -> Option<&'t str> {
+    (Digest::parse(checksum)? == Digest::of(text.as_bytes())).then_some(text)
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("it is plain data")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_changed_content_is_seen_even_at_the_same_size() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, cache) = (folder.path().join("a"), StatCache::open(folder.path().join("cache")));
-        std::fs::write(&path, "one").unwrap();
-        assert_eq!(cache.file(&path).unwrap(), Digest::of(b"one"));
-        std::fs::write(&path, "two").unwrap();
-        assert_eq!(cache.file(&path).unwrap(), Digest::of(b"two"));
+    /// A folder `data`, and a cache beside it that takes the files for settled: the clock is set forward.
+    struct Fixture(tempfile::TempDir);
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let fixture = Fixture(tempfile::tempdir().unwrap());
+            fs::create_dir(fixture.data()).unwrap();
+            fixture
+        }
+
+        fn data(&self) -> PathBuf {
+            self.0.path().join("data")
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.data().join(name)
+        }
+
+        fn cache(&self) -> StatCache {
+            let clock = || SystemTime::now() + Duration::from_secs(10);
+            StatCache { clock, ..StatCache::open(self.0.path().join("cache")) }
+        }
+
+        /// Writes a file so that its times show it, as they do with a clock that tells the truth.
+        fn write(&self, name: &str, text: &str, after: &mut (i64, i64)) {
+            let path = self.file(name);
+            loop {
+                fs::write(&path, text).unwrap();
+                let changed = Stat::of(&path).unwrap().changed;
+                if changed > *after {
+                    *after = changed;
+                    return;
+                }
+            }
+        }
+
+        fn kept(&self) -> Vec<PathBuf> {
+            fs::read_dir(self.0.path().join("cache")).unwrap().map(|file| file.unwrap().path()).collect()
+        }
     }
 
+    const ALL: [String; 1] = [String::new()];
+
     #[test]
-    fn a_kept_cache_is_found_again() {
-        let stat = Stat { size: 5, inode: 7, modified: (1, 2), changed: (3, 4) };
-        let entry = Entry { stat, digest: Digest::of(b"1") };
-        let (path, read) = Entry::parse(entry.line("/a b/c").trim_end()).unwrap();
-        assert_eq!((path.as_str(), read.stat, read.digest), ("/a b/c", stat, entry.digest));
-        assert!(Entry::parse("12 5 7").is_none());
+    fn a_file_written_just_now_is_read_again() {
+        let fixture = Fixture::new();
+        let (path, cache) = (fixture.file("a"), StatCache::open(fixture.0.path().join("cache")));
+        for text in ["one", "two"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(cache.file(&path).unwrap(), Digest::of(text.as_bytes()));
+            assert_eq!(
+                cache.folder(&fixture.data(), &ALL).unwrap(),
+                Listing::of_folder(&fixture.data()).unwrap().digest()
+            );
+        }
+        cache.save().unwrap();
+        assert!(StatCache::open(fixture.0.path().join("cache")).files(&Place::Files).is_empty());
     }
 
     #[test]
     fn only_what_is_named_counts() {
-        let folder = tempfile::tempdir().unwrap();
+        let fixture = Fixture::new();
+        fs::create_dir(fixture.file("images")).unwrap();
         for name in ["images/a", "images/b", "other"] {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, name).unwrap();
+            fs::write(fixture.file(name), name).unwrap();
         }
-        let cache = StatCache::open(folder.path().join("cache"));
-        let listing = cache.folder(folder.path(), &["images".into()]).unwrap();
+        let listing = fixture.cache().listing(&fixture.data(), &["images".into()]).unwrap();
         let names: Vec<&String> = listing.entries().map(|(name, _)| name).collect();
         assert_eq!(names, ["images/a", "images/b"]);
+    }
+
+    #[test]
+    fn what_was_kept_is_not_read_again() {
+        let fixture = Fixture::new();
+        fs::write(fixture.file("a"), "one").unwrap();
+        let place = Place::folder(&fixture.data(), &ALL).unwrap();
+        let cache = fixture.cache();
+        let digest = cache.folder(&fixture.data(), &ALL).unwrap();
+        cache.file(&fixture.file("a")).unwrap();
+        cache.save().unwrap();
+        let cache = fixture.cache();
+        assert_eq!(cache.remembered(&place).unwrap().1, digest);
+        assert_eq!(cache.files(&place)["a"].digest, Digest::of(b"one"));
+        assert_eq!(cache.files(&Place::Files).len(), 1);
+    }
+
+    #[test]
+    fn no_damage_gives_a_wrong_digest() {
+        let fixture = Fixture::new();
+        for name in ["a", "b c"] {
+            fs::write(fixture.file(name), name).unwrap();
+        }
+        let cache = fixture.cache();
+        let digest = cache.folder(&fixture.data(), &ALL).unwrap();
+        cache.save().unwrap();
+        let [kept] = &fixture.kept()[..] else { panic!("one folder, one file") };
+        let whole = fs::read(kept).unwrap();
+        let flipped = (0..whole.len() * 8).map(|bit| {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            damaged
+        });
+        let truncated = (0..whole.len()).map(|length| whole[..length].to_vec());
+        for damaged in flipped.chain(truncated) {
+            fs::write(kept, damaged).unwrap();
+            assert_eq!(fixture.cache().folder(&fixture.data(), &ALL).unwrap(), digest);
+            assert_eq!(fixture.cache().listing(&fixture.data(), &ALL).unwrap().digest(), digest);
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let fixture = Fixture::new();
+        fs::create_dir(fixture.file("folder")).unwrap();
+        for name in ["a", "b", "folder/c"] {
+            fs::write(fixture.file(name), name).unwrap();
+        }
+        let cache = fixture.cache();
+        cache.file(&fixture.file("a")).unwrap();
+        cache.folder(&fixture.file("folder"), &ALL).unwrap();
+        cache.save().unwrap();
+        assert_eq!(fixture.kept().len(), 2);
+        fs::remove_file(fixture.file("a")).unwrap();
+        fs::remove_dir_all(fixture.file("folder")).unwrap();
+        cache.file(&fixture.file("b")).unwrap();
+        cache.save().unwrap();
+        assert_eq!(fixture.kept().len(), 1);
+        assert_eq!(fixture.cache().files(&Place::Files).len(), 1);
+    }
+
+    #[test]
+    fn two_processes_may_save_at_once() {
+        let fixture = Fixture::new();
+        for name in ["a", "b"] {
+            fs::write(fixture.file(name), name).unwrap();
+        }
+        let digest = Listing::of_folder(&fixture.data()).unwrap().digest();
+        std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                let fixture = &fixture;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let cache = fixture.cache();
+                        assert_eq!(cache.file(&fixture.file(name)).unwrap(), Digest::of(name.as_bytes()));
+                        assert_eq!(cache.folder(&fixture.data(), &ALL).unwrap(), digest);
+                        cache.lock().values_mut().for_each(|known| known.changed = true);
+                        cache.save().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fixture.kept().len(), 2);
+        // One after the other, both are kept.
+        for cache in [fixture.cache(), fixture.cache()] {
+            cache.file(&fixture.file("a")).unwrap();
+            cache.file(&fixture.file("b")).unwrap();
+            cache.save().unwrap();
+        }
+        assert_eq!(fixture.cache().files(&Place::Files).len(), 2);
+    }
+
+    /// Something that happens to a folder.
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A text of one length, so that only times tell.
+        Write(usize, u8),
+        /// Sets the time of the last change back to when the world began.
+        Disguise(usize),
+        Rename(usize, usize),
+        Remove(usize),
+        /// Another process takes over.
+        Reopen,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let name = 0..4_usize;
+        prop_oneof![
+            (name.clone(), b'a'..b'd').prop_map(|(name, text)| Step::Write(name, text)),
+            name.clone().prop_map(Step::Disguise),
+            (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
+            name.prop_map(Step::Remove),
+            Just(Step::Reopen),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_change_is_noticed(steps in prop::collection::vec(step(), 1..30)) {
+            let (fixture, mut latest) = (Fixture::new(), (0, 0));
+            let mut cache = fixture.cache();
+            let name = |number: usize| ["a", "b", "c", "d"][number];
+            for step in steps {
+                match step {
+                    Step::Write(number, text) => {
+                        fixture.write(name(number), std::str::from_utf8(&[text]).unwrap(), &mut latest);
+                    }
+                    Step::Disguise(number) => {
+                        if let Ok(file) = File::options().write(true).open(fixture.file(name(number))) {
+                            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+                        }
+                    }
+                    Step::Rename(from, to) => {
+                        let _ = fs::rename(fixture.file(name(from)), fixture.file(name(to)));
+                    }
+                    Step::Remove(number) => {
+                        let _ = fs::remove_file(fixture.file(name(number)));
+                    }
+                    Step::Reopen => {
+                        cache.save().unwrap();
+                        cache = fixture.cache();
+                    }
+                }
+                let expected = Listing::of_folder(&fixture.data()).unwrap();
+                prop_assert_eq!(cache.folder(&fixture.data(), &ALL).unwrap(), expected.digest());
+                prop_assert_eq!(&cache.listing(&fixture.data(), &ALL).unwrap(), &expected);
+                for (name, digest) in expected.entries() {
+                    prop_assert_eq!(cache.file(&fixture.file(name)).unwrap(), *digest);
+                }
+            }
+        }
     }
 }

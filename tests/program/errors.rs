@@ -1504,7 +1504,7 @@ fn an_image_that_does_not_decode_fails_what_reads_it() {
     let arguments = ["run", PIPELINE, "--only", "{zeroshot/*,data/*}", "--keep-going", "-j", "1"];
     project.prints(&arguments, str![[r#"
 <stderr>
-        DONE [TIME] (1/5) data/shapes   4 classes, 32 images
+        DONE [TIME] (3/5) data/shapes   4 classes, 32 images
       FAILED [TIME] (5/5) zeroshot/shapes/clip/novel
 error: `[PROJECT]/pipelines/../data/shapes/images/dotted_green_triangle/0008.jpg` is not a valid image: The image format could not be determined
 log: [PROJECT]/.maple/logs/tiny/zeroshot/shapes/clip/novel.log

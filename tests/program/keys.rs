@@ -28,7 +28,7 @@ fn manifests(project: &Project) -> BTreeMap<String, String> {
     let nodes = graph.order().iter().map(|&index| graph.node(index));
     nodes
         .map(|node| {
-            let manifest = manifest(node, &|input| Digest::of(name(&input.source).as_bytes()));
+            let manifest = manifest(node, &|input| Ok(Digest::of(name(&input.source).as_bytes()))).unwrap();
             (node.name.clone(), manifest.to_string())
         })
         .collect()
