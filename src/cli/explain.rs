@@ -1,10 +1,12 @@
 //! `maple-pipe explain`: why one node would run, or not, as the difference of its keys.
 
 use clap::Args;
+use serde::Serialize;
 
-use super::{PipelineArguments, print};
+use super::report::NodeReport;
+use super::{PipelineArguments, print, print_json, utc};
 use crate::error::Result;
-use crate::graph::Explanation;
+use crate::graph::{Change, Explanation, Group, few, group};
 use crate::run::duration;
 
 /// Say why a node would run, or not: what changed since it last ran, value by value
@@ -14,6 +16,26 @@ pub(super) struct Explain {
     pipeline: PipelineArguments,
     /// The node's name, as `status --all` lists it
     node: String,
+    /// Print one JSON document: what `status --json` says of the node, and `upstream`: for a waiting node,
+    /// the stale nodes that it waits for; for a changed one, the nodes that left other outputs than the last time; each
+    /// with its `reason`
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    node: NodeReport<'a>,
+    upstream: Vec<Cause<'a>>,
+}
+
+/// A node that led to how another one stands.
+#[derive(Serialize)]
+struct Cause<'a> {
+    node: &'a str,
+    #[serde(flatten)]
+    explanation: Explanation<'a>,
 }
 
 impl Explain {
@@ -21,28 +43,64 @@ impl Explain {
         let project = self.pipeline.open()?;
         let index = project.graph.find(&self.node)?;
         let inspection = project.inspect(project.graph.up_to(index))?;
-        let name = &self.node;
-        let text = match project.explain(&inspection, index) {
-            Explanation::Fresh(record) => format!(
-                "{name} is up to date\n  key {}, ran {} in {}\n",
-                record.key.short(),
-                record.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
-                duration(record.seconds)
-            ),
-            Explanation::NeverRun => format!("{name} is stale: it has never run\n"),
-            Explanation::RecordMissing => format!("{name} is stale: its record is missing from the store\n"),
-            Explanation::OutputMissing(output) => {
-                format!("{name} is stale: its output `{output}` is missing from the store or damaged\n")
-            }
-            Explanation::Changed(changes) => {
-                let lines: String = changes.iter().map(|change| format!("  {change}\n")).collect();
-                format!("{name} is stale: changed since it last ran\n{lines}")
-            }
-            Explanation::Upstream(names) => {
-                let lines: String = names.iter().map(|name| format!("  {name}\n")).collect();
-                format!("{name} waits for nodes that are stale; whether it must run shows when they have run\n{lines}")
-            }
-        };
-        print(&text)
+        let explainer = project.explainer(&inspection);
+        let causes = explainer.upstream(index).into_iter().map(|(node, explanation)| Cause { node, explanation });
+        let report =
+            Report { node: NodeReport::new(&project, &inspection, &explainer, index), upstream: causes.collect() };
+        if self.json { print_json(&report) } else { print(&text(report)) }
     }
+}
+
+fn text(Report { node: NodeReport { node, explanation, .. }, upstream }: Report<'_>) -> String {
+    let upstream = group(upstream.into_iter().map(|cause| (cause.node, cause.explanation)));
+    let upstream = |indent: &str| -> String {
+        let line = |group: &Group<'_>| {
+            let names = few(group.nodes.iter().map(ToString::to_string));
+            format!("{indent}{names}   {}\n", group.reason)
+        };
+        upstream.iter().map(line).collect()
+    };
+    match &explanation {
+        Explanation::UpToDate { key, started, seconds } => {
+            format!("{node} is up to date\n  key {}, ran {} in {}\n", key.short(), utc(*started), duration(*seconds))
+        }
+        Explanation::NeverRun => format!("{node} is stale: it has never run\n"),
+        Explanation::RecordMissing => {
+            format!("{node} is stale: the record of its last run is missing from the store\n")
+        }
+        Explanation::OutputMissing { output } => {
+            format!("{node} is stale: its output `{output}` is missing from the store or damaged\n")
+        }
+        Explanation::Changed { changes } => {
+            let upstream = upstream("    ");
+            let because = if upstream.is_empty() { "" } else { "  because these ran again\n" };
+            format!("{node} is stale: changed since it last ran\n{}{because}{upstream}", table(changes))
+        }
+        Explanation::UpstreamStale { .. } => format!(
+            "{node} is waiting for nodes that are stale; whether it must run shows when they have run\n{}",
+            upstream("  ")
+        ),
+    }
+}
+
+/// The changes under their sections, aligned.
+fn table(changes: &[Change]) -> String {
+    let mut text = String::new();
+    for section in changes.chunk_by(|one, other| one.section() == other.section()) {
+        let width = |text: &dyn Fn(&Change) -> String| {
+            section.iter().map(|change| text(change).chars().count()).max().unwrap_or(0)
+        };
+        let path = width(&|change| change.within().to_owned());
+        // One long value does not push all others away.
+        let before = width(&Change::before).min(32);
+        text += &format!("  {}", section[0].section());
+        for change in section {
+            if !change.within().is_empty() {
+                text += &format!("\n    {:path$} ", change.within());
+            }
+            text += &format!(" {:before$} -> {}", change.before(), change.now());
+        }
+        text += "\n";
+    }
+    text
 }

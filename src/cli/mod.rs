@@ -1,13 +1,14 @@
 //! The command line: one file a subcommand; each parses its arguments, calls the library and prints. Data goes to
 //! standard output, everything else to standard error.
 
+mod dry_run;
 mod explain;
 mod graph;
+mod report;
 mod run;
 mod schema;
 mod status;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,10 +17,10 @@ use clap::{Args, Parser, Subcommand};
 use petgraph::graph::NodeIndex;
 
 use crate::error::{Error, Result};
-use crate::graph::{Explanation, Graph, Inspector, Plan};
+use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
 use crate::run::error_word;
-use crate::store::{Digest, StatCache, Store};
+use crate::store::{StatCache, Store};
 
 /// Reproduces the published tables of CLIP prompt learning, and reruns only what changed.
 #[derive(Debug, Parser)]
@@ -81,7 +82,6 @@ struct Project {
 struct Inspection {
     selection: Vec<NodeIndex>,
     plan: Plan,
-    last_keys: BTreeMap<String, Digest>,
 }
 
 impl Project {
@@ -91,12 +91,13 @@ impl Project {
         let plan = Plan::new(&Inspector::new(&self.graph, &self.store, &cache), &selection)?;
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = cache.save();
-        Ok(Inspection { selection, plan, last_keys: self.store.last_keys(&self.pipeline.name) })
+        Ok(Inspection { selection, plan })
     }
 
-    /// Why a selected node would run, or not.
-    fn explain(&self, inspection: &Inspection, index: NodeIndex) -> Explanation {
-        crate::graph::explain(&self.graph, &inspection.plan, &self.store, &inspection.last_keys, index)
+    /// Says why a selected node would run, or not.
+    fn explainer<'a>(&'a self, inspection: &'a Inspection) -> Explainer<'a> {
+        let Inspection { selection, plan } = inspection;
+        Explainer::new(&self.graph, plan, selection, &self.store, &self.pipeline.name)
     }
 }
 
@@ -175,6 +176,16 @@ fn print(text: &str) -> Result<()> {
 
 fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(Error::io("read", path))
+}
+
+/// Prints a value as one line of JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|error| Error::format("standard output", "JSON value", error))?;
+    print(&(text + "\n"))
+}
+
+fn utc(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A path as short as it can be said from the folder one is in.

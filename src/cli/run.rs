@@ -9,7 +9,6 @@ use petgraph::graph::NodeIndex;
 
 use super::{PipelineArguments, Project, Selection, print, say};
 use crate::error::Result;
-use crate::graph::State;
 use crate::run::{self, Options, Reporter};
 use crate::stage::Output;
 use crate::store::{Record, materialise};
@@ -24,6 +23,9 @@ pub(super) struct Run {
     /// Say what would run, and why, but run nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// With `--dry-run`, print what `status --json` prints, without the nodes that are up to date
+    #[arg(long, requires = "dry_run")]
+    json: bool,
     /// Nodes at the same time [default: one a processor]
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -46,7 +48,7 @@ impl Run {
         let project = self.pipeline.open()?;
         let selection = self.selection.of(&project)?;
         if self.dry_run {
-            return dry_run(&project, selection);
+            return super::dry_run::dry_run(&project, selection, self.json);
         }
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let options = Options {
@@ -63,34 +65,6 @@ impl Run {
         write_results(&project, &records, &results)?;
         run::check(&summary)
     }
-}
-
-fn dry_run(project: &Project, selection: Vec<NodeIndex>) -> Result<()> {
-    let inspection = project.inspect(selection)?;
-    let (mut stale, mut pending) = (0, 0);
-    let mut text = String::new();
-    for &index in &inspection.selection {
-        let word = match inspection.plan.state(index) {
-            State::Fresh(_) => continue,
-            State::Stale { .. } => {
-                stale += 1;
-                "would run"
-            }
-            State::Pending => {
-                pending += 1;
-                "may run"
-            }
-        };
-        let reason = project.explain(&inspection, index);
-        text += &format!("{word:>12} {}   {reason}\n", project.graph.node(index).name);
-    }
-    print(&text)?;
-    say(&format!(
-        "{}: {stale} would run, {pending} may run after them, {} up to date",
-        run::nodes(inspection.selection.len()),
-        inspection.selection.len() - stale - pending
-    ));
-    Ok(())
 }
 
 /// Writes the artifacts of the pipeline's result stages and prints their Markdown.

@@ -1,12 +1,11 @@
 //! `maple-pipe status`: which nodes are stale, grouped by reason.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 
-use super::{PipelineArguments, Selection, print, say};
+use super::report::{NodeReport, Report};
+use super::{PipelineArguments, Selection, print, print_json, say};
 use crate::error::Result;
-use crate::graph::Explanation;
+use crate::graph::{Group, group};
 use crate::run::nodes;
 
 /// Say which nodes are stale and why; nothing is executed
@@ -19,41 +18,50 @@ pub(super) struct Status {
     /// One line for every node
     #[arg(long)]
     all: bool,
+    /// Print one JSON document: `pipeline`, `counts`, and `nodes`, each with `node`, `stage`, `state` (fresh, stale,
+    /// waiting), `reason` (up_to_date, never_run, record_missing, output_missing, changed, upstream_stale) and what
+    /// belongs to the reason (`key`, `started`, `seconds`; `output`; `changes`; `causes`)
+    #[arg(long)]
+    json: bool,
 }
 
 impl Status {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let inspection = project.inspect(self.selection.of(&project)?)?;
-        let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        let (mut fresh, mut waiting, mut text) = (0, 0, String::new());
-        for &index in &inspection.selection {
-            let name = project.graph.node(index).name.as_str();
-            let reason = project.explain(&inspection, index);
-            fresh += usize::from(matches!(reason, Explanation::Fresh(_)));
-            waiting += usize::from(matches!(reason, Explanation::Upstream(_)));
-            if self.all {
-                text += &format!("{name}   {reason}\n");
-            } else if !matches!(reason, Explanation::Fresh(_)) {
-                // What waits is one group, whatever each node waits for.
-                let reason = match reason {
-                    Explanation::Upstream(_) => "waits for stale nodes".to_owned(),
-                    other => other.to_string(),
-                };
-                groups.entry(reason).or_default().push(name);
-            }
+        let explainer = project.explainer(&inspection);
+        let report = |&index| NodeReport::new(&project, &inspection, &explainer, index);
+        let reports: Vec<NodeReport<'_>> = inspection.selection.iter().map(report).collect();
+        let counts = reports.iter().map(|report| report.state).collect();
+        let report = Report { pipeline: &project.pipeline.name, counts, nodes: reports };
+        if self.json {
+            return print_json(&report);
         }
-        for (reason, names) in groups {
-            text += &format!("{reason} ({})\n", names.len());
-            names.iter().take(8).for_each(|name| text += &format!("  {name}\n"));
-            if names.len() > 8 {
-                text += &format!("  ... and {} more (`--all` lists them)\n", names.len() - 8);
-            }
-        }
+        let text: String = if self.all {
+            report.nodes.iter().map(|report| format!("{}   {}\n", report.node, report.explanation)).collect()
+        } else {
+            let groups = group(report.nodes.into_iter().map(|report| (report.node, report.explanation)));
+            groups.iter().map(listed).collect()
+        };
         print(&text)?;
-        let count = inspection.selection.len();
-        let stale = count - fresh - waiting;
-        say(&format!("{}: {fresh} up to date, {stale} stale, {waiting} waiting for them", nodes(count)));
+        say(&format!(
+            "{}: {} up to date, {} stale, {} waiting for them",
+            nodes(counts.nodes),
+            counts.fresh,
+            counts.stale,
+            counts.waiting
+        ));
         Ok(())
     }
+}
+
+/// A group's reason, and its first nodes.
+fn listed(group: &Group<'_>) -> String {
+    const SHOWN: usize = 8;
+    let mut text = format!("{} ({})\n", group.reason, group.nodes.len());
+    group.nodes.iter().take(SHOWN).for_each(|name| text += &format!("  {name}\n"));
+    if group.nodes.len() > SHOWN {
+        text += &format!("  ... and {} more (`--all` lists them)\n", group.nodes.len() - SHOWN);
+    }
+    text
 }

@@ -1,166 +1,211 @@
 //! Why a node is fresh or stale, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::rc::Rc;
 
 use petgraph::graph::NodeIndex;
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Graph, Plan, State};
+use super::change::{Change, changes};
+use super::{Graph, Input, Plan, Source, State};
 use crate::store::{Digest, Record, Store};
 
 /// The answer to "why would this node run, or not?".
-#[derive(Debug)]
-pub enum Explanation {
+#[derive(Debug, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Explanation<'a> {
     /// Its record is valid.
-    Fresh(Box<Record>),
+    UpToDate {
+        /// The key.
+        key: Digest,
+        /// When it ran, UTC.
+        started: jiff::Timestamp,
+        /// How long it took.
+        seconds: f64,
+    },
     /// The pipeline has never finished a node of this name in this store.
     NeverRun,
-    /// It ran, but its record is missing or damaged.
+    /// It ran, but the record of that is missing or damaged.
     RecordMissing,
-    /// The record is there, but this output is missing or damaged.
-    OutputMissing(String),
+    /// The record is there, but an output is missing or damaged.
+    OutputMissing {
+        /// Its name.
+        output: String,
+    },
     /// The manifest differs from the one of the last time.
-    Changed(Vec<Change>),
-    /// These nodes, which it needs, are stale.
-    Upstream(Vec<String>),
+    Changed {
+        /// Value by value.
+        changes: Vec<Change>,
+    },
+    /// It needs nodes that are stale, directly or not.
+    UpstreamStale {
+        /// Those of them that have a reason of their own.
+        causes: Vec<&'a str>,
+    },
 }
 
-/// One line of difference between two manifests.
-#[derive(Debug, Eq, PartialEq)]
-pub struct Change {
-    /// E.g. `parameters.method.learning_rate`.
-    pub path: String,
-    /// Before, as JSON; absent where it is new.
-    pub before: Option<String>,
-    /// Now; absent where it is gone.
-    pub now: Option<String>,
+/// Explains the nodes of a plan.
+#[derive(Debug)]
+pub struct Explainer<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    store: &'a Store,
+    /// The key that each node had when it was last fresh.
+    last_keys: BTreeMap<String, Digest>,
+    /// The stale nodes that make a node stale or let it wait; nodes with the same ones share a set.
+    causes: HashMap<NodeIndex, Rc<BTreeSet<NodeIndex>>>,
 }
 
-/// Explains a node of `plan`.
-pub fn explain(
-    graph: &Graph,
-    plan: &Plan,
-    store: &Store,
-    last_keys: &BTreeMap<String, Digest>,
-    index: NodeIndex,
-) -> Explanation {
-    match plan.state(index) {
-        State::Fresh(record) => Explanation::Fresh(record.clone()),
-        State::Pending => {
-            let mut stale: Vec<NodeIndex> =
-                graph.needs(index).filter(|&needed| !matches!(plan.state(needed), State::Fresh(_))).collect();
-            stale.sort();
-            Explanation::Upstream(stale.into_iter().map(|needed| graph.node(needed).name.clone()).collect())
+impl<'a> Explainer<'a> {
+    /// Explains what `plan` says of `selection`, which is in order and was planned for `pipeline`.
+    pub fn new(
+        graph: &'a Graph,
+        plan: &'a Plan,
+        selection: &[NodeIndex],
+        store: &'a Store,
+        pipeline: &str,
+    ) -> Explainer<'a> {
+        let mut causes: HashMap<NodeIndex, Rc<BTreeSet<NodeIndex>>> = HashMap::new();
+        for &index in selection {
+            let own = match plan.state(index) {
+                State::Fresh(_) => continue,
+                State::Stale { .. } => Rc::new(BTreeSet::from([index])),
+                State::Pending => {
+                    let mut sets = graph.needs(index).filter_map(|needed| causes.get(&needed));
+                    let first = sets.next().expect("a node waits for something").clone();
+                    sets.fold(first, |all, set| {
+                        if Rc::ptr_eq(&all, set) || set.is_subset(&all) { all } else { Rc::new(&*all | &**set) }
+                    })
+                }
+            };
+            causes.insert(index, own);
         }
-        State::Stale { key, manifest } => {
-            if let Some(output) =
-                store.record(key).and_then(|record| store.missing(&record, graph.node(index).stage.outputs()))
-            {
-                return Explanation::OutputMissing(output.to_owned());
-            }
-            match last_keys.get(&graph.node(index).name).map(|last| store.record(last)) {
-                Some(Some(record)) => Explanation::Changed(changes(&record.manifest.value(), &manifest.value())),
-                Some(None) => Explanation::RecordMissing,
-                None => Explanation::NeverRun,
-            }
-        }
+        let last_keys = if causes.is_empty() { BTreeMap::new() } else { store.last_keys(pipeline) };
+        Explainer { graph, plan, store, last_keys, causes }
     }
-}
 
-/// What differs between two manifests, in the order of their paths.
-pub fn changes(before: &Value, now: &Value) -> Vec<Change> {
-    let (before, now) = (flatten(before), flatten(now));
-    let mut paths: Vec<&String> = before.keys().chain(now.keys()).collect();
-    paths.sort();
-    paths.dedup();
-    paths
-        .into_iter()
-        .filter(|path| before.get(*path) != now.get(*path))
-        .map(|path| Change { path: path.clone(), before: before.get(path).cloned(), now: now.get(path).cloned() })
-        .collect()
-}
-
-/// Every leaf of a JSON value by its path.
-fn flatten(value: &Value) -> BTreeMap<String, String> {
-    fn walk(value: &Value, path: String, leaves: &mut BTreeMap<String, String>) {
-        let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        match value {
-            Value::Object(map) if !map.is_empty() => {
-                map.iter().for_each(|(name, value)| walk(value, join(name), leaves));
+    /// Why a node would run, or not.
+    pub fn explain(&self, index: NodeIndex) -> Explanation<'a> {
+        match self.plan.state(index) {
+            State::Fresh(record) => {
+                Explanation::UpToDate { key: record.key, started: record.started, seconds: record.seconds }
             }
-            // The inputs of a collecting stage are told apart by their coordinates, not by their position.
-            Value::Array(list) if list.iter().all(|one| one.get("coordinates").is_some()) && !list.is_empty() => {
-                for one in list {
-                    let name: Vec<String> = one["coordinates"]
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(axis, value)| format!("{axis}={value}").replace('"', ""))
-                        .collect();
-                    walk(&one["digest"], format!("{path}[{}]", name.join(", ")), leaves);
+            State::Pending => {
+                let names = self.causes(index).map(|cause| self.graph.node(cause).name.as_str());
+                Explanation::UpstreamStale { causes: names.collect() }
+            }
+            State::Stale { key, manifest } => {
+                let outputs = self.graph.node(index).stage.outputs();
+                if let Some(output) = self.store.record(key).and_then(|record| self.store.missing(&record, outputs)) {
+                    return Explanation::OutputMissing { output: output.to_owned() };
+                }
+                match self.last_keys.get(&self.graph.node(index).name).map(|last| self.store.record(last)) {
+                    Some(Some(record)) => {
+                        Explanation::Changed { changes: changes(&record.manifest.value(), &manifest.value()) }
+                    }
+                    Some(None) => Explanation::RecordMissing,
+                    None => Explanation::NeverRun,
                 }
             }
-            leaf => drop(leaves.insert(path, leaf.to_string())),
         }
     }
-    let mut leaves = BTreeMap::new();
-    walk(value, String::new(), &mut leaves);
-    leaves
-}
 
-impl fmt::Display for Change {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A digest is as good as its first digits to a reader.
-        let short = |text: &Option<String>| match text {
-            None => "nothing".to_owned(),
-            Some(text) if self.path.starts_with("inputs.") && text.len() == 66 => text[1..13].to_owned(),
-            Some(text) => text.clone(),
-        };
-        write!(formatter, "{}: {} -> {}", self.path, short(&self.before), short(&self.now))
+    /// What led to how a node stands, in order: for a waiting one, the stale nodes that it waits for, directly or not; for a
+    /// changed one, the nodes upstream that left other outputs than the last time, with what had changed in them.
+    pub fn upstream(&self, index: NodeIndex) -> Vec<(&'a str, Explanation<'a>)> {
+        let name = |index: NodeIndex| self.graph.node(index).name.as_str();
+        match self.plan.state(index) {
+            State::Fresh(_) => Vec::new(),
+            State::Pending => self.causes(index).map(|cause| (name(cause), self.explain(cause))).collect(),
+            State::Stale { manifest, .. } => {
+                let reruns =
+                    self.last_record(index).map(|last| self.reruns(index, last.manifest.value(), manifest.value()));
+                reruns.into_iter().flatten().map(|(index, explanation)| (name(index), explanation)).collect()
+            }
+        }
+    }
+
+    fn causes(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.causes.get(&index).into_iter().flat_map(|causes| causes.iter().copied())
+    }
+
+    /// Follows inputs with other digests to the nodes that they come from, and there on.
+    fn reruns(&self, index: NodeIndex, before: Value, now: Value) -> BTreeMap<NodeIndex, Explanation<'a>> {
+        let mut history: HashMap<String, Vec<Record>> = HashMap::new();
+        for record in self.store.records() {
+            history.entry(record.node.clone()).or_default().push(record);
+        }
+        let mut found = BTreeMap::new();
+        let mut unfollowed = vec![(index, before, now)];
+        while let Some((index, before, now)) = unfollowed.pop() {
+            for input in &self.graph.node(index).inputs {
+                let Source::Output(source, output) = &input.source else { continue };
+                let source = *source;
+                let (Some(old), Some(new)) = (digest_in(&before, input), digest_in(&now, input)) else { continue };
+                let State::Fresh(record) = self.plan.state(source) else { continue };
+                if old == new || found.contains_key(&source) {
+                    continue;
+                }
+                let left_it = |record: &&Record| {
+                    record.outputs.get(&**output).is_some_and(|artifact| artifact.digest.to_string() == old)
+                };
+                let earlier = history.get(&self.graph.node(source).name).into_iter().flatten().filter(left_it);
+                let both = earlier.max_by_key(|record| record.started).zip(self.store.record(&record.key));
+                found.insert(
+                    source,
+                    both.as_ref().map_or(Explanation::RecordMissing, |(before, now)| Explanation::Changed {
+                        changes: changes(&before.manifest.value(), &now.manifest.value()),
+                    }),
+                );
+                unfollowed.extend(both.map(|(before, now)| (source, before.manifest.value(), now.manifest.value())));
+            }
+        }
+        found
+    }
+
+    fn last_record(&self, index: NodeIndex) -> Option<Record> {
+        self.store.record(self.last_keys.get(&self.graph.node(index).name)?)
     }
 }
 
-impl fmt::Display for Explanation {
-    /// One line: the reason, as `status` groups by it.
+/// The digest that a manifest holds for an input.
+fn digest_in<'m>(manifest: &'m Value, input: &Input) -> Option<&'m str> {
+    let entry = &manifest["inputs"][&input.name];
+    if !input.many {
+        return entry.as_str();
+    }
+    let coordinates = serde_json::to_value(&*input.coordinates).ok()?;
+    entry.as_array()?.iter().find(|one| one["coordinates"] == coordinates)?["digest"].as_str()
+}
+
+impl fmt::Display for Explanation<'_> {
+    /// One line.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Explanation::Fresh(_) => formatter.write_str("up to date"),
+            Explanation::UpToDate { .. } => formatter.write_str("up to date"),
             Explanation::NeverRun => formatter.write_str("never run"),
             Explanation::RecordMissing => formatter.write_str("record missing"),
-            Explanation::OutputMissing(output) => write!(formatter, "output missing: {output}"),
-            Explanation::Changed(changes) => {
-                let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
-                write!(formatter, "changed: {}", paths.join(", "))
+            Explanation::OutputMissing { output } => write!(formatter, "output missing: {output}"),
+            Explanation::Changed { changes } => {
+                write!(formatter, "changed: {}", few(changes.iter().map(Change::to_string)))
             }
-            Explanation::Upstream(names) => match names.as_slice() {
-                [name] => write!(formatter, "waits for {name}"),
-                [name, rest @ ..] => write!(formatter, "waits for {name} and {} more", rest.len()),
-                [] => formatter.write_str("waits"),
+            Explanation::UpstreamStale { causes } => match causes.as_slice() {
+                [name, rest @ ..] if !rest.is_empty() => write!(formatter, "waits for {name} and {} more", rest.len()),
+                names => write!(formatter, "waits for {}", names.join("")),
             },
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn changes_name_paths_and_values() {
-        let before = json!({"parameters": {"shots": 16, "seed": 1}, "inputs": {}});
-        let now = json!({"parameters": {"shots": 8, "seed": 1, "classes": "base"}, "inputs": {}});
-        let lines: Vec<String> = changes(&before, &now).iter().map(Change::to_string).collect();
-        assert_eq!(lines, ["parameters.classes: nothing -> \"base\"", "parameters.shots: 16 -> 8"]);
+/// The first of several things, and how many more there are.
+pub fn few(things: impl ExactSizeIterator<Item = String>) -> String {
+    const FEW: usize = 3;
+    let count = things.len();
+    let mut text = things.take(FEW).collect::<Vec<_>>().join(", ");
+    if count > FEW {
+        text += &format!(" and {} more", count - FEW);
     }
-
-    #[test]
-    fn collected_inputs_are_told_apart_by_coordinates() {
-        let one = |seed: i64, digest: &str| json!({"coordinates": {"seed": seed}, "digest": digest});
-        let before = json!({"inputs": {"evals.metrics": [one(1, "a"), one(2, "b")]}});
-        let now = json!({"inputs": {"evals.metrics": [one(2, "b"), one(1, "c")]}});
-        let lines: Vec<String> = changes(&before, &now).iter().map(Change::to_string).collect();
-        assert_eq!(lines, ["inputs.evals.metrics[seed=1]: \"a\" -> \"c\""]);
-    }
+    text
 }

@@ -1,10 +1,13 @@
 //! The DAG of nodes that a pipeline expands to, their keys, and the plan: which nodes are stale and why.
 
 mod build;
-mod dot;
+mod change;
 mod explain;
+mod group;
 mod key;
+pub mod picture;
 mod plan;
+mod standing;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +17,12 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-pub use dot::dot;
-pub use explain::{Explanation, explain};
+pub use change::Change;
+pub use explain::{Explainer, Explanation, few};
+pub use group::{Group, group};
 pub use key::manifest;
 pub use plan::{Inspector, Plan, State};
+pub use standing::{Counts, Standing};
 
 use crate::error::{Error, Result};
 use crate::pipeline::Coordinates;

@@ -85,6 +85,13 @@ impl Store {
         Record::parse(&read_small(&self.record_path(key))?, key)
     }
 
+    /// Every readable record, in no order.
+    pub fn records(&self) -> Vec<Record> {
+        let files = walkdir::WalkDir::new(self.root.join("records")).into_iter().filter_map(Result::ok);
+        let key = |file: walkdir::DirEntry| Digest::parse(file.path().file_stem()?.to_str()?);
+        files.par_bridge().filter_map(key).filter_map(|key| self.record(&key)).collect()
+    }
+
     /// The first of `outputs` that the record lacks or the store has lost or holds in another size.
     pub fn missing<'o>(&self, record: &Record, outputs: &'o [Output]) -> Option<&'o str> {
         let held = |output: &&Output| record.outputs.get(&*output.name).is_some_and(|artifact| self.holds(artifact));

@@ -180,7 +180,8 @@ fn explain_says_what_changed_for_a_command() {
         str![[r#"
 <stdout>
 words is stale: changed since it last ran
-  inputs.raw: [DIGEST] -> [DIGEST]
+  inputs
+    raw  [DIGEST] -> [DIGEST]
 <exit code 0>
 
 "#]],
@@ -191,8 +192,12 @@ words is stale: changed since it last ran
         str![[r#"
 <stdout>
 train/b/seed1 is stale: changed since it last ran
-  inputs.words: [DIGEST] -> [DIGEST]
-  parameters.parameters.rate: 0.5 -> 0.25
+  inputs
+    words  [DIGEST] -> [DIGEST]
+  parameters
+    parameters.rate  0.5 -> 0.25
+  because these ran again
+    words   changed: inputs.raw
 <exit code 0>
 
 "#]],
@@ -201,9 +206,8 @@ train/b/seed1 is stale: changed since it last ran
         &["explain", COMMANDS, "report/a"],
         str![[r#"
 <stdout>
-report/a waits for nodes that are stale; whether it must run shows when they have run
-  score/a/seed1
-  score/a/seed2
+report/a is waiting for nodes that are stale; whether it must run shows when they have run
+  train/a/seed1, train/a/seed2   changed: inputs.words, parameters.parameters.rate 0.5 -> 0.25
 <exit code 0>
 
 "#]],
@@ -213,11 +217,11 @@ report/a waits for nodes that are stale; whether it must run shows when they hav
         &["status", COMMANDS],
         str![[r#"
 <stdout>
-changed: inputs.words, parameters.parameters.rate (3)
+changed: inputs.words, parameters.parameters.rate 0.5 -> 0.25 (3)
   train/a/seed2
   train/b/seed1
   train/b/seed2
-waits for stale nodes (5)
+waiting for stale nodes (5)
   score/a/seed2
   score/b/seed1
   score/b/seed2
