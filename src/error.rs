@@ -42,6 +42,14 @@ pub enum Error {
         /// How many.
         failed: usize,
     },
+    /// A check found what it looks for; each finding has been printed.
+    #[error("{message}")]
+    Found {
+        /// How much of what.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// Mistakes in a pipeline and what it includes, each with its place.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
     Pipeline(Vec<crate::pipeline::Diagnostic>),
@@ -59,12 +67,18 @@ impl From<Vec<crate::pipeline::Diagnostic>> for Error {
 impl Error {
     /// What to do about it, where more can be said than the message says.
     pub fn hint(&self) -> Option<&str> {
-        if let Error::Invalid { hint, .. } = self { hint.as_deref() } else { None }
+        match self {
+            Error::Invalid { hint, .. } | Error::Found { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
     }
 
-    /// The program's exit code: 1 where a node failed, 2 where the input is wrong.
+    /// The program's exit code: 1 where a node failed or a check found something, 2 where the input is wrong.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Error::NodesFailed { .. }) { 1 } else { 2 }
+        match self {
+            Error::NodesFailed { .. } | Error::Found { .. } => 1,
+            _ => 2,
+        }
     }
 
     /// For `map_err` after a file operation: `fs::read(path).map_err(Error::io("read", path))`.

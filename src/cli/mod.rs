@@ -1,15 +1,21 @@
 //! The command line: one file a subcommand; each parses its arguments, calls the library and prints. Data goes to
 //! standard output, everything else to standard error.
 
+mod diff;
 mod dry_run;
 mod explain;
+mod gc;
 mod graph;
+mod logs;
 mod report;
 mod run;
+mod runs;
 mod schema;
 mod status;
+mod verify;
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,7 +25,7 @@ use petgraph::graph::NodeIndex;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
-use crate::run::error_word;
+use crate::run::{Options, error_word};
 use crate::store::{StatCache, Store};
 
 /// Reproduces the published tables of CLIP prompt learning, and reruns only what changed.
@@ -37,6 +43,11 @@ enum Command {
     Explain(explain::Explain),
     Graph(graph::GraphCommand),
     Schema(schema::SchemaCommand),
+    Logs(logs::Logs),
+    Runs(runs::Runs),
+    Diff(diff::Diff),
+    Verify(verify::Verify),
+    Gc(gc::Gc),
 }
 
 /// What every command on a pipeline takes.
@@ -53,6 +64,51 @@ struct PipelineArguments {
     /// Where results are kept [default: `.maple` in the pipeline's project]
     #[arg(long, value_name = "FOLDER", env = "MAPLE_STORE")]
     store: Option<PathBuf>,
+}
+
+/// What every command on a store takes.
+#[derive(Args, Debug)]
+struct StoreArguments {
+    /// Where results are kept [default: `.maple` in the project of the current folder]
+    #[arg(long, value_name = "FOLDER", env = "MAPLE_STORE")]
+    store: Option<PathBuf>,
+}
+
+impl StoreArguments {
+    fn open(&self) -> Result<Store> {
+        let root = match &self.store {
+            Some(root) => root.clone(),
+            None => project_root(&here()?)?.join(".maple"),
+        };
+        let store = Store::open(&root)?;
+        if store.root().is_dir() {
+            Ok(store)
+        } else {
+            Err(Error::hinted(
+                format!("there is no store at `{}`", display(store.root())),
+                "go to the project's folder, or name its store with `--store`; `maple-pipe run` makes it",
+            ))
+        }
+    }
+}
+
+/// What every command that executes nodes takes.
+#[derive(Args, Debug)]
+struct WorkArguments {
+    /// Nodes at the same time [default: one a processor]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Threads that running nodes share; results do not depend on it [default: one a processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+impl WorkArguments {
+    fn options(&self, keep_going: bool) -> Options {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.map_or(processors, usize::from);
+        Options { jobs, threads: self.threads.map_or(processors, usize::from), keep_going }
+    }
 }
 
 /// What every command on many nodes takes.
@@ -102,6 +158,11 @@ impl Project {
 }
 
 impl PipelineArguments {
+    /// The pipeline's absolute path.
+    fn file(&self) -> Result<PathBuf> {
+        std::path::absolute(&self.pipeline).map_err(Error::io("resolve", &self.pipeline))
+    }
+
     fn open(&self) -> Result<Project> {
         // Paths are kept in JSON, in the stat cache and in the tasks of workers.
         for path in [Some(&self.pipeline), self.data_root.as_ref(), self.store.as_ref()].into_iter().flatten() {
@@ -112,19 +173,21 @@ impl PipelineArguments {
         }
         let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
         let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
-        let root = project_root(&self.pipeline)?;
+        let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
         Ok(Project { pipeline, graph, store, root })
     }
 }
 
-/// The nearest folder at or above the pipeline that is a project: it has a `.maple` or a `.git`. Without one, the
+/// The nearest folder at or above an absolute one that is a project: it has a `.maple` or a `.git`. Without one, the
 /// folder one is in.
-fn project_root(pipeline: &Path) -> Result<PathBuf> {
-    let path = std::path::absolute(pipeline).map_err(Error::io("resolve", pipeline))?;
-    let here = std::env::current_dir().map_err(Error::io("find", "the current folder"))?;
+fn project_root(folder: &Path) -> Result<PathBuf> {
     let is_project = |folder: &&Path| folder.join(".maple").is_dir() || folder.join(".git").exists();
-    Ok(path.ancestors().skip(1).find(is_project).map_or(here, Path::to_owned))
+    folder.ancestors().find(is_project).map_or_else(here, |root| Ok(root.to_owned()))
+}
+
+fn here() -> Result<PathBuf> {
+    std::env::current_dir().map_err(Error::io("find", "the current folder"))
 }
 
 /// Runs the command line; 0 done, 1 a node failed, 2 the input is wrong.
@@ -135,6 +198,11 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Graph(command) => command.run(),
         Command::Schema(command) => command.run(),
+        Command::Logs(command) => command.run(),
+        Command::Runs(command) => command.run(),
+        Command::Diff(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Gc(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,6 +232,11 @@ fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
+/// For commands that must wait for others.
+fn say_waiting() {
+    say("another command is using the store, waiting for it to end");
+}
+
 /// Prints to standard output; a reader that has gone away (`| head`) is no mistake.
 fn print(text: &str) -> Result<()> {
     match anstream::stdout().write_all(text.as_bytes()) {
@@ -184,6 +257,39 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
+/// Rows whose cells stand in columns, three spaces apart.
+fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or_default()).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `1 result`, `7 results`.
+fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `812 B`, `3.4 MB`.
+fn bytes(count: u64) -> String {
+    let mut value = count as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 999.5 {
+            return if unit == "B" || value >= 99.95 {
+                format!("{value:.0} {unit}")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
 fn utc(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
@@ -192,4 +298,24 @@ fn utc(time: jiff::Timestamp) -> String {
 fn display(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_read_well() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (99_949, "99.9 kB"),
+            (99_950, "100 kB"),
+            (3_400_000, "3.4 MB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text);
+        }
+    }
 }

@@ -1,17 +1,16 @@
 //! `maple-pipe run`: executes what is stale and writes the results.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use petgraph::graph::NodeIndex;
 
-use super::{PipelineArguments, Project, Selection, print, say};
-use crate::error::Result;
-use crate::run::{self, Options, Reporter};
+use super::{PipelineArguments, Project, Selection, WorkArguments, print, say, say_waiting};
+use crate::error::{Error, Result};
+use crate::run::{self, Event, Recorder, Reporter};
 use crate::stage::Output;
-use crate::store::{Record, materialise};
+use crate::store::{Invocation, Record};
 
 /// Execute what is stale, then write the tables to `results/<pipeline>/` and print them
 #[derive(Args, Debug)]
@@ -26,12 +25,8 @@ pub(super) struct Run {
     /// With `--dry-run`, print what `status --json` prints, without the nodes that are up to date
     #[arg(long, requires = "dry_run")]
     json: bool,
-    /// Nodes at the same time [default: one a processor]
-    #[arg(long, short, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
-    /// Threads that running nodes share; results do not depend on it [default: one a processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    work: WorkArguments,
     /// After a failure, go on with what does not need the failed node
     #[arg(long, short)]
     keep_going: bool,
@@ -50,20 +45,37 @@ impl Run {
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, self.json);
         }
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let options = Options {
-            jobs: self.jobs.map_or(processors, usize::from),
-            threads: self.threads.map_or(processors, usize::from),
-            keep_going: self.keep_going,
-        };
+        let options = self.work.options(self.keep_going);
+        let _lock = project.store.share(say_waiting)?;
         let mut reporter = Reporter::new(self.verbose);
-        let (summary, records) =
-            run::run(&project.graph, &selection, &project.store, &project.pipeline.name, options, &mut |event| {
-                reporter.report(event);
-            })?;
+        let names = selection.iter().map(|&index| project.graph.node(index).name.as_str());
+        let mut recorder = Recorder::new(self.invocation(&project)?, names);
+        let mut report = |event: &Event<'_>| {
+            recorder.record(event);
+            reporter.report(event);
+        };
+        let Project { graph, store, pipeline, .. } = &project;
+        let result = run::run(graph, &selection, store, &pipeline.name, options, &mut report);
+        if let Err(error) = recorder.keep(store) {
+            say(&format!("this run is not recorded: {error}"));
+        }
+        let (summary, records) = result?;
         let results = self.results.unwrap_or_else(|| project.root.join("results")).join(&project.pipeline.name);
         write_results(&project, &records, &results)?;
         run::check(&summary)
+    }
+
+    fn invocation(&self, project: &Project) -> Result<Invocation> {
+        let data_root = self.pipeline.data_root.as_ref();
+        let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io("resolve", path));
+        Ok(Invocation {
+            pipeline: project.pipeline.name.clone(),
+            file: self.pipeline.file()?,
+            data_root: data_root.map(absolute).transpose()?,
+            overrides: self.pipeline.overrides.clone(),
+            arguments: std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect(),
+            devices: vec!["cpu".to_owned()],
+        })
     }
 }
 
@@ -76,9 +88,8 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
         let results = &project.pipeline.results;
         let wanted = |output: &&Output| results.iter().any(|result| result.means(&node.stage_name, &output.name));
         for output in node.stage.outputs().iter().filter(wanted) {
-            let artifact = project.store.artifact_path(&record.outputs[&*output.name]);
             let target = folder.join(node.file_name(output));
-            materialise(&artifact, &target)?;
+            project.store.materialise(&record.outputs[&*output.name], &target)?;
             if output.name == "markdown" {
                 print(&format!("\n{}\n", super::read_text(&target)?))?;
             }

@@ -10,14 +10,14 @@ mod plan;
 mod standing;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-pub use change::Change;
+pub use change::{Change, changes};
 pub use explain::{Explainer, Explanation, few};
 pub use group::{Group, group};
 pub use key::manifest;
@@ -149,31 +149,42 @@ impl Graph {
     /// The glob is malformed or matches nothing.
     pub fn select(&self, only: Option<&str>) -> Result<Vec<NodeIndex>> {
         let Some(pattern) = only else { return Ok(self.order.clone()) };
+        let wanted = self.matching("--only", pattern)?;
+        Ok(self.with_needs(|index| wanted.contains(&index)))
+    }
+
+    /// The nodes whose name matches the glob that was given with `option`, in no order.
+    ///
+    /// # Errors
+    /// The glob is malformed or matches nothing.
+    pub fn matching(&self, option: &str, pattern: &str) -> Result<HashSet<NodeIndex>> {
         let glob = globset::Glob::new(pattern)
-            .map_err(|error| Error::invalid(format!("`--only {pattern}` is not a glob: {}", error.kind())))?
+            .map_err(|error| Error::invalid(format!("`{option} {pattern}` is not a glob: {}", error.kind())))?
             .compile_matcher();
-        let selected = self.with_needs(|node| glob.is_match(&node.name));
-        if selected.is_empty() {
+        let matching: HashSet<NodeIndex> =
+            self.order.iter().copied().filter(|&index| glob.is_match(&self.dag[index].name)).collect();
+        if matching.is_empty() {
             return Err(Error::hinted(
-                format!("`--only {pattern}` matches no node"),
-                "`maple-pipe status --all` lists the nodes; `*` matches any text, e.g. `--only 'train/*/seed1'`",
+                format!("`{option} {pattern}` matches no node"),
+                format!(
+                    "`maple-pipe status --all` lists the nodes; `*` matches any text, e.g. `{option} 'train/*/seed1'`"
+                ),
             ));
         }
-        Ok(selected)
+        Ok(matching)
     }
 
     /// A node and all that it needs, in order.
     pub fn up_to(&self, index: NodeIndex) -> Vec<NodeIndex> {
-        let name = &self.dag[index].name;
-        self.with_needs(|node| node.name == *name)
+        self.with_needs(|other| other == index)
     }
 
     /// The wanted nodes and all that they need, in order.
-    fn with_needs(&self, is_wanted: impl Fn(&Node) -> bool) -> Vec<NodeIndex> {
+    pub fn with_needs(&self, is_wanted: impl Fn(NodeIndex) -> bool) -> Vec<NodeIndex> {
         let mut wanted = vec![false; self.dag.node_count()];
         for &index in self.order.iter().rev() {
             let needed = self.needed_by(index).any(|child| wanted[child.index()]);
-            wanted[index.index()] = needed || is_wanted(&self.dag[index]);
+            wanted[index.index()] = needed || is_wanted(index);
         }
         self.order.iter().copied().filter(|index| wanted[index.index()]).collect()
     }

@@ -1,6 +1,6 @@
 //! Which nodes are fresh, which are stale and why.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -100,8 +100,16 @@ impl<'a> Inspector<'a> {
         })
     }
 
-    /// Where an input lies, for the task that reads it.
-    pub fn task_input(&self, input: &Input, record: &Records<'_>) -> Result<TaskInput> {
+    /// Where a node's inputs lie, by name, for the task that reads them.
+    pub fn task_inputs(&self, index: NodeIndex, record: &Records<'_>) -> Result<BTreeMap<String, Vec<TaskInput>>> {
+        let mut inputs = BTreeMap::<String, Vec<TaskInput>>::new();
+        for input in &self.graph.node(index).inputs {
+            inputs.entry(input.name.clone()).or_default().push(self.task_input(input, record)?);
+        }
+        Ok(inputs)
+    }
+
+    fn task_input(&self, input: &Input, record: &Records<'_>) -> Result<TaskInput> {
         let (path, listing): (PathBuf, Option<Arc<Listing>>) = match &input.source {
             Source::Output(source, output) => {
                 let artifact = &record(*source).expect("what a running node needs is fresh").outputs[&**output];

@@ -44,12 +44,17 @@ pub enum Outcome<'a> {
         record: &'a Record,
     },
     /// It had nothing to do.
-    Cached,
+    Cached {
+        /// What it left when it ran.
+        record: &'a Record,
+    },
     /// It failed.
     Failed {
         /// Why.
         failure: &'a Failure,
     },
+    /// It was not started, because something it needs failed.
+    Blocked,
 }
 
 /// How far a training node is; a worker prints it as a JSON line.

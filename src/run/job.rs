@@ -30,6 +30,7 @@ pub(super) struct Job<'a> {
     pub manifest: CanonicalJson,
     pub inputs: BTreeMap<String, Vec<TaskInput>>,
     pub scratch: PathBuf,
+    pub partial: PathBuf,
     pub log: PathBuf,
     pub threads: usize,
 }
@@ -74,20 +75,28 @@ impl Job<'_> {
         self.node
     }
 
+    /// Executes the node and commits what it leaves.
     pub fn run(self, progress: &dyn Fn(Progress)) -> Result<Record, Failure> {
-        let (key, clock) = (self.key, Instant::now());
-        let mut log = None;
-        // A mistake of ours in one node must not take the run with it.
-        let result = catch_unwind(AssertUnwindSafe(|| self.execute(progress, &mut log))).unwrap_or_else(|_| {
-            Err(Error::hinted("a mistake of maple-pipe itself: the panic is reported above", "please report it"))
-        });
-        result.map_err(|error| {
-            let seconds = clock.elapsed().as_secs_f64();
-            Failure { seconds, log, ..Failure::new(Some(key), &error) }
+        attempt(self.key, |log| {
+            let (store, scratch) = (self.store, self.scratch.clone());
+            let (record, outputs) = self.execute(progress, log)?;
+            let record = store.commit(record, &outputs)?;
+            let _ = std::fs::remove_dir_all(scratch);
+            Ok(record)
         })
     }
 
-    fn execute(self, progress: &dyn Fn(Progress), log: &mut Option<PathBuf>) -> Result<Record> {
+    /// Executes the node and says where the outputs are; they stay in its scratch folder.
+    pub fn try_out(self) -> Result<BTreeMap<String, PathBuf>, Failure> {
+        attempt(self.key, |log| Ok(self.execute(&drop, log)?.1))
+    }
+
+    /// Executes the node; its record still lacks the outputs, which are where the map says.
+    fn execute(
+        self,
+        progress: &dyn Fn(Progress),
+        log: &mut Option<PathBuf>,
+    ) -> Result<(Record, BTreeMap<String, PathBuf>)> {
         let (started, clock) = (jiff::Timestamp::now(), Instant::now());
         let node = self.graph.node(self.node);
         let task = Task {
@@ -95,7 +104,7 @@ impl Job<'_> {
             stage: node.stage.clone(),
             inputs: self.inputs,
             scratch: self.scratch,
-            partial: self.store.partial(&self.key),
+            partial: self.partial,
             threads: self.threads,
         };
         let note = if let Some(result) = task.stage.run_here(&task) {
@@ -126,10 +135,21 @@ impl Job<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unsynced: None,
         };
-        let record = self.store.commit(record, &outputs)?;
-        let _ = std::fs::remove_dir_all(&task.scratch);
-        Ok(record)
+        Ok((record, outputs))
     }
+}
+
+/// Does the work on a key; a mistake of ours in one node must not take the run with it.
+fn attempt<T>(key: Digest, work: impl FnOnce(&mut Option<PathBuf>) -> Result<T>) -> Result<T, Failure> {
+    let clock = Instant::now();
+    let mut log = None;
+    let result = catch_unwind(AssertUnwindSafe(|| work(&mut log))).unwrap_or_else(|_| {
+        Err(Error::hinted("a mistake of maple-pipe itself: the panic is reported above", "please report it"))
+    });
+    result.map_err(|error| {
+        let seconds = clock.elapsed().as_secs_f64();
+        Failure { seconds, log, ..Failure::new(Some(key), &error) }
+    })
 }
 
 /// Runs a task in a worker process and returns its note.

@@ -9,24 +9,31 @@
 //! ```
 
 mod command;
+mod difference;
 mod event;
+mod git;
 mod job;
+mod recorder;
 mod reporter;
+mod rerun;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::mpsc;
 use std::time::Instant;
 
 use petgraph::graph::NodeIndex;
 
+pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Progress, Summary};
 pub use job::{Failure, Line};
+pub use recorder::Recorder;
 pub use reporter::{Reporter, duration, error_word, nodes};
+pub use rerun::{Rerun, rerun};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, State as Staleness};
-use crate::store::{CanonicalJson, Digest, Record, Scratch, StatCache, Store, remove_dead};
+use crate::store::{CanonicalJson, Digest, Record, StatCache, Store, remove_dead};
 use job::Job;
 
 /// How to run.
@@ -83,7 +90,6 @@ pub fn run(
         ready: BinaryHeap::new(),
         working: HashMap::new(),
         summary: Summary { nodes: selection.len(), ..Summary::default() },
-        scratch: None,
     };
     remove_dead(&store.work())?;
     scheduler.run(selection, report);
@@ -114,7 +120,6 @@ struct Scheduler<'a> {
     /// Keys being worked on, with the nodes that wait for the same key.
     working: HashMap<Digest, Vec<NodeIndex>>,
     summary: Summary,
-    scratch: Option<Scratch>,
 }
 
 impl<'a> Scheduler<'a> {
@@ -221,15 +226,8 @@ impl<'a> Scheduler<'a> {
 
     /// Everything that a node's job needs.
     fn prepare(&mut self, index: NodeIndex, key: Digest, manifest: CanonicalJson, running: usize) -> Result<Job<'a>> {
-        if self.scratch.is_none() {
-            self.scratch = Some(Scratch::new(&self.store.work())?);
-        }
-        let scratch = self.scratch.as_ref().expect("just made").node(index.index())?;
-        let mut inputs = BTreeMap::new();
-        for input in &self.graph.node(index).inputs {
-            let task_input = self.inspector.task_input(input, &|needed| self.records.get(&needed))?;
-            inputs.entry(input.name.clone()).or_insert_with(Vec::new).push(task_input);
-        }
+        let scratch = self.store.scratch()?.node(index.index())?;
+        let inputs = self.inspector.task_inputs(index, &|needed| self.records.get(&needed))?;
         // A node that runs alone may use all processors; many nodes share them.
         let wanted = (running + 1 + self.ready.len()).min(self.options.jobs);
         Ok(Job {
@@ -241,6 +239,7 @@ impl<'a> Scheduler<'a> {
             manifest,
             inputs,
             scratch,
+            partial: self.store.partial(&key),
             log: self.store.log(self.pipeline, self.name(index)),
             threads: (self.options.threads / wanted).max(1),
         })
@@ -270,7 +269,7 @@ impl<'a> Scheduler<'a> {
         self.summary.failed += 1;
         let outcome = Outcome::Failed { failure };
         report(&Event::Settled { node: self.name(index), outcome, position: self.settled(), of: self.summary.nodes });
-        self.block(index);
+        self.block(index, report);
     }
 
     /// The node has a record now: tells, and makes ready what waited for it.
@@ -282,7 +281,7 @@ impl<'a> Scheduler<'a> {
         } else {
             self.summary.cached += 1;
         }
-        let outcome = if ran { Outcome::Done { record: &record } } else { Outcome::Cached };
+        let outcome = if ran { Outcome::Done { record: &record } } else { Outcome::Cached { record: &record } };
         report(&Event::Settled { node: self.name(index), outcome, position: self.settled(), of: self.summary.nodes });
         self.records.insert(index, record);
         let mut children: Vec<NodeIndex> = self.graph.needed_by(index).collect();
@@ -291,12 +290,14 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Everything that needs a failed node becomes Blocked.
-    fn block(&mut self, index: NodeIndex) {
+    fn block(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) {
         for child in self.graph.needed_by(index) {
             if self.states.get(&child) == Some(&State::Wanted) {
                 self.states.insert(child, State::Blocked);
                 self.summary.blocked += 1;
-                self.block(child);
+                let (node, outcome) = (self.name(child), Outcome::Blocked);
+                report(&Event::Settled { node, outcome, position: self.settled(), of: self.summary.nodes });
+                self.block(child, report);
             }
         }
     }

@@ -32,8 +32,9 @@ impl Reporter {
                 let width = of.to_string().len();
                 let (word, color, seconds, note) = match outcome {
                     Outcome::Done { record } => ("DONE", AnsiColor::Green, record.seconds, record.note.as_str()),
-                    Outcome::Cached if !self.verbose => return,
-                    Outcome::Cached => ("CACHED", AnsiColor::Cyan, 0.0, ""),
+                    Outcome::Cached { .. } if !self.verbose => return,
+                    Outcome::Blocked => return,
+                    Outcome::Cached { .. } => ("CACHED", AnsiColor::Cyan, 0.0, ""),
                     Outcome::Failed { failure } => ("FAILED", AnsiColor::Red, failure.seconds, ""),
                 };
                 let style = Style::new().bold().fg_color(Some(color.into()));

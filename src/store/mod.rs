@@ -5,31 +5,45 @@
 //! folders/ab/abcd.../         a folder, under the blake3 of its listing (which is an artifact)
 //! records/ab/abcd....json     what the node with this key left; written last, so that it proves the rest
 //! partial/abcd.../            what an unfinished node resumes from
-//! work/<random>/              scratch of a run, removed by the next one if the run died
+//! work/run-<random>/          scratch of a command that writes, removed by the next one if it died
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
+//! runs/<id>.jsonl             what each run did
+//! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
+//! lock                        held by commands that use the store, so that nothing is removed under them
 //! inputs/                     digests of input files by path, size, times and inode
 //! ```
 
 mod digest;
+mod garbage;
 mod listing;
+mod lock;
+mod materialise;
 mod record;
+mod run_record;
 mod scratch;
 mod stat_cache;
+mod verify;
 mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 pub use digest::Digest;
+pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use listing::Listing;
+pub use lock::Lock;
 pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Record};
+pub use run_record::{Commit, End, Invocation, NodeEnd, RunNode, RunRecord};
 pub use scratch::{Scratch, remove_dead};
 pub use stat_cache::StatCache;
+pub use verify::{Fault, Verification};
 
 use rayon::prelude::*;
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 use crate::stage::Output;
@@ -38,6 +52,8 @@ use crate::stage::Output;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Of this process; made when something is first written.
+    scratch: OnceLock<Scratch>,
 }
 
 impl Store {
@@ -53,7 +69,22 @@ impl Store {
             ));
         }
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
-        Ok(Store { root })
+        Ok(Store { root, scratch: OnceLock::new() })
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where this process makes what it then moves into the store, so that whatever it leaves unfinished goes with it.
+    pub fn scratch(&self) -> Result<&Scratch> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch);
+        }
+        let new = Scratch::new(&self.work())?;
+        // Another thread's may have come first: then this one is removed again.
+        Ok(self.scratch.get_or_init(|| new))
     }
 
     /// The record of `key`, if it is there with an artifact for each of `outputs`.
@@ -76,7 +107,7 @@ impl Store {
         }
         record.unsynced = None;
         // A store that cannot be written is hashed every time.
-        let _ = write_undurably(&self.record_path(&record.key), record.text().as_bytes());
+        let _ = self.write(&self.record_path(&record.key), record.text().as_bytes());
         Some(record)
     }
 
@@ -127,8 +158,12 @@ impl Store {
             }
             record.outputs.insert(name.clone(), artifact);
         }
-        let write = if record.unsynced.is_none() { write_atomically } else { write_undurably };
-        write(&self.record_path(&record.key), record.text().as_bytes())?;
+        let path = self.record_path(&record.key);
+        self.write(&path, record.text().as_bytes())?;
+        if record.unsynced.is_none() {
+            sync(&path)?;
+            sync_parent(&path);
+        }
         // The node is done: what it would have resumed from may go, and another run may be removing it too.
         let _ = fs::remove_dir_all(self.partial(&record.key));
         Ok(record)
@@ -136,15 +171,10 @@ impl Store {
 
     /// Moves a file or folder into the store, under its digest.
     fn adopt(&self, path: &Path) -> Result<Artifact> {
-        let metadata = fs::metadata(path).map_err(Error::io("find the output", path))?;
-        let artifact = if metadata.is_dir() {
-            let listing = Listing::of_folder(path)?;
-            let artifact = Artifact { kind: ArtifactKind::Folder, digest: listing.digest(), size: listing.size() };
-            write_undurably(&self.place("artifacts", &artifact.digest), listing.text().as_bytes())?;
-            artifact
-        } else {
-            Artifact { kind: ArtifactKind::File, digest: Digest::of_file(path)?, size: metadata.len() }
-        };
+        let (artifact, listing) = Artifact::of(path)?;
+        if let Some(listing) = listing {
+            self.write(&self.place("artifacts", &artifact.digest), listing.text().as_bytes())?;
+        }
         let place = self.artifact_path(&artifact);
         create_parent(&place)?;
         protect(path)?;
@@ -221,6 +251,21 @@ impl Store {
         self.root.join("logs").join(pipeline).join(format!("{node}.log"))
     }
 
+    /// Moves an output that came out otherwise than before, or the log of such an attempt, to where it can be looked
+    /// at; returns that place.
+    pub fn keep_differing(&self, node: &str, path: &Path) -> Result<PathBuf> {
+        let place = self.root.join("differs").join(node).join(path.file_name().unwrap_or_default());
+        let removed = if place.is_dir() { fs::remove_dir_all(&place) } else { fs::remove_file(&place) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("replace", &place)(error));
+            }
+            _ => create_parent(&place)?,
+        }
+        fs::rename(path, &place).map_err(Error::io("keep", &place))?;
+        Ok(place)
+    }
+
     /// Where scratch folders of runs are.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
@@ -243,7 +288,13 @@ impl Store {
     pub fn remember_keys(&self, pipeline: &str, keys: &BTreeMap<String, Digest>) -> Result<()> {
         let path = self.state_path(pipeline);
         let text = serde_json::to_string(keys).map_err(|error| Error::format(&path, "state", error))?;
-        write_undurably(&path, text.as_bytes())
+        self.write(&path, text.as_bytes())
+    }
+
+    /// Writes a file of the store by way of the scratch folder, without syncing it.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        create_parent(path)?;
+        write_by_way_of(self.scratch()?.file()?, path, bytes, false)
     }
 
     fn state_path(&self, pipeline: &str) -> PathBuf {
@@ -260,39 +311,37 @@ impl Store {
     }
 }
 
-/// Copies an artifact to `target`, replacing what is there; the store's own copy is never linked to, so that editing
-/// the result cannot damage it.
-pub fn materialise(source: &Path, target: &Path) -> Result<()> {
-    let bytes = fs::read(source).map_err(Error::io("read", source))?;
-    if fs::read(target).is_ok_and(|present| present == bytes) {
-        return Ok(());
-    }
-    write_atomically(target, &bytes)
-}
-
 /// Writes `bytes` to a temporary file beside `path`, syncs it, and renames it to `path`.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write(path, bytes, File::sync_all)?;
+    create_parent(path)?;
+    write_by_way_of(temporary_file(path.parent().unwrap_or(Path::new(".")))?, path, bytes, true)?;
     sync_parent(path);
     Ok(())
 }
 
 /// The same without syncing, for what carries a checksum: after a power failure it may be old, absent or damaged.
 fn write_undurably(path: &Path, bytes: &[u8]) -> Result<()> {
-    write(path, bytes, |_| Ok(()))
+    create_parent(path)?;
+    write_by_way_of(temporary_file(path.parent().unwrap_or(Path::new(".")))?, path, bytes, false)
 }
 
-fn write(path: &Path, bytes: &[u8], sync: impl FnOnce(&File) -> std::io::Result<()>) -> Result<()> {
-    create_parent(path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(Error::io("write in", folder))?;
-    file.write_all(bytes).and_then(|()| sync(file.as_file())).map_err(Error::io("write", path))?;
+fn write_by_way_of(mut file: NamedTempFile, path: &Path, bytes: &[u8], durably: bool) -> Result<()> {
+    let synced = |file: &File| if durably { file.sync_all() } else { Ok(()) };
+    file.write_all(bytes).and_then(|()| synced(file.as_file())).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
     Ok(())
+}
+
+/// What the names of files start with that are about to be renamed to their places.
+const TEMPORARY: &str = ".new-";
+
+/// A file for what is about to be renamed to its place.
+fn temporary_file(folder: &Path) -> Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(Error::io("write in", folder))
 }
 
 /// Reads a text that mostly fits into one block, with as few calls as there can be.

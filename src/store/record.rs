@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Digest;
+use super::{Digest, Listing};
+use crate::error::{Error, Result};
 
 /// How a key's outputs were made.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -107,7 +109,7 @@ impl CanonicalJson {
 }
 
 /// One output.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Artifact {
     /// A file or a folder.
     pub kind: ArtifactKind,
@@ -117,8 +119,23 @@ pub struct Artifact {
     pub size: u64,
 }
 
+impl Artifact {
+    /// The artifact that a file or folder would be, and a folder's listing.
+    pub fn of(path: &Path) -> Result<(Artifact, Option<Listing>)> {
+        let metadata = std::fs::metadata(path).map_err(Error::io("find the output", path))?;
+        if metadata.is_dir() {
+            let listing = Listing::of_folder(path)?;
+            let artifact = Artifact { kind: ArtifactKind::Folder, digest: listing.digest(), size: listing.size() };
+            Ok((artifact, Some(listing)))
+        } else {
+            let artifact = Artifact { kind: ArtifactKind::File, digest: Digest::of_file(path)?, size: metadata.len() };
+            Ok((artifact, None))
+        }
+    }
+}
+
 /// What an artifact is.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArtifactKind {
     /// One file.

@@ -1,11 +1,14 @@
-//! Scratch folders of one run. A lock shows that the run lives; [`remove_dead`] removes what dead ones left.
+//! The scratch folder of one process. A lock shows that the process lives; [`remove_dead`] removes what dead ones left.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
+use super::{TEMPORARY, temporary_file};
 use crate::error::{Error, Result};
 
-/// This run's folder; removed when dropped.
+/// This process's folder; removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
     folder: tempfile::TempDir,
@@ -23,6 +26,24 @@ impl Scratch {
         lock.lock().map_err(Error::io("lock", &new))?;
         fs::rename(&new, &path).map_err(Error::io("create", &path))?;
         Ok(Scratch { folder, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file for what is about to be renamed to its place.
+    pub fn file(&self) -> Result<NamedTempFile> {
+        temporary_file(self.folder.path())
+    }
+
+    /// An empty folder for what is about to be renamed to its place.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let folder = self.folder.path();
+        let new =
+            tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(Error::io("write in", folder))?;
+        Ok(new.keep())
     }
 
     /// An empty folder for one node.

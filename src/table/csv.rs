@@ -1,5 +1,7 @@
 //! A table as tidy CSV: one row a number, under the names that the pipeline uses.
 
+use std::collections::BTreeMap;
+
 use super::aggregate::{Cell, Table};
 
 const HEADER: [&str; 8] = ["table", "method", "dataset", "metric", "mean", "std", "seeds", "note"];
@@ -23,6 +25,14 @@ impl Table {
     }
 }
 
+/// The values in a table that [`Table::csv`] wrote, as `maple/eurosat/hm`.
+pub fn means(text: &str) -> BTreeMap<String, f64> {
+    let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+    let rows = reader.deserialize::<(String, String, String, String, Option<f64>)>().flatten();
+    rows.filter_map(|(_, method, dataset, metric, mean)| Some((format!("{method}/{dataset}/{metric}"), mean?)))
+        .collect()
+}
+
 /// Mean, standard deviation, number of seeds and note of a cell.
 fn values(cell: Option<&Cell>) -> [String; 4] {
     let Some(cell) = cell else {
@@ -39,6 +49,7 @@ fn values(cell: Option<&Cell>) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::super::examples::{base2novel, transfer};
+    use super::means;
 
     #[test]
     fn writes_one_row_a_number() {
@@ -50,6 +61,18 @@ transfer,maple,eurosat,accuracy,48.5000,,1,
 transfer,maple,average,accuracy,47.2500,,1,
 ";
         assert_eq!(transfer().csv(), expected);
+    }
+
+    #[test]
+    fn reads_the_means_back() {
+        let means: Vec<String> = means(&transfer().csv()).iter().map(|(name, mean)| format!("{name} {mean}")).collect();
+        let expected = [
+            "maple/average/accuracy 47.25",
+            "maple/dtd/accuracy 46",
+            "maple/eurosat/accuracy 48.5",
+            "maple/imagenet/accuracy 70",
+        ];
+        assert_eq!(means, expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod order;
 mod score;
 
 pub use aggregate::{Cell, Coverage, Group, Label, Table};
+pub use csv::means;
 pub use metric::Metric;
 pub use order::Order;
 pub use score::Score;

@@ -12,7 +12,7 @@ use snapbox::str;
 use crate::support::{PIPELINE, Project, names};
 
 /// Sends SIGKILL to a process, or with a minus to a group of processes.
-fn kill(target: &str) {
+pub fn kill(target: &str) {
     let status = Command::new("sh").args(["-c", &format!("kill -s KILL -- {target}")]).status().unwrap();
     assert!(status.success(), "there is no process {target}");
 }
@@ -24,7 +24,11 @@ fn worker_of(run: &Child) -> u32 {
         // A worker is started by a thread of the run, so every thread is asked.
         let tasks = fs::read_dir(format!("/proc/{}/task", run.id())).into_iter().flatten().flatten();
         let all = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-        if let Some(child) = all.collect::<String>().split_whitespace().next() {
+        // It starts `git`, too.
+        let is_worker = |child: &&str| {
+            fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("worker"))
+        };
+        if let Some(child) = all.collect::<String>().split_whitespace().find(is_worker) {
             return child.parse().unwrap();
         }
         assert!(start.elapsed() < Duration::from_secs(60), "no worker was started");
@@ -35,7 +39,9 @@ fn worker_of(run: &Child) -> u32 {
 /// Nothing is left of runs that died.
 fn is_clean(project: &Project) -> bool {
     let count = |folder: &str| fs::read_dir(project.file(folder)).unwrap().count();
-    count(".maple/work") == 0 && count(".maple/partial") == 0
+    let is_temporary = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().starts_with(".new-");
+    let temporary = walkdir::WalkDir::new(project.file(".maple")).min_depth(2).into_iter().flatten().find(is_temporary);
+    count(".maple/work") == 0 && count(".maple/partial") == 0 && temporary.is_none()
 }
 
 #[test]

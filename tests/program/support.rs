@@ -46,10 +46,17 @@ impl Project {
         static RUN: LazyLock<Project> = LazyLock::new(|| {
             let project = Project::new();
             assert_eq!(project.ran(&["run", PIPELINE]).len(), 20);
+            // It names the folder that it ran in.
+            fs::remove_dir_all(project.file(".maple/runs")).unwrap();
             project
         });
+        RUN.copy()
+    }
+
+    /// The same project in another folder.
+    pub fn copy(&self) -> Project {
         let project = Project { folder: TempDir::new().unwrap() };
-        copy(RUN.path(), project.path());
+        copy(self.path(), project.path());
         project
     }
 
@@ -110,13 +117,21 @@ impl Project {
     }
 
     fn normalise(&self, text: &str) -> String {
-        static NAMES: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+        static NAMES: LazyLock<[(Regex, &str); 12]> = LazyLock::new(|| {
             [
+                (r"\b\d{8}T\d{6}Z-[0-9a-f]{6}\b", "[RUN]"),
+                (r"(?m)   (\d+ms|\d+\.\ds|\d+m \d\ds)$", "   [TIME]"),
+                (r"\b\d+(\.\d)? (B|kB|MB)\b", "[SIZE]"),
+                // Equal results are one artifact, and which are equal differs, too.
+                (r"\b\d+ artifacts,", "[COUNT] artifacts,"),
+                (r"(?m)^host        .*$", "host        [HOST]"),
+                (r"maple-pipe \d+\.\d+\.\d+", "maple-pipe [VERSION]"),
                 (r"\[ *\d+\.\ds\]", "[TIME]"),
                 (r"\bin (\d+ms|\d+\.\ds|\d+m \d\ds)", "in [TIME]"),
                 (r"(?m)\b(?:loss|accuracy) \d+\.\d+$", "[NUMBER]"),
                 (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[DATE]"),
                 (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "[DIGEST]"),
+                (r"/[0-9a-f]{2}/\[DIGEST\]", "/[DIGEST]"),
             ]
             .map(|(pattern, name)| (Regex::new(pattern).unwrap(), name))
         });
@@ -138,6 +153,14 @@ impl Project {
         printed.done()
     }
 
+    /// The one JSON value that the program prints when it succeeds.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// The digest of every output of every node, `node:output`.
     pub fn digests(&self) -> BTreeMap<String, String> {
         let mut digests = BTreeMap::new();
@@ -149,12 +172,13 @@ impl Project {
         digests
     }
 
-    /// The record of every node.
+    /// The record of every node, as far as the store still has it.
     pub fn records(&self) -> BTreeMap<String, Value> {
         let json = |path: &Path| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
         let keys = json(&self.file(".maple/state/tiny.json"));
         let keys = keys.as_object().unwrap().iter();
-        keys.map(|(node, key)| (node.clone(), json(&self.record_file(key.as_str().unwrap())))).collect()
+        let files = keys.map(|(node, key)| (node.clone(), self.record_file(key.as_str().unwrap())));
+        files.filter(|(_, file)| file.exists()).map(|(node, file)| (node, json(&file))).collect()
     }
 
     /// The file of the record with this key.

@@ -1,0 +1,102 @@
+//! `maple-pipe runs`: what was run.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{StoreArguments, columns, print, print_json, say, utc};
+use crate::error::Result;
+use crate::run::{duration, nodes};
+use crate::store::{NodeEnd, RunNode, RunRecord};
+
+/// List the runs that the store knows of, newest first, or show one; times are UTC
+#[derive(Args, Debug)]
+pub(super) struct Runs {
+    /// Show this run in full: `last`, `last~1` (the one before), or the start of its identifier
+    run: Option<String>,
+    #[command(flatten)]
+    store: StoreArguments,
+    /// Only runs of the pipeline of this name
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pipeline: Option<String>,
+    /// Only the newest N
+    #[arg(short, value_name = "N", conflicts_with = "run")]
+    n: Option<usize>,
+    /// Print JSON: an object for each run, on a line of its own; for one run, with its nodes
+    #[arg(long)]
+    json: bool,
+}
+
+impl Runs {
+    pub(super) fn run(self) -> Result<()> {
+        let store = self.store.open()?;
+        if let Some(name) = &self.run {
+            let run = store.find_run(name)?;
+            let nodes = store.run_nodes(&run)?;
+            return if self.json { print_json(&in_json(&run, &nodes)) } else { print(&in_full(&run, &nodes)) };
+        }
+        let mut runs = store.runs()?;
+        runs.retain(|run| self.pipeline.as_ref().is_none_or(|name| run.invocation.pipeline == *name));
+        runs.truncate(self.n.unwrap_or(usize::MAX));
+        if self.json {
+            return runs.iter().try_for_each(print_json);
+        }
+        if runs.is_empty() {
+            let of = self.pipeline.as_ref().map(|name| format!(" of `{name}`")).unwrap_or_default();
+            say(&format!("no runs{of} are recorded here"));
+        }
+        print(&columns(&runs.iter().map(row).collect::<Vec<_>>()))
+    }
+}
+
+fn row(run: &RunRecord) -> Vec<String> {
+    vec![
+        run.id.clone(),
+        utc(run.started),
+        run.invocation.pipeline.clone(),
+        counts(&run.counts),
+        format!("{} in {}", run.end, duration(run.seconds)),
+        run.commit.as_ref().map(ToString::to_string).unwrap_or_default(),
+    ]
+}
+
+/// `20 nodes: 7 done, 13 cached`
+fn counts(counts: &BTreeMap<NodeEnd, usize>) -> String {
+    let parts: Vec<String> = counts.iter().map(|(end, count)| format!("{count} {end}")).collect();
+    format!("{}: {}", nodes(counts.values().sum()), parts.join(", "))
+}
+
+fn in_json(run: &RunRecord, nodes: &[RunNode]) -> serde_json::Value {
+    let mut value = json!(run);
+    value["nodes"] = json!(nodes);
+    value
+}
+
+fn in_full(run: &RunRecord, nodes: &[RunNode]) -> String {
+    let about = &run.invocation;
+    let mut facts = vec![
+        ("run", run.id.clone()),
+        ("started", utc(run.started)),
+        ("ended", format!("{} in {}", run.end, duration(run.seconds))),
+        ("pipeline", format!("{} ({})", about.pipeline, about.file.display())),
+        ("arguments", about.arguments.join(" ")),
+    ];
+    if let Some(data_root) = &about.data_root {
+        facts.push(("data root", data_root.display().to_string()));
+    }
+    facts.push(("program", format!("maple-pipe {}", run.version)));
+    if let Some(commit) = &run.commit {
+        facts.push(("commit", format!("{}{}", commit.id, if commit.dirty { " (dirty)" } else { "" })));
+    }
+    facts.extend([("host", run.host.clone()), ("devices", about.devices.join(", ")), ("nodes", counts(&run.counts))]);
+    let facts: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let nodes: Vec<Vec<String>> = nodes
+        .iter()
+        .map(|node| {
+            let key = node.key.map(|key| key.short()).unwrap_or_default();
+            vec![node.end.to_string(), node.node.clone(), key, node.seconds.map(duration).unwrap_or_default()]
+        })
+        .collect();
+    format!("{}\n{}", columns(&facts), columns(&nodes))
+}

@@ -1,0 +1,127 @@
+//! Executes nodes that are up to date once more, beside the store, and compares what comes out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, mpsc};
+
+use petgraph::graph::NodeIndex;
+
+use super::Options;
+use super::job::{Failure, Job};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Inspector, Plan, State};
+use crate::store::{Artifact, Record, StatCache, Store};
+
+/// What came of a node that was executed again.
+#[derive(Debug)]
+pub enum Rerun {
+    /// The same outputs.
+    Same,
+    /// These outputs came out otherwise, and were kept.
+    Differs(Vec<(String, PathBuf)>),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Executes the `wanted` nodes again, each from the stored results of those it needs.
+///
+/// # Errors
+/// A wanted node is not up to date, so there is nothing to compare with.
+pub fn rerun(
+    graph: &Graph,
+    wanted: &HashSet<NodeIndex>,
+    store: &Store,
+    options: &Options,
+    report: &mut dyn FnMut(&str, &Rerun),
+) -> Result<()> {
+    let cache = StatCache::open(store.stat_cache());
+    let inspector = Inspector::new(graph, store, &cache);
+    let selection = graph.with_needs(|index| wanted.contains(&index));
+    let plan = Plan::new(&inspector, &selection)?;
+    let _ = cache.save();
+    let mut records = HashMap::new();
+    for &index in &selection {
+        match plan.state(index) {
+            State::Fresh(record) => drop(records.insert(index, &**record)),
+            _ if wanted.contains(&index) => {
+                return Err(Error::hinted(
+                    format!("`{}` is not up to date: there is nothing to compare with", graph.node(index).name),
+                    "`maple-pipe run` it first",
+                ));
+            }
+            _ => {}
+        }
+    }
+    let again = Again { graph, store, inspector: &inspector, records: &records, options };
+    let queue = Mutex::new(selection.iter().filter(|index| wanted.contains(index)));
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..options.jobs.min(wanted.len()) {
+            let sender = sender.clone();
+            let (again, queue) = (&again, &queue);
+            scope.spawn(move || {
+                let next = || queue.lock().expect("nothing panics while it holds the queue").next();
+                while let Some(&index) = next() {
+                    let key = again.records[&index].key;
+                    let outcome = again.node(index);
+                    let outcome = outcome.unwrap_or_else(|error| Rerun::Failed(Failure::new(Some(key), &error)));
+                    drop(sender.send((index, outcome)));
+                }
+            });
+        }
+        drop(sender);
+        receiver.into_iter().for_each(|(index, outcome)| report(&graph.node(index).name, &outcome));
+    });
+    Ok(())
+}
+
+struct Again<'a> {
+    graph: &'a Graph,
+    store: &'a Store,
+    inspector: &'a Inspector<'a>,
+    records: &'a HashMap<NodeIndex, &'a Record>,
+    options: &'a Options,
+}
+
+impl Again<'_> {
+    fn node(&self, index: NodeIndex) -> Result<Rerun> {
+        let record = self.records[&index];
+        let folder = self.store.scratch()?.node(index.index())?;
+        let scratch = folder.join("outputs");
+        std::fs::create_dir(&scratch).map_err(Error::io("create", &scratch))?;
+        let job = Job {
+            graph: self.graph,
+            node: index,
+            store: self.store,
+            inspector: self.inspector,
+            key: record.key,
+            manifest: record.manifest.clone(),
+            inputs: self.inspector.task_inputs(index, &|needed| self.records.get(&needed).copied())?,
+            scratch,
+            partial: folder.join("partial"),
+            log: folder.join("log"),
+            threads: (self.options.threads / self.options.jobs).max(1),
+        };
+        let compared = match job.try_out() {
+            Ok(outputs) => self.compare(record, outputs)?,
+            Err(failure) => {
+                // Its log goes with the scratch folder, unless it is kept.
+                let log = failure.log.map(|log| self.store.keep_differing(&record.node, &log)).transpose()?;
+                Rerun::Failed(Failure { log, ..failure })
+            }
+        };
+        let _ = std::fs::remove_dir_all(folder);
+        Ok(compared)
+    }
+
+    fn compare(&self, record: &Record, outputs: BTreeMap<String, PathBuf>) -> Result<Rerun> {
+        let mut differing = Vec::new();
+        for (name, path) in outputs {
+            if Artifact::of(&path)?.0 != record.outputs[&name] {
+                let kept = self.store.keep_differing(&record.node, &path)?;
+                differing.push((name, kept));
+            }
+        }
+        Ok(if differing.is_empty() { Rerun::Same } else { Rerun::Differs(differing) })
+    }
+}

@@ -1,0 +1,83 @@
+//! Who uses the store. Commands that need what is in it share it; one that removes things has it alone.
+
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+
+use super::Store;
+use crate::error::{Error, Result};
+
+/// Held until it is dropped, or its process ends in whatever way.
+#[derive(Debug)]
+pub struct Lock {
+    /// Absent where the store cannot be written, so that nobody can remove anything either.
+    _file: Option<File>,
+}
+
+impl Store {
+    /// Waits until nobody has the store alone. `waiting` is called if that takes time.
+    pub fn share(&self, waiting: impl FnOnce()) -> Result<Lock> {
+        match self.lock_file() {
+            Ok(file) => self.hold(file, File::try_lock_shared, File::lock_shared, waiting),
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                Ok(Lock { _file: None })
+            }
+            Err(error) => Err(Error::io("lock", &self.root)(error)),
+        }
+    }
+
+    /// Waits until nobody else uses the store. `waiting` is called if that takes time.
+    pub fn have_alone(&self, waiting: impl FnOnce()) -> Result<Lock> {
+        let file = self.lock_file().map_err(Error::io("lock", &self.root))?;
+        self.hold(file, File::try_lock, File::lock, waiting)
+    }
+
+    fn hold(
+        &self,
+        file: File,
+        try_lock: fn(&File) -> Result<(), TryLockError>,
+        lock: fn(&File) -> std::io::Result<()>,
+        waiting: impl FnOnce(),
+    ) -> Result<Lock> {
+        match try_lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                lock(&file).map_err(Error::io("lock", &self.root))?;
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &self.root)(error)),
+        }
+        Ok(Lock { _file: Some(file) })
+    }
+
+    fn lock_file(&self) -> std::io::Result<File> {
+        let path = self.root.join("lock");
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&self.root)?;
+                File::options().append(true).create(true).open(&path)
+            }
+            opened => opened,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_share_and_one_waits_to_have_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let shared = [store.share(|| panic!()).unwrap(), store.share(|| panic!()).unwrap()];
+        let (told, waits) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let alone = scope.spawn(|| store.have_alone(|| told.send(()).unwrap()).unwrap());
+            waits.recv().unwrap();
+            assert!(!alone.is_finished());
+            drop(shared);
+            drop(alone.join().unwrap());
+        });
+        store.have_alone(|| panic!()).unwrap();
+    }
+}
