@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The exit code of a program that was stopped by SIGINT, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+
 /// An error, with what a person needs to find and mend its cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,6 +45,9 @@ pub enum Error {
         /// How many.
         failed: usize,
     },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
     /// A check found what it looks for; each finding has been printed.
     #[error("{message}")]
     Found {
@@ -73,10 +79,12 @@ impl Error {
         }
     }
 
-    /// The program's exit code: 1 where a node failed or a check found something, 2 where the input is wrong.
+    /// The program's exit code: 1 where a node failed or a check found something, 2 where the input is wrong, 130 where
+    /// the user stopped it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::NodesFailed { .. } | Error::Found { .. } => 1,
+            Error::Interrupted => INTERRUPTED,
             _ => 2,
         }
     }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use petgraph::graph::NodeIndex;
 
+use crate::device::Devices;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
@@ -48,6 +49,9 @@ enum Command {
     Diff(diff::Diff),
     Verify(verify::Verify),
     Gc(gc::Gc),
+    /// Kills the programs of a run that died; `run` starts it
+    #[command(hide = true)]
+    Reap,
 }
 
 /// What every command on a pipeline takes.
@@ -101,13 +105,21 @@ struct WorkArguments {
     /// Threads that running nodes share; results do not depend on it [default: one a processor]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Where nodes that need libtorch compute, e.g. `cpu`, `cuda:0,cuda:1`, or `cuda:0*4` for four nodes at once on one
+    /// card [default: the cards that libtorch sees, else `cpu`]
+    #[arg(long, value_name = "DEVICES")]
+    devices: Option<String>,
 }
 
 impl WorkArguments {
-    fn options(&self, keep_going: bool) -> Options {
+    fn options(&self, keep_going: bool) -> Result<Options> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or(processors, usize::from);
-        Options { jobs, threads: self.threads.map_or(processors, usize::from), keep_going }
+        let devices = match &self.devices {
+            Some(text) => Devices::parse(text, jobs)?,
+            None => crate::run::devices(jobs),
+        };
+        Ok(Options { jobs, threads: self.threads.map_or(processors, usize::from), devices, keep_going })
     }
 }
 
@@ -203,6 +215,10 @@ pub fn main() -> ExitCode {
         Command::Diff(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Gc(command) => command.run(),
+        Command::Reap => {
+            crate::run::reap(std::io::stdin().lock());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -217,7 +233,7 @@ fn complain(error: &Error) {
     match error {
         Error::Pipeline(_) => say(&error.to_string()),
         // Every failed node has been reported where it failed.
-        Error::NodesFailed { .. } => {}
+        Error::NodesFailed { .. } | Error::Interrupted => {}
         _ => {
             say(&format!("{}: {error}", error_word()));
             if let Some(hint) = error.hint() {

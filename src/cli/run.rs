@@ -7,8 +7,9 @@ use clap::Args;
 use petgraph::graph::NodeIndex;
 
 use super::{PipelineArguments, Project, Selection, WorkArguments, print, say, say_waiting};
+use crate::device::Devices;
 use crate::error::{Error, Result};
-use crate::run::{self, Event, Recorder, Reporter};
+use crate::run::{self, Event, Interrupts, Recorder, Reporter};
 use crate::stage::Output;
 use crate::store::{Invocation, Record};
 
@@ -22,9 +23,6 @@ pub(super) struct Run {
     /// Say what would run, and why, but run nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
-    /// With `--dry-run`, print what `status --json` prints, without the nodes that are up to date
-    #[arg(long, requires = "dry_run")]
-    json: bool,
     #[command(flatten)]
     work: WorkArguments,
     /// After a failure, go on with what does not need the failed node
@@ -33,6 +31,10 @@ pub(super) struct Run {
     /// Name nodes that are up to date, too
     #[arg(long, short)]
     verbose: bool,
+    /// Print each event as a JSON object on a line of standard output, in place of the tables; with `--dry-run`, print what
+    /// `status --json` prints, without the nodes that are up to date
+    #[arg(long)]
+    json: bool,
     /// Where tables are written [default: `results` in the pipeline's project]
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
@@ -45,27 +47,33 @@ impl Run {
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, self.json);
         }
-        let options = self.work.options(self.keep_going);
+        let options = self.work.options(self.keep_going)?;
         let _lock = project.store.share(say_waiting)?;
         let mut reporter = Reporter::new(self.verbose);
         let names = selection.iter().map(|&index| project.graph.node(index).name.as_str());
-        let mut recorder = Recorder::new(self.invocation(&project)?, names);
+        let mut recorder = Recorder::new(self.invocation(&project, &options.devices)?, names);
         let mut report = |event: &Event<'_>| {
             recorder.record(event);
-            reporter.report(event);
+            if self.json {
+                // A reader that has gone away is no reason to stop.
+                let _ = print(&format!("{}\n", run::json(event)));
+            } else {
+                reporter.report(event);
+            }
         };
         let Project { graph, store, pipeline, .. } = &project;
-        let result = run::run(graph, &selection, store, &pipeline.name, options, &mut report);
+        let interrupts = Interrupts::install()?;
+        let result = run::run(graph, &selection, store, &pipeline.name, &options, &interrupts, &mut report);
         if let Err(error) = recorder.keep(store) {
             say(&format!("this run is not recorded: {error}"));
         }
         let (summary, records) = result?;
         let results = self.results.unwrap_or_else(|| project.root.join("results")).join(&project.pipeline.name);
-        write_results(&project, &records, &results)?;
+        write_results(&project, &records, &results, !self.json)?;
         run::check(&summary)
     }
 
-    fn invocation(&self, project: &Project) -> Result<Invocation> {
+    fn invocation(&self, project: &Project, devices: &Devices) -> Result<Invocation> {
         let data_root = self.pipeline.data_root.as_ref();
         let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io("resolve", path));
         Ok(Invocation {
@@ -74,13 +82,13 @@ impl Run {
             data_root: data_root.map(absolute).transpose()?,
             overrides: self.pipeline.overrides.clone(),
             arguments: std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect(),
-            devices: vec!["cpu".to_owned()],
+            devices: devices.slots().map(|(device, _)| device.to_string()).collect(),
         })
     }
 }
 
-/// Writes the artifacts of the pipeline's result stages and prints their Markdown.
-fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path) -> Result<()> {
+/// Writes the artifacts of the pipeline's result stages and, if wanted, prints their Markdown.
+fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path, prints: bool) -> Result<()> {
     let mut wrote = false;
     for &index in project.graph.order() {
         let node = project.graph.node(index);
@@ -90,7 +98,7 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
         for output in node.stage.outputs().iter().filter(wanted) {
             let target = folder.join(node.file_name(output));
             project.store.materialise(&record.outputs[&*output.name], &target)?;
-            if output.name == "markdown" {
+            if prints && output.name == "markdown" {
                 print(&format!("\n{}\n", super::read_text(&target)?))?;
             }
             wrote = true;

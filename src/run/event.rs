@@ -1,8 +1,9 @@
-//! What happens in a run. The scheduler emits events, the reporter renders them.
+//! What happens in a run. The scheduler emits events; reporters render them for a person, as JSON, or into the run's record.
 
 use serde::{Deserialize, Serialize};
 
 use super::job::Failure;
+use crate::device::Device;
 use crate::store::Record;
 
 /// One thing that happened.
@@ -12,6 +13,15 @@ pub enum Event<'a> {
     Started {
         /// Its name.
         node: &'a str,
+        /// Where it computes; nothing for a node that needs no libtorch.
+        device: Option<Device>,
+    },
+    /// A node is being computed by another run, for which this one waits.
+    Elsewhere {
+        /// Its name.
+        node: &'a str,
+        /// Who computes it.
+        owner: &'a str,
     },
     /// A running node got somewhere.
     Progress {
@@ -30,6 +40,13 @@ pub enum Event<'a> {
         position: usize,
         /// How many there are.
         of: usize,
+        /// About how many seconds the run will still take, once enough is known.
+        remaining: Option<f64>,
+    },
+    /// The run was interrupted: no node is started any more, and so many still end.
+    Stopping {
+        /// Nodes that are running.
+        running: usize,
     },
     /// The run is over.
     Finished(&'a Summary),
@@ -53,6 +70,8 @@ pub enum Outcome<'a> {
         /// Why.
         failure: &'a Failure,
     },
+    /// It was interrupted; the next run goes on from where it stopped.
+    Stopped,
     /// It was not started, because something it needs failed.
     Blocked,
 }
@@ -85,6 +104,17 @@ pub struct Summary {
     pub failed: usize,
     /// Not started, because something they need failed.
     pub blocked: usize,
+    /// Interrupted while they ran.
+    pub stopped: usize,
+    /// The run was interrupted.
+    pub interrupted: bool,
     /// Wall time.
     pub seconds: f64,
+}
+
+impl Summary {
+    /// Nodes that were never reached.
+    pub fn unreached(&self) -> usize {
+        self.nodes - self.ran - self.cached - self.failed - self.blocked - self.stopped
+    }
 }

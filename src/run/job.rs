@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use petgraph::graph::NodeIndex;
@@ -14,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use super::command::run_command;
+use super::process::{Processes, worker_program};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector};
 use crate::stage::{Stage, Task, TaskInput};
-use crate::store::{CanonicalJson, Digest, Record, Store};
+use crate::store::{CanonicalJson, Claim, Digest, Record, Store};
 
 /// A node ready to run.
 #[derive(Debug)]
@@ -33,6 +36,19 @@ pub(super) struct Job<'a> {
     pub partial: PathBuf,
     pub log: PathBuf,
     pub threads: usize,
+    pub device: Option<Device>,
+    pub processes: Arc<Processes>,
+    /// Absent for a node that leaves no record.
+    pub claim: Option<Claim>,
+}
+
+/// How a job ended that left no record.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Something went wrong.
+    Failed(Failure),
+    /// It was asked to stop, and did.
+    Stopped,
 }
 
 /// Why a node failed.
@@ -64,10 +80,12 @@ impl Failure {
 pub enum Line {
     /// Where it is.
     Progress(Progress),
-    /// It is done; the note is for the status line.
-    Done(String),
+    /// It is done: a note for the status line, and the most memory it used on its device, in bytes, where that is known.
+    Done(String, Option<u64>),
     /// It failed: message and hint.
     Failed(String, Option<String>),
+    /// It was asked to stop and has kept what it goes on from.
+    Stopped,
 }
 
 impl Job<'_> {
@@ -76,8 +94,11 @@ impl Job<'_> {
     }
 
     /// Executes the node and commits what it leaves.
-    pub fn run(self, progress: &dyn Fn(Progress)) -> Result<Record, Failure> {
-        attempt(self.key, |log| {
+    pub fn run(mut self, progress: &dyn Fn(Progress)) -> Result<Record, End> {
+        let processes = self.processes.clone();
+        // Given back when the record is written.
+        let _claim = self.claim.take();
+        attempt(self.key, &processes, |log| {
             let (store, scratch) = (self.store, self.scratch.clone());
             let (record, outputs) = self.execute(progress, log)?;
             let record = store.commit(record, &outputs)?;
@@ -87,8 +108,9 @@ impl Job<'_> {
     }
 
     /// Executes the node and says where the outputs are; they stay in its scratch folder.
-    pub fn try_out(self) -> Result<BTreeMap<String, PathBuf>, Failure> {
-        attempt(self.key, |log| Ok(self.execute(&drop, log)?.1))
+    pub fn try_out(self) -> Result<BTreeMap<String, PathBuf>, End> {
+        let processes = self.processes.clone();
+        attempt(self.key, &processes, |log| Ok(self.execute(&drop, log)?.1))
     }
 
     /// Executes the node; its record still lacks the outputs, which are where the map says.
@@ -106,14 +128,18 @@ impl Job<'_> {
             scratch: self.scratch,
             partial: self.partial,
             threads: self.threads,
+            device: self.device.unwrap_or_default(),
         };
-        let note = if let Some(result) = task.stage.run_here(&task) {
-            result?
+        let (note, memory) = if let Some(result) = task.stage.run_here(&task) {
+            (result?, None)
         } else {
             *log = Some(self.log.clone());
             match &task.stage {
-                Stage::Command(stage) => run_command(stage, &task, &self.log).map(|()| String::new())?,
-                _ => run_worker(&task, &self.log, progress)?,
+                Stage::Command(stage) => {
+                    run_command(stage, &task, &self.log, &self.processes)?;
+                    (String::new(), None)
+                }
+                _ => run_worker(&task, &self.log, &self.processes, progress)?,
             }
         };
         if let Some(path) = self.inspector.changed_inputs(self.node)?.first() {
@@ -132,6 +158,8 @@ impl Job<'_> {
             note,
             started,
             seconds: clock.elapsed().as_secs_f64(),
+            device: self.device,
+            memory,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unsynced: None,
         };
@@ -140,38 +168,42 @@ impl Job<'_> {
 }
 
 /// Does the work on a key; a mistake of ours in one node must not take the run with it.
-fn attempt<T>(key: Digest, work: impl FnOnce(&mut Option<PathBuf>) -> Result<T>) -> Result<T, Failure> {
+fn attempt<T>(
+    key: Digest,
+    processes: &Processes,
+    work: impl FnOnce(&mut Option<PathBuf>) -> Result<T>,
+) -> Result<T, End> {
     let clock = Instant::now();
     let mut log = None;
     let result = catch_unwind(AssertUnwindSafe(|| work(&mut log))).unwrap_or_else(|_| {
         Err(Error::hinted("a mistake of maple-pipe itself: the panic is reported above", "please report it"))
     });
     result.map_err(|error| {
+        // Whatever it says, a process that we asked to stop ended because of that.
+        if matches!(error, Error::Interrupted) || log.is_some() && processes.are_stopping() {
+            return End::Stopped;
+        }
         let seconds = clock.elapsed().as_secs_f64();
-        Failure { seconds, log, ..Failure::new(Some(key), &error) }
+        End::Failed(Failure { seconds, log, ..Failure::new(Some(key), &error) })
     })
 }
 
-/// Runs a task in a worker process and returns its note.
-fn run_worker(task: &Task, log: &Path, progress: &dyn Fn(Progress)) -> Result<String> {
+/// Runs a task in a worker process; returns its note and the memory it used.
+fn run_worker(
+    task: &Task,
+    log: &Path,
+    processes: &Processes,
+    progress: &dyn Fn(Progress),
+) -> Result<(String, Option<u64>)> {
     let (log_file, error_file) = log_file(log)?;
-    let program = worker_program()?;
-    let mut child = Command::new(&program)
-        // Threads are the worker's to start: libtorch's libraries must not start their own.
-        .env("OMP_NUM_THREADS", "1")
-        .env("MKL_NUM_THREADS", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(error_file)
-        .spawn()
-        .map_err(Error::io("start", &program))?;
-    let mut stdin = child.stdin.take().expect("asked for a pipe");
     let text = serde_json::to_string(task).map_err(|error| Error::format(log, "task", error))?;
-    // A worker that died already is told by its exit status; the pipe stays open so that it notices if we die.
-    let _ = stdin.write_all((text + "\n").as_bytes());
+    let mut command = Command::new(worker_program()?);
+    // Threads are the worker's to start: libtorch's libraries must not start their own.
+    command.env("OMP_NUM_THREADS", "1").env("MKL_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(error_file);
+    let mut process = processes.start_worker(&mut command, &text)?;
     let mut end = None;
-    for line in BufReader::new(child.stdout.take().expect("asked for a pipe")).split(b'\n') {
-        let line = line.map_err(Error::io("read from", &program))?;
+    for line in BufReader::new(process.child.stdout.take().expect("asked for a pipe")).split(b'\n') {
+        let line = line.map_err(Error::io("read from", "a worker"))?;
         let line = String::from_utf8_lossy(&line);
         match serde_json::from_str(&line) {
             Ok(Line::Progress(one)) => progress(one),
@@ -180,10 +212,11 @@ fn run_worker(task: &Task, log: &Path, progress: &dyn Fn(Progress)) -> Result<St
             Err(_) => drop(writeln!(&log_file, "{line}")),
         }
     }
-    let status = child.wait().map_err(Error::io("wait for", &program))?;
+    let status = process.wait()?;
     match end {
-        Some(Line::Done(note)) if status.success() => Ok(note),
+        Some(Line::Done(note, memory)) if status.success() => Ok((note, memory)),
         Some(Line::Failed(message, hint)) => Err(Error::Invalid { message, hint }),
+        Some(Line::Stopped) => Err(Error::Interrupted),
         _ => {
             // Nobody else sends this signal as a rule.
             let out_of_memory = status.signal() == Some(9);
@@ -210,19 +243,4 @@ pub(super) fn ended(what: &str, status: ExitStatus, log: &Path) -> String {
     let tail = &lines[lines.len().saturating_sub(10)..];
     let tail: String = tail.iter().map(|line| format!("\n  | {line}")).collect();
     format!("{what} ended with {status}{tail}")
-}
-
-/// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only
-/// by nodes that compute.
-fn worker_program() -> Result<PathBuf> {
-    let this = std::env::current_exe().map_err(Error::io("find", "the running program"))?;
-    let program = this.with_file_name("maple-pipe-worker");
-    if program.is_file() {
-        Ok(program)
-    } else {
-        Err(Error::hinted(
-            format!("there is no `{}`", program.display()),
-            "`maple-pipe-worker` is built with `maple-pipe` and must stay beside it",
-        ))
-    }
 }

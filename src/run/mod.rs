@@ -1,48 +1,68 @@
 //! The scheduler: takes nodes through their states, runs each where it belongs, and tells what happens as events.
 //!
 //! ```text
-//! Wanted --all needed are fresh--> Ready --record found--> Cached
-//!    |                               |
-//!    |                               +--job free--> Running --+--> Done
-//!    |                                                        +--> Failed
-//!    +--something needed failed--> Blocked
+//! Wanted --all needed are fresh--> Ready --record found--> Cached <--another run made it--+
+//!    |                               |                                                    |
+//!    |                               +--stale--> Queued --slot and claim--> Running --+--> Done
+//!    |                                                                                +--> Failed
+//!    +--something needed failed--> Blocked                                            +--> Queued, if interrupted
 //! ```
+//!
+//! Of the queued nodes the one with the longest way to the end goes first. A node that another run has claimed stays
+//! queued until its record is there or the claim is free.
 
 mod command;
 mod difference;
+mod estimate;
 mod event;
 mod git;
+mod interrupt;
 mod job;
+mod json;
+mod process;
 mod recorder;
 mod reporter;
 mod rerun;
+mod slots;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::sync::mpsc;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
 
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Progress, Summary};
+pub use interrupt::Interrupts;
 pub use job::{Failure, Line};
+pub use json::json;
+pub use process::{STOP, reap};
 pub use recorder::Recorder;
 pub use reporter::{Reporter, duration, error_word, nodes};
 pub use rerun::{Rerun, rerun};
+pub use slots::devices;
 
+use crate::device::{Device, Devices};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, State as Staleness};
-use crate::store::{CanonicalJson, Digest, Record, StatCache, Store, remove_dead};
-use job::Job;
+use crate::store::{CanonicalJson, Claim, Claimed, Digest, Record, StatCache, Store, remove_dead};
+use estimate::Estimates;
+use job::{End, Job};
+use process::Processes;
+use slots::Slots;
 
 /// How to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Nodes at the same time.
     pub jobs: usize,
     /// Threads to share among running nodes.
     pub threads: usize,
+    /// Where nodes that need libtorch compute.
+    pub devices: Devices,
     /// After a failure, go on with nodes that do not need the failed one.
     pub keep_going: bool,
 }
@@ -52,6 +72,7 @@ pub struct Options {
 enum State {
     Wanted,
     Ready,
+    Queued,
     Running,
     Done,
     Cached,
@@ -59,123 +80,186 @@ enum State {
     Blocked,
 }
 
-/// What a job thread tells the scheduler.
+/// What job threads and signals tell the scheduler.
 enum Message {
     Progress(NodeIndex, Progress),
-    Finished(NodeIndex, Box<Result<Record, Failure>>),
+    Finished(NodeIndex, Box<Result<Record, End>>),
+    Interrupted,
 }
+
+/// How often a node that another run computes is looked at.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(100);
+/// How long a killed process may take to be gone.
+const KILL_TIME: Duration = Duration::from_secs(2);
 
 /// Runs what is stale among `selection`, which is in order and holds all it needs.
 ///
 /// # Errors
-/// The store cannot be written. A node that fails is no error here but counted in the summary.
+/// The store cannot be written. A node that fails is no error here but counted in the summary, and so is an interrupt.
 pub fn run(
     graph: &Graph,
     selection: &[NodeIndex],
     store: &Store,
     pipeline: &str,
-    options: Options,
+    options: &Options,
+    interrupts: &Interrupts,
     report: &mut dyn FnMut(&Event<'_>),
 ) -> Result<(Summary, HashMap<NodeIndex, Record>)> {
     let started = Instant::now();
     let cache = StatCache::open(store.stat_cache());
+    let mut last_keys = store.last_keys(pipeline);
     let mut scheduler = Scheduler {
         graph,
         store,
         pipeline,
+        selection,
         inspector: &Inspector::new(graph, store, &cache),
         options,
+        last_keys: &last_keys,
         states: selection.iter().map(|&index| (index, State::Wanted)).collect(),
         records: HashMap::new(),
-        ready: BinaryHeap::new(),
+        ready: Vec::new(),
+        queue: BTreeSet::new(),
+        stale: HashMap::new(),
+        elsewhere: BTreeSet::new(),
         working: HashMap::new(),
+        running: HashMap::new(),
+        left: BTreeMap::new(),
+        estimates: None,
+        slots: Slots::new(&options.devices),
+        processes: Arc::default(),
         summary: Summary { nodes: selection.len(), ..Summary::default() },
     };
+    for &index in selection {
+        *scheduler.left.entry(&graph.node(index).stage_name).or_insert(0) += 1;
+    }
     remove_dead(&store.work())?;
-    scheduler.run(selection, report);
+    scheduler.run(interrupts, report);
     // A cache that cannot be kept costs the next run some reading.
     let _ = cache.save();
-    let mut keys = store.last_keys(pipeline);
-    let before = keys.clone();
-    keys.extend(scheduler.records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.key)));
-    if keys != before {
-        store.remember_keys(pipeline, &keys)?;
+    let Scheduler { mut summary, records, .. } = scheduler;
+    let before = last_keys.clone();
+    last_keys.extend(records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.key)));
+    if last_keys != before {
+        store.remember_keys(pipeline, &last_keys)?;
     }
-    let mut summary = scheduler.summary;
     summary.seconds = started.elapsed().as_secs_f64();
     report(&Event::Finished(&summary));
-    Ok((summary, scheduler.records))
+    Ok((summary, records))
 }
 
 struct Scheduler<'a> {
     graph: &'a Graph,
     store: &'a Store,
     pipeline: &'a str,
+    selection: &'a [NodeIndex],
     inspector: &'a Inspector<'a>,
-    options: Options,
+    options: &'a Options,
+    /// The keys of the last time, by node name.
+    last_keys: &'a BTreeMap<String, Digest>,
     states: HashMap<NodeIndex, State>,
     records: HashMap<NodeIndex, Record>,
-    /// Nodes in state Ready, first in order first.
-    ready: BinaryHeap<Reverse<NodeIndex>>,
-    /// Keys being worked on, with the nodes that wait for the same key.
+    /// Nodes in state Ready.
+    ready: Vec<NodeIndex>,
+    /// Nodes in state Queued that nobody else computes, most urgent first.
+    queue: BTreeSet<(Reverse<u64>, NodeIndex)>,
+    /// Of nodes in state Queued.
+    stale: HashMap<NodeIndex, (Digest, CanonicalJson)>,
+    /// Nodes in state Queued that another run computes.
+    elsewhere: BTreeSet<NodeIndex>,
+    /// Keys that are queued or running, with the other nodes that wait for the same key.
     working: HashMap<Digest, Vec<NodeIndex>>,
+    /// The devices of nodes in state Running, and the memory that they are expected to use there.
+    running: HashMap<NodeIndex, Option<(Device, u64)>>,
+    /// Nodes that have not ended, by stage.
+    left: BTreeMap<&'a str, usize>,
+    /// Made when the first node must run.
+    estimates: Option<Estimates>,
+    slots: Slots,
+    processes: Arc<Processes>,
     summary: Summary,
 }
 
 impl<'a> Scheduler<'a> {
-    fn run(&mut self, selection: &[NodeIndex], report: &mut dyn FnMut(&Event<'_>)) {
-        self.settle_fresh(selection, report);
-        for &index in selection {
+    fn run(&mut self, interrupts: &Interrupts, report: &mut dyn FnMut(&Event<'_>)) {
+        for &index in self.selection {
             self.make_ready(index);
         }
+        self.inspect(report);
+        if self.queue.is_empty() {
+            return;
+        }
+        let (sender, receiver) = mpsc::channel();
+        let interrupt = sender.clone();
+        let _listening = interrupts.listen(move || drop(interrupt.send(Message::Interrupted)));
         std::thread::scope(|scope| {
-            let (sender, receiver) = mpsc::channel();
-            let mut running = 0;
             loop {
-                let stopping = self.summary.failed > 0 && !self.options.keep_going;
-                while !stopping && running < self.options.jobs {
-                    let Some(job) = self.next_job(running, report) else { break };
-                    report(&Event::Started { node: self.name(job.index()) });
-                    running += 1;
-                    let sender = sender.clone();
-                    scope.spawn(move || {
-                        let index = job.index();
-                        let progress = |progress| drop(sender.send(Message::Progress(index, progress)));
-                        let result = job.run(&progress);
-                        drop(sender.send(Message::Finished(index, Box::new(result))));
-                    });
-                }
-                if running == 0 {
+                self.start(scope, &sender, report);
+                if self.running.is_empty() && (self.is_stopping() || self.elsewhere.is_empty()) {
                     return;
                 }
-                match receiver.recv().expect("a running job holds a sender") {
-                    Message::Progress(index, progress) => {
+                let message = if self.elsewhere.is_empty() {
+                    receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                } else {
+                    receiver.recv_timeout(LOOK_ELSEWHERE)
+                };
+                match message {
+                    Ok(Message::Progress(index, progress)) => {
                         report(&Event::Progress { node: self.name(index), progress: &progress });
                     }
-                    Message::Finished(index, result) => {
-                        running -= 1;
-                        self.finish(index, *result, report);
-                    }
+                    Ok(Message::Finished(index, result)) => self.finish(index, *result, report),
+                    Ok(Message::Interrupted) => self.interrupt(&receiver, report),
+                    Err(RecvTimeoutError::Timeout) => self.look_elsewhere(report),
+                    Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender"),
                 }
             }
         });
     }
 
-    fn name(&self, index: NodeIndex) -> &'a str {
-        &self.graph.node(index).name
+    /// No node is started any more.
+    fn is_stopping(&self) -> bool {
+        self.summary.interrupted || self.summary.failed > 0 && !self.options.keep_going
     }
 
-    /// Wanted -> Cached, for all that is fresh from the start; what cannot be inspected waits for its turn to fail.
-    fn settle_fresh(&mut self, selection: &[NodeIndex], report: &mut dyn FnMut(&Event<'_>)) {
-        for nodes in self.graph.stages(selection) {
-            let records = &self.records;
-            let found = self.inspector.inspect_all(nodes, &|needed| records.get(&needed));
-            for (&index, state) in nodes.iter().zip(found) {
-                if let Ok(Staleness::Fresh(record)) = state {
-                    self.settle(index, State::Cached, *record, report);
-                }
+    /// Starts nodes while there is room for them.
+    fn start<'s>(&mut self, scope: &'s Scope<'s, '_>, sender: &Sender<Message>, report: &mut dyn FnMut(&Event<'_>))
+    where
+        'a: 's,
+    {
+        while !self.is_stopping() && self.running.len() < self.options.jobs {
+            let Some(job) = self.next_job(report) else { break };
+            let index = job.index();
+            report(&Event::Started { node: self.name(index), device: job.device });
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let progress = |progress| drop(sender.send(Message::Progress(index, progress)));
+                let result = job.run(&progress);
+                drop(sender.send(Message::Finished(index, Box::new(result))));
+            });
+        }
+    }
+
+    /// The first interrupt asks running nodes to stop; the second kills them.
+    fn interrupt(&mut self, receiver: &mpsc::Receiver<Message>, report: &mut dyn FnMut(&Event<'_>)) {
+        if !std::mem::replace(&mut self.summary.interrupted, true) {
+            report(&Event::Stopping { running: self.running.len() });
+            self.processes.stop();
+            return;
+        }
+        self.processes.kill();
+        let end = Instant::now() + KILL_TIME;
+        while !self.running.is_empty() {
+            match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(Message::Finished(index, result)) => self.finish(index, *result, report),
+                Ok(_) => {}
+                // A node without a process cannot be killed alone.
+                Err(_) => std::process::exit(crate::error::INTERRUPTED.into()),
             }
         }
+    }
+
+    fn name(&self, index: NodeIndex) -> &'a str {
+        &self.graph.node(index).name
     }
 
     /// Wanted -> Ready, when everything the node needs has a record.
@@ -183,53 +267,153 @@ impl<'a> Scheduler<'a> {
         let needs_are_fresh = self.graph.needs(index).all(|needed| self.records.contains_key(&needed));
         if self.states.get(&index) == Some(&State::Wanted) && needs_are_fresh {
             self.states.insert(index, State::Ready);
-            self.ready.push(Reverse(index));
+            self.ready.push(index);
         }
     }
 
-    /// Takes ready nodes until one must run; those with a valid record become Cached on the way. `running` others run.
-    fn next_job(&mut self, running: usize, report: &mut dyn FnMut(&Event<'_>)) -> Option<Job<'a>> {
-        while let Some(Reverse(index)) = self.ready.pop() {
-            if self.states[&index] != State::Ready {
-                continue;
-            }
+    /// Ready -> Cached or Queued, for all ready nodes and those that become ready by it.
+    fn inspect(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
+        while !self.ready.is_empty() {
+            let mut ready = std::mem::take(&mut self.ready);
+            ready.sort();
             let records = &self.records;
-            let prepared = match self.inspector.inspect(index, &|needed| records.get(&needed)) {
-                Ok(Staleness::Fresh(record)) => {
-                    self.settle(index, State::Cached, *record, report);
-                    continue;
+            let found = self.inspector.inspect_all(&ready, &|needed| records.get(&needed));
+            for (index, state) in ready.into_iter().zip(found) {
+                match state {
+                    Ok(Staleness::Fresh(record)) => self.settle(index, State::Cached, *record, report),
+                    Ok(Staleness::Stale { key, manifest }) => self.enqueue(index, key, manifest),
+                    Ok(Staleness::Pending) => unreachable!("a ready node's needs are fresh"),
+                    Err(error) => self.fail(index, &Failure::new(None, &error), report),
                 }
-                Ok(Staleness::Stale { key, manifest }) => {
-                    if let Some(waiting) = self.working.get_mut(&key) {
-                        waiting.push(index);
-                        continue;
-                    }
-                    self.prepare(index, key, manifest, running)
+            }
+        }
+    }
+
+    /// Ready -> Queued.
+    fn enqueue(&mut self, index: NodeIndex, key: Digest, manifest: CanonicalJson) {
+        self.states.insert(index, State::Queued);
+        match self.working.get_mut(&key) {
+            Some(waiting) => waiting.push(index),
+            None => {
+                self.working.insert(key, Vec::new());
+                self.stale.insert(index, (key, manifest));
+                let priority = self.estimates().priority(index);
+                self.queue.insert((Reverse(priority), index));
+            }
+        }
+    }
+
+    fn estimates(&mut self) -> &mut Estimates {
+        let Scheduler { graph, selection, store, last_keys, .. } = *self;
+        self.estimates
+            .get_or_insert_with(|| Estimates::new(graph, selection, store, &|name| last_keys.get(name).copied()))
+    }
+
+    /// Takes the most urgent queued node for which there is room and that nobody else computes.
+    fn next_job(&mut self, report: &mut dyn FnMut(&Event<'_>)) -> Option<Job<'a>> {
+        loop {
+            self.inspect(report);
+            if self.is_stopping() {
+                return None;
+            }
+            let (place, device) = self.room()?;
+            self.queue.remove(&place);
+            let (_, index) = place;
+            let give_back = |slots: &mut Slots| {
+                if let Some((device, bytes)) = device {
+                    slots.give(device, bytes);
                 }
-                Ok(Staleness::Pending) => unreachable!("a ready node's needs are fresh"),
-                Err(error) => Err(error),
             };
-            match prepared {
-                Ok(job) => {
-                    self.working.insert(job.key, Vec::new());
-                    self.states.insert(index, State::Running);
-                    return Some(job);
+            match self.claim(index, report) {
+                Ok(Some(claim)) => match self.prepare(index, claim, device.map(|(device, _)| device)) {
+                    Ok(job) => {
+                        self.states.insert(index, State::Running);
+                        self.running.insert(index, device);
+                        return Some(job);
+                    }
+                    Err(error) => {
+                        give_back(&mut self.slots);
+                        self.give_up(index, &error, report);
+                    }
+                },
+                Ok(None) => give_back(&mut self.slots),
+                Err(error) => {
+                    give_back(&mut self.slots);
+                    self.give_up(index, &error, report);
                 }
-                Err(error) => self.fail(index, &Failure::new(None, &error), report),
             }
-            if !self.options.keep_going {
-                break;
+        }
+    }
+
+    /// The most urgent queued node for which there is room, and the device that it takes.
+    fn room(&mut self) -> Option<((Reverse<u64>, NodeIndex), Option<(Device, u64)>)> {
+        let mut full = false;
+        for &place in &self.queue {
+            let (_, index) = place;
+            if !self.graph.node(index).stage.needs_device() {
+                return Some((place, None));
             }
+            let bytes = self.estimates.as_ref().map_or(0, |estimates| estimates.memory(self.graph, index));
+            if !full && let Some(device) = self.slots.take(bytes) {
+                return Some((place, Some((device, bytes))));
+            }
+            full = self.slots.are_full();
         }
         None
     }
 
+    /// Claims a queued node. Without a claim it is Cached, because another run has just made it, or another run is making
+    /// it.
+    fn claim(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) -> Result<Option<Claim>> {
+        let (key, _) = self.stale[&index];
+        let claimed = self.store.claim(&key)?;
+        // Looked at after claiming: from now on nobody else makes it.
+        if let Some(record) = self.store.valid_record(&key, self.graph.node(index).stage.outputs()) {
+            self.stale.remove(&index);
+            self.settle_all(index, State::Cached, record, report);
+            return Ok(None);
+        }
+        match claimed {
+            Claimed::Ours(claim) => Ok(Some(claim)),
+            Claimed::Elsewhere(owner) => {
+                self.elsewhere.insert(index);
+                report(&Event::Elsewhere { node: self.name(index), owner: &owner });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Nodes that other runs computed are Cached once they are done there, and ours again once they were given up.
+    fn look_elsewhere(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
+        for index in std::mem::take(&mut self.elsewhere) {
+            let (key, _) = self.stale[&index];
+            let state = match self.store.valid_record(&key, self.graph.node(index).stage.outputs()) {
+                Some(record) => {
+                    self.stale.remove(&index);
+                    self.settle_all(index, State::Cached, record, report);
+                    continue;
+                }
+                None => self.store.claim(&key),
+            };
+            match state {
+                Ok(Claimed::Elsewhere(_)) => drop(self.elsewhere.insert(index)),
+                // It is claimed again when there is room for it.
+                Ok(Claimed::Ours(_)) => {
+                    let priority = self.estimates().priority(index);
+                    self.queue.insert((Reverse(priority), index));
+                }
+                Err(error) => self.give_up(index, &error, report),
+            }
+        }
+    }
+
     /// Everything that a node's job needs.
-    fn prepare(&mut self, index: NodeIndex, key: Digest, manifest: CanonicalJson, running: usize) -> Result<Job<'a>> {
+    fn prepare(&mut self, index: NodeIndex, claim: Claim, device: Option<Device>) -> Result<Job<'a>> {
         let scratch = self.store.scratch()?.node(index.index())?;
         let inputs = self.inspector.task_inputs(index, &|needed| self.records.get(&needed))?;
         // A node that runs alone may use all processors; many nodes share them.
-        let wanted = (running + 1 + self.ready.len()).min(self.options.jobs);
+        let wanted = (self.running.len() + 1 + self.queue.len()).min(self.options.jobs);
+        let (key, manifest) = self.stale.remove(&index).expect("a queued node is stale");
         Ok(Job {
             graph: self.graph,
             node: index,
@@ -242,51 +426,100 @@ impl<'a> Scheduler<'a> {
             partial: self.store.partial(&key),
             log: self.store.log(self.pipeline, self.name(index)),
             threads: (self.options.threads / wanted).max(1),
+            device,
+            processes: self.processes.clone(),
+            claim: Some(claim),
         })
     }
 
-    /// Running -> Done or Failed.
-    fn finish(&mut self, index: NodeIndex, result: Result<Record, Failure>, report: &mut dyn FnMut(&Event<'_>)) {
+    /// Running -> Done, Failed, or Queued if it was interrupted.
+    fn finish(&mut self, index: NodeIndex, result: Result<Record, End>, report: &mut dyn FnMut(&Event<'_>)) {
+        if let Some(Some((device, bytes))) = self.running.remove(&index) {
+            self.slots.give(device, bytes);
+        }
         match result {
             Ok(record) => {
-                let waiting = self.working.remove(&record.key).unwrap_or_default();
-                self.settle(index, State::Done, record.clone(), report);
-                for other in waiting {
-                    self.settle(other, State::Cached, record.clone(), report);
-                }
+                let graph = self.graph;
+                self.estimates().learn(graph, index, &record);
+                self.settle_all(index, State::Done, record, report);
             }
-            Err(failure) => {
+            Err(End::Failed(failure)) => {
                 let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
                 for failed in std::iter::once(index).chain(waiting) {
                     self.fail(failed, &failure, report);
                 }
             }
+            Err(End::Stopped) => {
+                self.states.insert(index, State::Queued);
+                self.summary.stopped += 1;
+                self.tell(index, Outcome::Stopped, report);
+            }
+        }
+    }
+
+    /// A queued node that could not be started.
+    fn give_up(&mut self, index: NodeIndex, error: &Error, report: &mut dyn FnMut(&Event<'_>)) {
+        let key = self.stale.remove(&index).map(|(key, _)| key);
+        let waiting = key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
+        for failed in std::iter::once(index).chain(waiting) {
+            self.fail(failed, &Failure::new(key, error), report);
         }
     }
 
     fn fail(&mut self, index: NodeIndex, failure: &Failure, report: &mut dyn FnMut(&Event<'_>)) {
         self.states.insert(index, State::Failed);
         self.summary.failed += 1;
-        let outcome = Outcome::Failed { failure };
-        report(&Event::Settled { node: self.name(index), outcome, position: self.settled(), of: self.summary.nodes });
+        self.tell(index, Outcome::Failed { failure }, report);
         self.block(index, report);
+    }
+
+    /// The node has a record now, and so have those that wait for the same key.
+    fn settle_all(&mut self, index: NodeIndex, state: State, record: Record, report: &mut dyn FnMut(&Event<'_>)) {
+        let waiting = self.working.remove(&record.key).unwrap_or_default();
+        self.settle(index, state, record.clone(), report);
+        for other in waiting {
+            self.settle(other, State::Cached, record.clone(), report);
+        }
     }
 
     /// The node has a record now: tells, and makes ready what waited for it.
     fn settle(&mut self, index: NodeIndex, state: State, record: Record, report: &mut dyn FnMut(&Event<'_>)) {
         self.states.insert(index, state);
-        let ran = state == State::Done;
-        if ran {
+        let outcome = if state == State::Done {
             self.summary.ran += 1;
+            Outcome::Done { record: &record }
         } else {
             self.summary.cached += 1;
-        }
-        let outcome = if ran { Outcome::Done { record: &record } } else { Outcome::Cached { record: &record } };
-        report(&Event::Settled { node: self.name(index), outcome, position: self.settled(), of: self.summary.nodes });
+            Outcome::Cached { record: &record }
+        };
+        self.tell(index, outcome, report);
         self.records.insert(index, record);
-        let mut children: Vec<NodeIndex> = self.graph.needed_by(index).collect();
-        children.sort();
+        let children: Vec<NodeIndex> = self.graph.needed_by(index).collect();
         children.into_iter().for_each(|child| self.make_ready(child));
+    }
+
+    /// Tells how a node ended.
+    fn tell(&mut self, index: NodeIndex, outcome: Outcome<'_>, report: &mut dyn FnMut(&Event<'_>)) {
+        self.leave(index);
+        let position = self.summary.nodes - self.summary.blocked - self.summary.unreached();
+        let (node, of) = (self.name(index), self.summary.nodes);
+        report(&Event::Settled { node, outcome, position, of, remaining: self.remaining() });
+    }
+
+    /// One node less to come.
+    fn leave(&mut self, index: NodeIndex) {
+        let stage: &str = &self.graph.node(index).stage_name;
+        *self.left.get_mut(stage).expect("every selected node is counted") -= 1;
+    }
+
+    /// About how many seconds the nodes to come take; nothing while a stage among them has never run.
+    fn remaining(&self) -> Option<f64> {
+        let estimates = self.estimates.as_ref()?;
+        let left = || self.left.iter().filter(|(_, count)| **count > 0);
+        let of_stage = |(stage, &count): (&&str, &usize)| Some(estimates.mean_seconds(stage)? * count as f64);
+        let seconds: f64 = left().map(of_stage).sum::<Option<f64>>()?;
+        let count: usize = left().map(|(_, count)| count).sum();
+        Some(seconds / self.options.jobs.min(count).max(1) as f64)
     }
 
     /// Everything that needs a failed node becomes Blocked.
@@ -295,21 +528,17 @@ impl<'a> Scheduler<'a> {
             if self.states.get(&child) == Some(&State::Wanted) {
                 self.states.insert(child, State::Blocked);
                 self.summary.blocked += 1;
-                let (node, outcome) = (self.name(child), Outcome::Blocked);
-                report(&Event::Settled { node, outcome, position: self.settled(), of: self.summary.nodes });
+                self.tell(child, Outcome::Blocked, report);
                 self.block(child, report);
             }
         }
     }
-
-    fn settled(&self) -> usize {
-        self.summary.ran + self.summary.cached + self.summary.failed
-    }
 }
 
-/// The error that a run with failures ends with.
+/// The error that a run with failures, or an interrupted one, ends with.
 pub fn check(summary: &Summary) -> Result<()> {
     match summary.failed {
+        _ if summary.interrupted => Err(Error::Interrupted),
         0 => Ok(()),
         failed => Err(Error::NodesFailed { failed }),
     }

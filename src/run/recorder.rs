@@ -39,7 +39,7 @@ impl Recorder {
 
     /// Takes note of an event.
     pub fn record(&mut self, event: &Event<'_>) {
-        let (Event::Started { node } | Event::Settled { node, .. }) = event else { return };
+        let (Event::Started { node, .. } | Event::Settled { node, .. }) = event else { return };
         let Some(node) = self.places.get(*node).map(|&place| &mut self.nodes[place]) else { return };
         let Event::Settled { outcome, .. } = event else {
             node.end = NodeEnd::Interrupted;
@@ -51,6 +51,7 @@ impl Recorder {
             Outcome::Cached { record } => (NodeEnd::Cached, Some(record.key), None),
             Outcome::Failed { failure } => (NodeEnd::Failed, failure.key, Some(failure.seconds)),
             Outcome::Blocked => (NodeEnd::Blocked, None, None),
+            Outcome::Stopped => (NodeEnd::Interrupted, None, None),
         };
         (node.end, node.key, node.seconds) = (end, key, seconds);
     }

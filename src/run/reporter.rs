@@ -1,90 +1,176 @@
-//! Renders a run's events for a person: one line a node on standard error, a live line on a terminal.
+//! Renders a run's events for a person: one line a node on standard error; on a terminal also a bar for each running
+//! node, and one for the run.
 
-use std::io::{IsTerminal, Write};
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Event, Outcome};
+use super::{Event, Failure, Outcome, Progress, Summary};
 
 /// Prints events.
 #[derive(Debug)]
 pub struct Reporter {
     verbose: bool,
-    live: bool,
-    live_line: bool,
+    /// Absent where standard error is no terminal.
+    bars: Option<Bars>,
 }
+
+/// What a terminal shows below the lines.
+#[derive(Debug)]
+struct Bars {
+    all: MultiProgress,
+    run: ProgressBar,
+    nodes: HashMap<String, ProgressBar>,
+}
+
+/// How often a bar's clock moves on.
+const TICK: Duration = Duration::from_millis(200);
 
 impl Reporter {
     /// `verbose` prints nodes that had nothing to do, too.
     pub fn new(verbose: bool) -> Reporter {
-        Reporter { verbose, live: std::io::stderr().is_terminal(), live_line: false }
+        let bars = std::io::stderr().is_terminal().then(|| Bars::new(ProgressDrawTarget::stderr()));
+        Reporter { verbose, bars }
     }
 
     /// Prints one event.
     pub fn report(&mut self, event: &Event<'_>) {
+        if let Some(bars) = &mut self.bars {
+            bars.show(event);
+        }
+        for line in self.lines(event) {
+            match &self.bars {
+                // The bars are moved out of the way.
+                Some(bars) => bars.all.suspend(|| anstream::eprintln!("{line}")),
+                None => anstream::eprintln!("{line}"),
+            }
+        }
+    }
+
+    /// What an event says for good.
+    fn lines(&self, event: &Event<'_>) -> Vec<String> {
         match event {
-            Event::Started { node } => self.live(&format!("{:>12} {node}", "RUNNING")),
-            Event::Progress { node, progress } => self.live(&format!(
-                "{:>12} {node}   epoch {}/{}, loss {:.3}, {:.0} images/s",
-                "RUNNING", progress.epoch, progress.epochs, progress.loss, progress.images_per_second
-            )),
-            Event::Settled { node, outcome, position, of } => {
+            Event::Started { .. } | Event::Progress { .. } => Vec::new(),
+            Event::Elsewhere { node, owner } => {
+                vec![format!("{} {node}   waiting for {owner}, which computes it", word("ELSEWHERE", AnsiColor::Cyan))]
+            }
+            Event::Settled { node, outcome, position, of, .. } => {
                 let width = of.to_string().len();
-                let (word, color, seconds, note) = match outcome {
-                    Outcome::Done { record } => ("DONE", AnsiColor::Green, record.seconds, record.note.as_str()),
-                    Outcome::Cached { .. } if !self.verbose => return,
-                    Outcome::Blocked => return,
-                    Outcome::Cached { .. } => ("CACHED", AnsiColor::Cyan, 0.0, ""),
-                    Outcome::Failed { failure } => ("FAILED", AnsiColor::Red, failure.seconds, ""),
+                let (status, seconds, note) = match outcome {
+                    Outcome::Done { record } => (word("DONE", AnsiColor::Green), record.seconds, record.note.as_str()),
+                    Outcome::Cached { .. } if !self.verbose => return Vec::new(),
+                    Outcome::Cached { .. } => (word("CACHED", AnsiColor::Cyan), 0.0, ""),
+                    Outcome::Failed { failure } => (word("FAILED", AnsiColor::Red), failure.seconds, ""),
+                    Outcome::Blocked => return Vec::new(),
+                    Outcome::Stopped => return vec![format!("{} {node}", word("STOPPED", AnsiColor::Yellow))],
                 };
-                let style = Style::new().bold().fg_color(Some(color.into()));
                 let note = if note.is_empty() { String::new() } else { format!("   {note}") };
-                self.line(&format!(
-                    "{style}{word:>12}{style:#} [{:>7}] ({position:>width$}/{of}) {node}{note}",
-                    format!("{seconds:.1}s")
-                ));
+                let seconds = format!("{seconds:.1}s");
+                let mut lines = vec![format!("{status} [{seconds:>7}] ({position:>width$}/{of}) {node}{note}")];
                 if let Outcome::Failed { failure } = outcome {
-                    self.line(&format!("{}: {}", error_word(), failure.message));
-                    if let Some(hint) = &failure.hint {
-                        self.line(&format!("hint: {hint}"));
-                    }
-                    if let Some(log) = &failure.log {
-                        self.line(&format!("log: {}", log.display()));
-                    }
+                    lines.extend(failure_lines(failure));
+                }
+                lines
+            }
+            Event::Stopping { running } => {
+                let wait =
+                    if *running > 0 { format!("waiting for {} to stop", nodes(*running)) } else { String::new() };
+                vec![format!("{} {wait}   (once more to kill)", word("STOPPING", AnsiColor::Yellow))]
+            }
+            Event::Finished(summary) => summary_lines(summary),
+        }
+    }
+}
+
+impl Bars {
+    fn new(target: ProgressDrawTarget) -> Bars {
+        let all = MultiProgress::with_draw_target(target);
+        let style = style("{msg:>12} [{elapsed:>7}] ({pos}/{len}) {wide_bar:.green/dim} {prefix}");
+        let run = all.add(ProgressBar::new(0).with_style(style).with_message("RUNNING"));
+        Bars { all, run, nodes: HashMap::new() }
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { node, device } => {
+                let bar = ProgressBar::new(0).with_style(style("{msg:>12} [{elapsed:>7}] {prefix}"));
+                let place = device.map_or_else(String::new, |device| format!("   {device}"));
+                let bar = bar.with_message("RUNNING").with_prefix(format!("{node}{place}"));
+                let bar = self.all.insert_before(&self.run, bar);
+                bar.enable_steady_tick(TICK);
+                self.nodes.insert((*node).to_owned(), bar);
+            }
+            Event::Progress { node, progress } => {
+                if let Some(bar) = self.nodes.get(*node) {
+                    self.advance(node, bar, progress);
                 }
             }
-            Event::Finished(summary) => {
-                let blocked =
-                    if summary.blocked > 0 { format!(", {} blocked", summary.blocked) } else { String::new() };
-                let unreached = summary.nodes - summary.ran - summary.cached - summary.failed - summary.blocked;
-                let unreached = if unreached > 0 { format!(", {unreached} not started") } else { String::new() };
-                let nothing = if summary.cached == summary.nodes { ": nothing had to run" } else { "" };
-                self.line(&format!(
-                    "{}: {} ran, {} cached, {} failed{blocked}{unreached} in {}{nothing}",
-                    nodes(summary.nodes),
-                    summary.ran,
-                    summary.cached,
-                    summary.failed,
-                    duration(summary.seconds)
-                ));
+            Event::Settled { node, position, of, remaining, .. } => {
+                if let Some(bar) = self.nodes.remove(*node) {
+                    bar.finish_and_clear();
+                }
+                self.run.set_length(*of as u64);
+                self.run.set_position(*position as u64);
+                self.run
+                    .set_prefix(remaining.map_or_else(String::new, |seconds| format!("{} left", duration(seconds))));
             }
+            Event::Elsewhere { .. } => {}
+            Event::Stopping { .. } => self.run.set_message("STOPPING"),
+            Event::Finished(_) => self.run.finish_and_clear(),
         }
     }
 
-    /// A line that the next one replaces; only on a terminal.
-    fn live(&mut self, text: &str) {
-        if self.live {
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");
-            self.live_line = true;
+    /// Epoch, loss, speed and what is left of a training node.
+    fn advance(&self, node: &str, bar: &ProgressBar, progress: &Progress) {
+        if bar.length() != Some(progress.epochs as u64) {
+            let template = "{msg:>12} [{elapsed:>7}] {prefix}   {wide_bar:.cyan/dim} {pos}/{len}";
+            bar.set_style(style(template));
+            bar.set_length(progress.epochs as u64);
         }
+        bar.set_position(progress.epoch as u64);
+        let per_epoch = bar.elapsed().as_secs_f64() / progress.epoch as f64;
+        let left = duration(per_epoch * (progress.epochs - progress.epoch) as f64);
+        let Progress { loss, images_per_second, .. } = progress;
+        bar.set_prefix(format!("{node}   loss {loss:.3}, {images_per_second:.0} images/s, {left} left"));
     }
+}
 
-    fn line(&mut self, text: &str) {
-        if std::mem::take(&mut self.live_line) {
-            let _ = write!(std::io::stderr(), "\r\x1b[2K");
-        }
-        let _ = writeln!(anstream::stderr(), "{text}");
-    }
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("##-")
+}
+
+/// A status in the first column.
+fn word(text: &str, color: AnsiColor) -> String {
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    format!("{style}{text:>12}{style:#}")
+}
+
+fn failure_lines(failure: &Failure) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", error_word(), failure.message)];
+    lines.extend(failure.hint.iter().map(|hint| format!("hint: {hint}")));
+    lines.extend(failure.log.iter().map(|log| format!("log: {}", log.display())));
+    lines
+}
+
+fn summary_lines(summary: &Summary) -> Vec<String> {
+    let some = |count: usize, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
+    let nothing = if summary.cached == summary.nodes { ": nothing had to run" } else { "" };
+    let line = format!(
+        "{}: {} ran, {} cached, {} failed{}{}{} in {}{nothing}",
+        nodes(summary.nodes),
+        summary.ran,
+        summary.cached,
+        summary.failed,
+        some(summary.blocked, "blocked"),
+        some(summary.stopped, "stopped"),
+        some(summary.unreached(), "not started"),
+        duration(summary.seconds)
+    );
+    let resume = "hint: the same command goes on from here: what is done stays, and training resumes where it stopped";
+    std::iter::once(line).chain(summary.interrupted.then(|| resume.to_owned())).collect()
 }
 
 /// The coloured word before an error.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use petgraph::graph::NodeIndex;
 
 use super::Options;
-use super::job::{Failure, Job};
+use super::job::{End, Failure, Job};
+use super::process::Processes;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, Plan, State};
 use crate::store::{Artifact, Record, StatCache, Store};
@@ -52,18 +54,20 @@ pub fn rerun(
             _ => {}
         }
     }
-    let again = Again { graph, store, inspector: &inspector, records: &records, options };
+    let processes = Arc::default();
+    let again = Again { graph, store, inspector: &inspector, records: &records, options, processes };
     let queue = Mutex::new(selection.iter().filter(|index| wanted.contains(index)));
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        for _ in 0..options.jobs.min(wanted.len()) {
+        let devices = options.devices.slots().flat_map(|(device, slots)| std::iter::repeat_n(device, slots));
+        for device in devices.take(options.jobs.min(wanted.len())) {
             let sender = sender.clone();
             let (again, queue) = (&again, &queue);
             scope.spawn(move || {
                 let next = || queue.lock().expect("nothing panics while it holds the queue").next();
                 while let Some(&index) = next() {
                     let key = again.records[&index].key;
-                    let outcome = again.node(index);
+                    let outcome = again.node(index, device);
                     let outcome = outcome.unwrap_or_else(|error| Rerun::Failed(Failure::new(Some(key), &error)));
                     drop(sender.send((index, outcome)));
                 }
@@ -81,10 +85,11 @@ struct Again<'a> {
     inspector: &'a Inspector<'a>,
     records: &'a HashMap<NodeIndex, &'a Record>,
     options: &'a Options,
+    processes: Arc<Processes>,
 }
 
 impl Again<'_> {
-    fn node(&self, index: NodeIndex) -> Result<Rerun> {
+    fn node(&self, index: NodeIndex, device: Device) -> Result<Rerun> {
         let record = self.records[&index];
         let folder = self.store.scratch()?.node(index.index())?;
         let scratch = folder.join("outputs");
@@ -101,10 +106,14 @@ impl Again<'_> {
             partial: folder.join("partial"),
             log: folder.join("log"),
             threads: (self.options.threads / self.options.jobs).max(1),
+            device: Some(device).filter(|_| self.graph.node(index).stage.needs_device()),
+            processes: self.processes.clone(),
+            claim: None,
         };
         let compared = match job.try_out() {
             Ok(outputs) => self.compare(record, outputs)?,
-            Err(failure) => {
+            Err(End::Stopped) => unreachable!("nobody asks these processes to stop"),
+            Err(End::Failed(failure)) => {
                 // Its log goes with the scratch folder, unless it is kept.
                 let log = failure.log.map(|log| self.store.keep_differing(&record.node, &log)).transpose()?;
                 Rerun::Failed(Failure { log, ..failure })

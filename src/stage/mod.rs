@@ -27,6 +27,7 @@ pub use table::TableStage;
 pub use train::Train;
 pub use world::WorldStage;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
 use crate::store::{ArtifactKind, Listing};
@@ -326,6 +327,11 @@ impl Stage {
         if let Stage::Command(stage) = self { stage.outputs() } else { self.kind().outputs() }
     }
 
+    /// Whether the stage computes with libtorch, on a device, in a worker.
+    pub fn needs_device(&self) -> bool {
+        matches!(self, Stage::Pretrain(_) | Stage::Train(_) | Stage::Eval(_))
+    }
+
     /// Runs a stage that needs no process of its own and returns a note for the status line; `None` for one that does:
     /// a command, and what needs libtorch, which `worker` runs.
     pub fn run_here(&self, task: &Task) -> Option<Result<String>> {
@@ -354,6 +360,8 @@ pub struct Task {
     pub partial: PathBuf,
     /// Threads for decoding images and for the fixed parts of a batch; the result does not depend on it.
     pub threads: usize,
+    /// Where libtorch computes.
+    pub device: Device,
 }
 
 /// One artifact or folder that a task reads.

@@ -224,6 +224,8 @@ mod tests {
             note: String::new(),
             started: jiff::Timestamp::now(),
             seconds: 0.0,
+            device: None,
+            memory: None,
             unsynced: None,
             version: String::new(),
         };

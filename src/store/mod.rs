@@ -4,6 +4,7 @@
 //! artifacts/ab/abcd...        a file, under the blake3 of its content
 //! folders/ab/abcd.../         a folder, under the blake3 of its listing (which is an artifact)
 //! records/ab/abcd....json     what the node with this key left; written last, so that it proves the rest
+//! claims/ab/abcd...           locked by the process that computes this key
 //! partial/abcd.../            what an unfinished node resumes from
 //! work/run-<random>/          scratch of a command that writes, removed by the next one if it died
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
@@ -14,6 +15,7 @@
 //! inputs/                     digests of input files by path, size, times and inode
 //! ```
 
+mod claim;
 mod digest;
 mod garbage;
 mod listing;
@@ -32,6 +34,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use claim::{Claim, Claimed};
 pub use digest::Digest;
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use listing::Listing;
@@ -246,6 +249,11 @@ impl Store {
         self.root.join("partial").join(key.to_string())
     }
 
+    /// The right to compute `key`, unless another process has it.
+    pub fn claim(&self, key: &Digest) -> Result<Claimed> {
+        Claim::take(self.place("claims", key))
+    }
+
     /// Where the log of a node's worker is.
     pub fn log(&self, pipeline: &str, node: &str) -> PathBuf {
         self.root.join("logs").join(pipeline).join(format!("{node}.log"))
@@ -406,6 +414,8 @@ mod tests {
             started: jiff::Timestamp::UNIX_EPOCH,
             seconds,
             version: String::new(),
+            device: None,
+            memory: None,
             unsynced: None,
         };
         let outputs = BTreeMap::from([("train".to_owned(), file), ("files".to_owned(), files)]);

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Digest, Listing};
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// How a key's outputs were made.
@@ -31,6 +32,10 @@ pub struct Record {
     pub started: jiff::Timestamp,
     /// How long it took.
     pub seconds: f64,
+    /// Where it computed, if it needed libtorch.
+    pub device: Option<Device>,
+    /// The most memory it used there, in bytes, where that is known.
+    pub memory: Option<u64>,
     /// The version of this program.
     pub version: String,
     /// The boot of the machine, where the outputs may not have reached the disk before the boot ended.
@@ -162,6 +167,8 @@ mod tests {
             note: "16 images".to_owned(),
             started: jiff::Timestamp::UNIX_EPOCH,
             seconds: 0.25,
+            device: Some(Device::Cpu),
+            memory: Some(1 << 20),
             version: "0.1.0".to_owned(),
             unsynced: None,
         };

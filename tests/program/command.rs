@@ -808,9 +808,9 @@ Measured elsewhere.
 
 <stderr>
         DONE [TIME] (1/9) evaluate/x/mine/seed1/base
-        DONE [TIME] (2/9) evaluate/x/mine/seed1/novel
-        DONE [TIME] (3/9) evaluate/x/mine/seed2/base
-        DONE [TIME] (4/9) evaluate/x/mine/seed2/novel
+        DONE [TIME] (3/9) evaluate/x/mine/seed1/novel
+        DONE [TIME] (5/9) evaluate/x/mine/seed2/base
+        DONE [TIME] (7/9) evaluate/x/mine/seed2/novel
         DONE [TIME] (9/9) table   8 evaluations
 9 nodes: 5 ran, 4 cached, 0 failed in [TIME]
 wrote results/commands

@@ -6,9 +6,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use maple_pipe::data::random;
+use maple_pipe::device::Devices;
 use maple_pipe::graph::{Graph, Source, manifest};
 use maple_pipe::pipeline::Pipeline;
-use maple_pipe::run::{self, Event, Options, Outcome};
+use maple_pipe::run::{self, Event, Interrupts, Options, Outcome};
 use maple_pipe::store::{Digest, Store};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -384,14 +385,16 @@ impl Model {
 fn execute(pipeline: &Path, store: &Store, jobs: usize) -> (Vec<String>, BTreeMap<String, Vec<Digest>>) {
     let pipeline = Pipeline::read(pipeline, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
-    let options = Options { jobs, threads: 1, keep_going: false };
+    let devices = Devices::parse("cpu", jobs).unwrap();
+    let options = Options { jobs, threads: 1, devices, keep_going: false };
+    let interrupts = Interrupts::default();
     let mut done = Vec::new();
     let mut report = |event: &Event<'_>| {
         if let Event::Settled { node, outcome: Outcome::Done { .. }, .. } = event {
             done.push((*node).to_owned());
         }
     };
-    let (_, records) = run::run(&graph, graph.order(), store, "model", options, &mut report).unwrap();
+    let (_, records) = run::run(&graph, graph.order(), store, "model", &options, &interrupts, &mut report).unwrap();
     assert_eq!(records.len(), graph.order().len());
     let digests = records.into_iter().map(|(index, record)| {
         let digests = record.outputs.values().map(|artifact| artifact.digest).collect();

@@ -10,6 +10,7 @@ mod graph;
 mod keys;
 mod results;
 mod run;
+mod running;
 mod runs;
 mod schema;
 mod staleness;

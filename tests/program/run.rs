@@ -20,13 +20,13 @@ fn a_first_run_executes_everything_and_a_second_nothing() {
 
 <stderr>
         DONE [TIME] ( 1/13) data/shapes   4 classes, 32 images
-        DONE [TIME] ( 2/13) shots/shapes/seed1   4 images
-        DONE [TIME] ( 3/13) captioned
+        DONE [TIME] ( 2/13) captioned
+        DONE [TIME] ( 3/13) shots/shapes/seed1   4 images
         DONE [TIME] ( 4/13) clip   [NUMBER]
-        DONE [TIME] ( 5/13) zeroshot/shapes/clip/base   [NUMBER]
-        DONE [TIME] ( 6/13) zeroshot/shapes/clip/novel   [NUMBER]
-        DONE [TIME] ( 7/13) train/shapes/coop/seed1   [NUMBER]
-        DONE [TIME] ( 8/13) train/shapes/maple/seed1   [NUMBER]
+        DONE [TIME] ( 5/13) train/shapes/coop/seed1   [NUMBER]
+        DONE [TIME] ( 6/13) train/shapes/maple/seed1   [NUMBER]
+        DONE [TIME] ( 7/13) zeroshot/shapes/clip/base   [NUMBER]
+        DONE [TIME] ( 8/13) zeroshot/shapes/clip/novel   [NUMBER]
         DONE [TIME] ( 9/13) eval/shapes/coop/seed1/base   [NUMBER]
         DONE [TIME] (10/13) eval/shapes/coop/seed1/novel   [NUMBER]
         DONE [TIME] (11/13) eval/shapes/maple/seed1/base   [NUMBER]

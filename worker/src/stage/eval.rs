@@ -1,5 +1,6 @@
 //! Runs an `eval` stage: text features once, then logits of every test image, batch by batch.
 
+use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{Model, prompt};
 use maple_pipe::data::{Loader, Transform};
@@ -9,7 +10,7 @@ use maple_pipe::stage::{Eval, Index, Metrics, Task, Template, test_output};
 /// Test images a batch, as in the published code.
 const BATCH: usize = 100;
 
-pub(super) fn run(task: &Task, stage: &Eval) -> Result<String> {
+pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<String> {
     let clip = super::clip(task)?;
     let all_names: Vec<String> = task.json("dataset.classes")?;
     let class_names = stage.classes.names(&all_names);
@@ -37,7 +38,10 @@ pub(super) fn run(task: &Task, stage: &Eval) -> Result<String> {
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let mut correct = 0;
     for places in places.chunks(BATCH) {
-        let (images, labels) = super::train::tensors(loader.batch(places, 0)?);
+        if control.is_stopping() {
+            return Err(Error::Interrupted);
+        }
+        let (images, labels) = super::train::tensors(loader.batch(places, 0)?, clip.device());
         let predictions = evaluator.logits(&images).argmax(-1, false);
         correct += i64::try_from(predictions.eq_tensor(&labels).sum(tch::Kind::Int64)).map_err(torch)? as usize;
     }

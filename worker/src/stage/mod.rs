@@ -5,17 +5,17 @@ mod pretrain;
 mod train;
 
 use maple_pipe::error::{Error, Result};
-use maple_pipe::run::Progress;
 use maple_pipe::stage::{Stage, Task};
-use tch::{Device, Kind};
+use tch::Kind;
 
 use crate::clip::{Clip, Weights};
+use crate::{Control, device};
 
 /// Runs a task and returns its note for the status line.
 ///
 /// # Errors
 /// What the stage stumbled over, or that it is none of those that run here.
-pub fn run(task: &Task, progress: &dyn Fn(Progress)) -> Result<String> {
+pub fn run(task: &Task, control: Control<'_>) -> Result<String> {
     // With more threads libtorch sums in another order, so results would depend on their number. Parallel work is cut into
     // fixed parts instead, which rayon's threads share.
     tch::set_num_threads(1);
@@ -24,14 +24,15 @@ pub fn run(task: &Task, progress: &dyn Fn(Progress)) -> Result<String> {
         .build_global()
         .map_err(|error| Error::invalid(format!("could not start threads: {error}")))?;
     match &task.stage {
-        Stage::Pretrain(stage) => pretrain::run(task, stage, progress),
-        Stage::Train(stage) => train::run(task, stage, progress),
-        Stage::Eval(stage) => eval::run(task, stage),
+        Stage::Pretrain(stage) => pretrain::run(task, stage, control),
+        Stage::Train(stage) => train::run(task, stage, control),
+        Stage::Eval(stage) => eval::run(task, stage, control),
         _ => Err(Error::invalid(format!("`{}` is not for a worker", task.node))),
     }
 }
 
 /// The CLIP model that a task works with.
 fn clip(task: &Task) -> Result<Clip> {
-    Clip::from_weights(&Weights::read(&task.one("weights.weights").path)?, Device::Cpu, Kind::Float)
+    let device = device::open(task.device)?;
+    Clip::from_weights(&Weights::read(&task.one("weights.weights").path)?, device, Kind::Float)
 }

@@ -5,16 +5,19 @@ use std::cell::RefCell;
 use maple_pipe::error::Result;
 use maple_pipe::run::Progress;
 use maple_pipe::stage::{Pretrain, Task};
-use tch::Device;
 
 use crate::method::pretrain;
+use crate::{Control, device};
 
-pub(super) fn run(task: &Task, stage: &Pretrain, progress: &dyn Fn(Progress)) -> Result<String> {
+pub(super) fn run(task: &Task, stage: &Pretrain, control: Control<'_>) -> Result<String> {
     let loss = RefCell::new(None);
-    let weights = pretrain::run(&stage.0, &task.one("captioned.files").path, &task.partial, Device::Cpu, &|one| {
+    let progress = |one: Progress| {
         loss.replace(Some(one.loss));
-        progress(one);
-    })?;
+        control.progress(one);
+    };
+    let device = device::open(task.device)?;
+    let captioned = &task.one("captioned.files").path;
+    let weights = pretrain::run(&stage.0, captioned, &task.partial, device, control.with_progress(&progress))?;
     weights.write(&task.output("weights"))?;
     Ok(loss.take().map_or_else(String::new, |loss| format!("loss {loss:.3}")))
 }

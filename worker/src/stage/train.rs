@@ -1,11 +1,13 @@
-//! Runs a `train` stage: SGD over the few-shot sample, resumable at every epoch.
+//! Runs a `train` stage: SGD over the few-shot sample. The state is kept after every epoch, and when the run is asked to
+//! stop, after the step it is at.
 
 use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{Model, Sgd, cross_entropy, learning_rate, prompt};
 use maple_pipe::data::{Batch, Loader, Transform};
@@ -25,7 +27,17 @@ struct Epoch {
     learning_rate: f64,
 }
 
-pub(super) fn run(task: &Task, stage: &Train, progress: &dyn Fn(Progress)) -> Result<String> {
+/// Where a training stands: whole epochs, and the steps of the next one.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Position {
+    log: Vec<Epoch>,
+    /// Steps done in the epoch after those in the log.
+    steps: usize,
+    /// The sum of their losses.
+    loss_sum: f64,
+}
+
+pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<String> {
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
     let clip = super::clip(task)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
@@ -36,43 +48,53 @@ pub(super) fn run(task: &Task, stage: &Train, progress: &dyn Fn(Progress)) -> Re
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
     let partial = task.partial.join("epoch.safetensors");
-    let mut log = resume(&partial, &mut model, &mut sgd)?;
-    for epoch in log.len() as u32..training.epochs {
+    let mut position = resume(&partial, &mut model, &mut sgd)?;
+    for epoch in position.log.len() as u32..training.epochs {
         let started = Instant::now();
         let rate = learning_rate(training, epoch);
         let order = loader.order(epoch.into());
         // The last incomplete batch is dropped, unless it is the only one.
         let batch = (training.batch_size as usize).min(order.len());
-        let (mut sum, mut steps) = (0.0, 0);
-        for places in order.chunks_exact(batch) {
-            let (images, labels) = tensors(loader.batch(places, epoch.into())?);
+        let resumed = position.steps;
+        for places in order.chunks_exact(batch).skip(resumed) {
+            if control.is_stopping() {
+                save(&partial, &model, &sgd, &position)?;
+                return Err(Error::Interrupted);
+            }
+            let (images, labels) = tensors(loader.batch(places, epoch.into())?, clip.device());
             let loss = cross_entropy(&model.logits(&images), &labels);
             let value = f64::try_from(&loss).map_err(torch)?;
             if !value.is_finite() {
                 return Err(Error::hinted(
-                    format!("the loss is {value} in epoch {}, step {}, learning rate {rate}", epoch + 1, steps + 1),
+                    format!(
+                        "the loss is {value} in epoch {}, step {}, learning rate {rate}",
+                        epoch + 1,
+                        position.steps + 1
+                    ),
                     "a smaller `learning_rate` may help",
                 ));
             }
             let gradients = sgd.gradients(&loss)?;
             sgd.step(&gradients, rate);
-            sum += value;
-            steps += 1;
+            position.loss_sum += value;
+            position.steps += 1;
         }
-        log.push(Epoch { epoch: epoch + 1, loss: sum / steps as f64, learning_rate: rate });
-        save(&partial, &model, &sgd, &log)?;
-        progress(Progress {
+        let (steps, loss) = (position.steps, position.loss_sum / position.steps as f64);
+        position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
+        position = Position { log: position.log, ..Position::default() };
+        save(&partial, &model, &sgd, &position)?;
+        control.progress(Progress {
             epoch: epoch as usize + 1,
             epochs: training.epochs as usize,
-            loss: sum / steps as f64,
+            loss,
             learning_rate: rate,
-            images_per_second: (steps * batch) as f64 / started.elapsed().as_secs_f64(),
+            images_per_second: ((steps - resumed) * batch) as f64 / started.elapsed().as_secs_f64(),
         });
     }
     let description = prompt::Description::new(&stage.method, training.epochs, &class_names);
     prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
-    write_log(task, &log)?;
-    Ok(log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss)))
+    write_log(task, &position.log)?;
+    Ok(position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss)))
 }
 
 /// Writes the training log, one JSON object a line.
@@ -82,36 +104,37 @@ fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
     std::fs::write(&path, lines.join("\n") + "\n").map_err(Error::io("write", &path))
 }
 
-/// A batch as tensors: images `(B, 3, size, size)` and labels `(B)`.
-pub(super) fn tensors(batch: Batch) -> (Tensor, Tensor) {
+/// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
+pub(super) fn tensors(batch: Batch, device: Device) -> (Tensor, Tensor) {
     let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
-    (Tensor::from_slice(&batch.pixels).view([count, 3, size, size]), Tensor::from_slice(&batch.labels))
+    let images = Tensor::from_slice(&batch.pixels).view([count, 3, size, size]);
+    (images.to_device(device), Tensor::from_slice(&batch.labels).to_device(device))
 }
 
-/// Keeps everything that the next epoch starts from, in one file, so that it is whole or absent.
-fn save(path: &Path, model: &Model<'_>, sgd: &Sgd, log: &[Epoch]) -> Result<()> {
+/// Keeps everything that the next step starts from, in one file, so that it is whole or absent.
+fn save(path: &Path, model: &Model<'_>, sgd: &Sgd, position: &Position) -> Result<()> {
     let learned = model.learnable().into_iter().map(|(name, tensor)| (format!("learned.{name}"), tensor.detach()));
     let state = sgd.state();
     let velocities = state.iter().map(|(name, tensor)| (format!("velocity.{name}"), tensor.shallow_clone()));
-    let note = serde_json::to_string(log).map_err(|error| Error::format(path, "training log", error))?;
+    let note = serde_json::to_string(position).map_err(|error| Error::format(path, "training state", error))?;
     let tensors: Vec<(String, Tensor)> = learned.chain(velocities).collect();
     write_atomically(path, &Weights::from_tensors(tensors).with_note(note).to_bytes()?)
 }
 
-/// Takes up what [`save`] kept; returns the log up to there. What cannot be read is as good as absent.
-fn resume(path: &Path, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Vec<Epoch>> {
+/// Takes up what [`save`] kept; returns where that is. What cannot be read is as good as absent.
+fn resume(path: &Path, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Position> {
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(Position::default());
     }
     let read = Weights::read(path).and_then(|kept| {
-        let log = serde_json::from_str(kept.note().unwrap_or_default());
-        log.map(|log| (kept, log)).map_err(|error| Error::format(path, "training state", error))
+        let position = serde_json::from_str(kept.note().unwrap_or_default());
+        position.map(|position| (kept, position)).map_err(|error| Error::format(path, "training state", error))
     });
-    let (kept, log) = match read {
+    let (kept, position) = match read {
         Ok(read) => read,
         Err(error) => {
             eprintln!("warning: training starts over: {error}");
-            return Ok(Vec::new());
+            return Ok(Position::default());
         }
     };
     let part = |prefix: &str| {
@@ -123,5 +146,5 @@ fn resume(path: &Path, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Vec<Epoch
     };
     model.load(&part("learned."))?;
     sgd.load(&part("velocity."))?;
-    Ok(log)
+    Ok(position)
 }

@@ -9,6 +9,7 @@ mod captions;
 mod initial;
 mod replicas;
 
+use crate::Control;
 use crate::clip::Weights;
 use adamw::AdamW;
 use captions::Captioned;
@@ -33,25 +34,34 @@ const TOKEN_EMBEDDING: &str = "token_embedding.weight";
 const STATE: &str = "pretraining.safetensors";
 
 /// What a state file says about itself.
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Note {
-    epoch: usize,
+    position: Position,
     pretraining: Pretraining,
+}
+
+/// Where a pretraining stands: whole epochs, and the steps of the next one.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Position {
+    epochs: usize,
+    steps: usize,
+    /// The mean loss of those steps, as far as it has grown.
+    loss: f64,
 }
 
 /// Trains on the captioned pictures in `captioned` and returns the weights in fp16 under OpenAI's key names.
 ///
-/// The state is kept in `resume` after every epoch; a run that finds its own state there continues, with the same
+/// The state is kept in `resume` after every epoch, and when `control` asks to stop; a run that finds its own state there continues, with the same
 /// result as if it had never stopped.
 ///
 /// # Errors
-/// When pictures, captions or the state cannot be read or written, or there are fewer pictures than a batch holds.
+/// [`Error::Interrupted`] when asked to stop. When pictures, captions or the state cannot be read or written, or there are fewer pictures than a batch holds.
 pub fn run(
     pretraining: &Pretraining,
     captioned: &Path,
     resume: &Path,
     device: Device,
-    progress: &dyn Fn(Progress),
+    control: Control<'_>,
 ) -> Result<Weights> {
     let Pretraining { seed, architecture, epochs, batch_size, weight_decay, crop, .. } = *pretraining;
     let data = Captioned::read(captioned, architecture.text_positions)?;
@@ -68,13 +78,17 @@ pub fn run(
     let mut replicas = Replicas::new(&parameters, device)?;
     let mut optimizer = AdamW::new(&parameters, weight_decay);
     let path = resume.join(STATE);
-    let done = restore(pretraining, &path, &mut optimizer)?;
-    for epoch in done..epochs {
+    let mut position = restore(pretraining, &path, &mut optimizer)?;
+    for epoch in position.epochs..epochs {
         let started = Instant::now();
         let order = random::order(&mut random::generator(seed, "pretraining order", epoch as u64, 0), data.len());
-        let (mut loss, mut learning_rate) = (0.0, 0.0);
-        for (step, batch) in order.chunks_exact(batch_size).enumerate() {
-            learning_rate = schedule(pretraining, epoch * steps + step, steps);
+        let resumed = position.steps;
+        for (step, batch) in order.chunks_exact(batch_size).enumerate().skip(resumed) {
+            if control.is_stopping() {
+                save(&path, optimizer.state(), pretraining, position)?;
+                return Err(Error::Interrupted);
+            }
+            let learning_rate = schedule(pretraining, epoch * steps + step, steps);
             let draw = |part: &[usize]| {
                 let size = architecture.image_size as u32;
                 let pixels = data.pixels(part, size, crop, seed, epoch as u64);
@@ -83,32 +97,35 @@ pub fn run(
             let (batch_loss, gradients) = replicas.gradients(batch, draw);
             optimizer.step(&gradients, learning_rate);
             clamp_scale(&parameters);
-            loss += batch_loss / steps as f64;
+            position.steps += 1;
+            position.loss += batch_loss / steps as f64;
         }
-        let note = Note { epoch: epoch + 1, pretraining: pretraining.clone() };
-        save(&path, optimizer.state(), &note)?;
-        let images_per_second = (steps * batch_size) as f64 / started.elapsed().as_secs_f64();
-        progress(Progress { epoch: epoch + 1, epochs, loss, learning_rate, images_per_second });
+        let loss = position.loss;
+        position = Position { epochs: epoch + 1, ..Position::default() };
+        save(&path, optimizer.state(), pretraining, position)?;
+        let learning_rate = schedule(pretraining, (epoch + 1) * steps - 1, steps);
+        let images_per_second = ((steps - resumed) * batch_size) as f64 / started.elapsed().as_secs_f64();
+        control.progress(Progress { epoch: epoch + 1, epochs, loss, learning_rate, images_per_second });
     }
     Ok(finished(&parameters, whole_table, &words))
 }
 
-/// Takes up the state of this very run, if there is one; how many epochs are done.
-fn restore(pretraining: &Pretraining, path: &Path, optimizer: &mut AdamW) -> Result<usize> {
+/// Takes up the state of this very run, if there is one; where that stands.
+fn restore(pretraining: &Pretraining, path: &Path, optimizer: &mut AdamW) -> Result<Position> {
     if !path.exists() {
-        return Ok(0);
+        return Ok(Position::default());
     }
     let Ok(state) = Weights::read(path) else {
         eprintln!("warning: pretraining starts over: `{}` cannot be read", path.display());
-        return Ok(0);
+        return Ok(Position::default());
     };
     let note: Option<Note> = state.note().and_then(|note| serde_json::from_str(note).ok());
     match note {
         Some(note) if note.pretraining == *pretraining => {
             optimizer.restore(&state)?;
-            Ok(note.epoch)
+            Ok(note.position)
         }
-        _ => Ok(0),
+        _ => Ok(Position::default()),
     }
 }
 
@@ -140,8 +157,9 @@ fn clamp_scale(parameters: &[(String, Tensor)]) {
 }
 
 /// Writes the state, whole or not at all.
-fn save(path: &Path, state: Weights, note: &Note) -> Result<()> {
-    let note = serde_json::to_string(note).map_err(|error| Error::invalid(error.to_string()))?;
+fn save(path: &Path, state: Weights, pretraining: &Pretraining, position: Position) -> Result<()> {
+    let note = Note { position, pretraining: pretraining.clone() };
+    let note = serde_json::to_string(&note).map_err(|error| Error::invalid(error.to_string()))?;
     write_atomically(path, &state.with_note(note).to_bytes()?)
 }
 
@@ -160,6 +178,7 @@ fn finished(parameters: &[(String, Tensor)], whole_table: Tensor, words: &Tensor
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::Mutex;
 
     use super::*;
@@ -191,8 +210,38 @@ mod tests {
     fn bytes(threads: usize, captioned: &Path, resume: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Vec<u8> {
         tch::set_num_threads(1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let job = || run(&pretraining(), captioned, resume, Device::Cpu, progress)?.to_bytes();
+        let job = || run(&pretraining(), captioned, resume, Device::Cpu, control(progress))?.to_bytes();
         pool.install(job).unwrap()
+    }
+
+    /// Nobody asks to stop.
+    fn control(progress: &dyn Fn(Progress)) -> Control<'_> {
+        Control::new(progress, &|| false)
+    }
+
+    #[test]
+    fn a_stop_within_an_epoch_changes_nothing() {
+        let captioned = captioned();
+        let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let expected = bytes(1, captioned.path(), whole.path(), &|_| ());
+        // An epoch has two steps. Asked at the first step it would never get anywhere; at the second it makes one.
+        let mut stops = 0;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let weights = loop {
+            let job = || {
+                let steps = Cell::new(0);
+                let stop = || steps.replace(steps.get() + 1) == 1;
+                let control = Control::new(&|_| (), &stop);
+                run(&pretraining(), captioned.path(), stopped.path(), Device::Cpu, control)?.to_bytes()
+            };
+            match pool.install(job) {
+                Ok(weights) => break weights,
+                Err(Error::Interrupted) => stops += 1,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(stops, 5);
+        assert!(weights == expected);
     }
 
     #[test]
@@ -218,7 +267,7 @@ mod tests {
     #[test]
     fn the_weights_are_a_clip_in_half_precision() {
         let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
-        let weights = run(&pretraining(), captioned.path(), resume.path(), Device::Cpu, &|_| ()).unwrap();
+        let weights = run(&pretraining(), captioned.path(), resume.path(), Device::Cpu, control(&|_| ())).unwrap();
         assert!(weights.iter().all(|(_, tensor)| tensor.kind() == Kind::Half));
         let clip = Clip::from_weights(&weights, Device::Cpu, Kind::Float).unwrap();
         assert_eq!(clip.architecture(), &pretraining().architecture);
@@ -229,7 +278,7 @@ mod tests {
         let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
         let mut pretraining = pretraining();
         pretraining.batch_size = 21;
-        let refused = run(&pretraining, captioned.path(), resume.path(), Device::Cpu, &|_| ());
+        let refused = run(&pretraining, captioned.path(), resume.path(), Device::Cpu, control(&|_| ()));
         assert!(refused.unwrap_err().to_string().contains("has 20 pictures"));
     }
 

@@ -1,0 +1,147 @@
+//! Where nodes that need libtorch compute, and how many may do so at the same time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A processor or a graphics card; results do not name it, so it is no part of a key.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The graphics card of this number, as CUDA counts them.
+    Cuda(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => formatter.write_str("cpu"),
+            Device::Cuda(number) => write!(formatter, "cuda:{number}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Device> {
+        let unknown = || {
+            Error::hinted(
+                format!("there is no device `{text}`"),
+                "devices are `cpu` and `cuda:NUMBER`; `cuda:0*4` is four nodes at once on one card",
+            )
+        };
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Device::Cpu),
+            None if text == "cuda" => Ok(Device::Cuda(0)),
+            Some(("cuda", number)) => number.parse().map(Device::Cuda).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl Serialize for Device {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Device, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The devices of a run, each with the number of nodes that may compute on it at the same time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Devices(BTreeMap<Device, usize>);
+
+impl Devices {
+    /// Reads `cpu`, `cuda:0,cuda:1`, `cuda:0*4`; a processor without a number takes `jobs` nodes.
+    ///
+    /// # Errors
+    /// Names the part that is no device.
+    pub fn parse(text: &str, jobs: usize) -> Result<Devices> {
+        let mut devices = BTreeMap::new();
+        for part in text.split(',').map(str::trim) {
+            let (name, slots) = match part.split_once('*') {
+                Some((name, count)) => {
+                    let count: NonZeroUsize = count.trim().parse().map_err(|_| {
+                        Error::hinted(
+                            format!("`{part}` does not say how many nodes may use the device"),
+                            "a number of 1 or more follows the `*`, e.g. `cuda:0*4`",
+                        )
+                    })?;
+                    (name.trim(), Some(count.get()))
+                }
+                None => (part, None),
+            };
+            let device: Device = name.parse()?;
+            *devices.entry(device).or_insert(0) += slots.unwrap_or(if device == Device::Cpu { jobs } else { 1 });
+        }
+        Ok(Devices(devices))
+    }
+
+    /// So many graphics cards, one node each; without one, the processor.
+    pub fn cards(count: u32, jobs: usize) -> Devices {
+        match count {
+            0 => Devices(BTreeMap::from([(Device::Cpu, jobs)])),
+            count => Devices((0..count).map(|number| (Device::Cuda(number), 1)).collect()),
+        }
+    }
+
+    /// Each device with the nodes that it takes.
+    pub fn slots(&self) -> impl Iterator<Item = (Device, usize)> + '_ {
+        self.0.iter().map(|(&device, &slots)| (device, slots))
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (device, slots)) in self.slots().enumerate() {
+            let comma = if number > 0 { "," } else { "" };
+            match (device, slots) {
+                (Device::Cuda(_), 1) => write!(formatter, "{comma}{device}")?,
+                _ => write!(formatter, "{comma}{device}*{slots}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes on the line `name 123 kB` of a file under `/proc`.
+pub fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let number: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(number << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_and_written() {
+        let read = |text: &str| Devices::parse(text, 3).map(|devices| devices.to_string());
+        assert_eq!(read("cpu").unwrap(), "cpu*3");
+        assert_eq!(read("cpu*1").unwrap(), "cpu*1");
+        assert_eq!(read("cuda:1, cuda:0*4").unwrap(), "cuda:0*4,cuda:1");
+        assert_eq!(read("cuda:0,cuda:0").unwrap(), "cuda:0*2");
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0*0", "cuda:0*", "cpu,,cpu"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        assert_eq!(kibibytes("MemTotal:  100 kB\nMemAvailable:    2 kB\n", "MemAvailable:"), Some(2048));
+        assert_eq!(kibibytes("", "MemAvailable:"), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! How long nodes take and how much memory they need, from what they took before: a node's own last record, or the mean of
+//! its stage.
+
+use std::collections::HashMap;
+
+use petgraph::graph::NodeIndex;
+
+use crate::graph::Graph;
+use crate::store::{Digest, Record, Store};
+
+/// Durations and memory of selected nodes.
+#[derive(Debug, Default)]
+pub(super) struct Estimates {
+    /// Of nodes that ran before.
+    seconds: HashMap<NodeIndex, f64>,
+    memory: HashMap<NodeIndex, u64>,
+    /// By stage, over its nodes with a record, from earlier runs and from this one.
+    stages: HashMap<String, Mean>,
+    /// How long it takes from the start of a node to the end of everything that needs it.
+    critical: HashMap<NodeIndex, f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    count: usize,
+    seconds: f64,
+    /// The largest seen.
+    memory: u64,
+}
+
+/// A node of which nothing is known is taken to need this long, so that the longest chain goes first.
+const UNKNOWN_SECONDS: f64 = 1.0;
+
+impl Estimates {
+    /// From the records of the keys that the nodes had when they were last fresh.
+    pub fn new(
+        graph: &Graph,
+        selection: &[NodeIndex],
+        store: &Store,
+        last_key: &dyn Fn(&str) -> Option<Digest>,
+    ) -> Estimates {
+        let mut estimates = Estimates::default();
+        for &index in selection {
+            let node = graph.node(index);
+            if let Some(record) = last_key(&node.name).and_then(|key| store.record(&key)) {
+                estimates.learn(graph, index, &record);
+            }
+        }
+        for &index in selection.iter().rev() {
+            let after = graph.needed_by(index).filter_map(|child| estimates.critical.get(&child)).copied();
+            let after = after.fold(0.0, f64::max);
+            let own = estimates.seconds(graph, index).unwrap_or(UNKNOWN_SECONDS);
+            estimates.critical.insert(index, own + after);
+        }
+        estimates
+    }
+
+    /// Takes the duration of a node from its record.
+    pub fn learn(&mut self, graph: &Graph, index: NodeIndex, record: &Record) {
+        self.seconds.insert(index, record.seconds);
+        self.memory.extend(record.memory.map(|memory| (index, memory)));
+        let mean = self.stages.entry(graph.node(index).stage_name.clone()).or_default();
+        mean.count += 1;
+        mean.seconds += record.seconds;
+        mean.memory = mean.memory.max(record.memory.unwrap_or(0));
+    }
+
+    /// About how long a node takes; nothing while no node of its stage has ever run.
+    pub fn seconds(&self, graph: &Graph, index: NodeIndex) -> Option<f64> {
+        self.seconds.get(&index).copied().or_else(|| self.mean_seconds(&graph.node(index).stage_name))
+    }
+
+    /// How long the nodes of a stage take on average.
+    pub fn mean_seconds(&self, stage: &str) -> Option<f64> {
+        self.stages.get(stage).map(|mean| mean.seconds / mean.count as f64)
+    }
+
+    /// About how many bytes a node needs on its device; 0 while that is not known.
+    pub fn memory(&self, graph: &Graph, index: NodeIndex) -> u64 {
+        let of_stage = || self.stages.get(&graph.node(index).stage_name).map(|mean| mean.memory);
+        self.memory.get(&index).copied().or_else(of_stage).unwrap_or(0)
+    }
+
+    /// What to start first: microseconds until all that needs the node could be done.
+    pub fn priority(&self, index: NodeIndex) -> u64 {
+        (self.critical.get(&index).copied().unwrap_or(UNKNOWN_SECONDS) * 1e6) as u64
+    }
+}

@@ -1,0 +1,199 @@
+//! The processes of running nodes: started in groups of their own, so that Ctrl-C reaches the run alone; asked to stop,
+//! killed, and never outliving the run.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::error::{Error, Result};
+
+/// What a worker is told on its standard input when it should stop.
+pub const STOP: &str = "stop";
+
+/// The processes of a run that are alive.
+#[derive(Debug, Default)]
+pub(super) struct Processes(Mutex<Alive>);
+
+#[derive(Debug, Default)]
+struct Alive {
+    /// How to ask each process to stop.
+    members: BTreeMap<u32, Stop>,
+    stopping: bool,
+    reaper: Option<Reaper>,
+}
+
+/// How a process is asked to stop.
+#[derive(Debug)]
+enum Stop {
+    /// A worker: by a line. The pipe also stays open so that the worker notices if we die.
+    Line(ChildStdin),
+    /// Any other program: by SIGTERM to its group.
+    Signal,
+}
+
+/// A process that has been started.
+#[derive(Debug)]
+pub(super) struct Process<'a> {
+    pub child: Child,
+    processes: &'a Processes,
+}
+
+impl Processes {
+    /// Starts a worker and gives it `task`, one line.
+    pub fn start_worker(&self, command: &mut Command, task: &str) -> Result<Process<'_>> {
+        let mut child = start(command.stdin(Stdio::piped())).map_err(Error::io("start", "a worker"))?;
+        let mut stdin = child.stdin.take().expect("asked for a pipe");
+        // A worker that died already is told by its exit status.
+        let _ = writeln!(stdin, "{task}");
+        Ok(self.add(child, Stop::Line(stdin)))
+    }
+
+    /// Starts any other program, without standard input. A watching process sees to it that it ends when we die.
+    pub fn start_program(&self, command: &mut Command) -> std::io::Result<Process<'_>> {
+        let child = start(command.stdin(Stdio::null()))?;
+        let id = child.id();
+        let process = self.add(child, Stop::Signal);
+        let mut alive = self.lock();
+        if alive.reaper.is_none() {
+            alive.reaper = Some(Reaper::start()?);
+        }
+        if let Some(reaper) = &mut alive.reaper {
+            reaper.tell('+', id);
+        }
+        Ok(process)
+    }
+
+    /// Asks every process to stop, and those that are started later, too.
+    pub fn stop(&self) {
+        let mut alive = self.lock();
+        alive.stopping = true;
+        for (&id, stop) in &mut alive.members {
+            ask(id, stop);
+        }
+    }
+
+    /// Whether [`Processes::stop`] was called.
+    pub fn are_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    /// Kills every process.
+    pub fn kill(&self) {
+        for &id in self.lock().members.keys() {
+            signal(id, Signal::KILL);
+        }
+    }
+
+    fn add(&self, child: Child, mut stop: Stop) -> Process<'_> {
+        let mut alive = self.lock();
+        if alive.stopping {
+            ask(child.id(), &mut stop);
+        }
+        alive.members.insert(child.id(), stop);
+        Process { child, processes: self }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Alive> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Process<'_> {
+    /// Waits until the process has ended.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        self.child.wait().map_err(Error::io("wait for", "a node's process"))
+    }
+}
+
+impl Drop for Process<'_> {
+    fn drop(&mut self) {
+        let id = self.child.id();
+        let mut alive = self.processes.lock();
+        // What a program left running in the background ends with it.
+        if let Some(Stop::Signal) = alive.members.remove(&id) {
+            signal(id, Signal::KILL);
+            if let Some(reaper) = &mut alive.reaper {
+                reaper.tell('-', id);
+            }
+        }
+    }
+}
+
+fn start(command: &mut Command) -> std::io::Result<Child> {
+    command.process_group(0).spawn()
+}
+
+fn ask(id: u32, stop: &mut Stop) {
+    match stop {
+        Stop::Line(stdin) => drop(writeln!(stdin, "{STOP}")),
+        Stop::Signal => signal(id, Signal::TERM),
+    }
+}
+
+/// Signals a process's group; one that has ended needs none.
+fn signal(id: u32, signal: Signal) {
+    if let Some(group) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// A process that kills the programs which outlive us, even when we are killed ourselves.
+#[derive(Debug)]
+struct Reaper {
+    child: Child,
+}
+
+impl Reaper {
+    fn start() -> std::io::Result<Reaper> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("reap").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Reaper { child: start(&mut command)? })
+    }
+
+    fn tell(&mut self, sign: char, id: u32) {
+        if let Some(stdin) = &mut self.child.stdin {
+            let _ = writeln!(stdin, "{sign}{id}");
+        }
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What the reaper does: learns from `lines` which process groups live, and kills those that do when the lines end.
+pub fn reap(lines: impl BufRead) {
+    let mut groups = std::collections::BTreeSet::new();
+    for line in lines.lines().map_while(Result::ok) {
+        let (sign, id) = line.split_at(1.min(line.len()));
+        match (sign, id.parse::<u32>()) {
+            ("+", Ok(id)) => drop(groups.insert(id)),
+            ("-", Ok(id)) => drop(groups.remove(&id)),
+            _ => {}
+        }
+    }
+    groups.into_iter().for_each(|id| signal(id, Signal::KILL));
+}
+
+/// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only
+/// by nodes that compute.
+pub(super) fn worker_program() -> Result<PathBuf> {
+    let this = std::env::current_exe().map_err(Error::io("find", "the running program"))?;
+    let program = this.with_file_name("maple-pipe-worker");
+    if program.is_file() {
+        Ok(program)
+    } else {
+        Err(Error::hinted(
+            format!("there is no `{}`", program.display()),
+            "`maple-pipe-worker` is built with `maple-pipe` and must stay beside it",
+        ))
+    }
+}

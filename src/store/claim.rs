@@ -1,0 +1,114 @@
+//! Claims on keys: a node is computed by one process at a time, whichever runs share the store.
+//!
+//! A claim is a lock on a file that names its owner. The system frees the lock of a process that dies, so a dead owner's
+//! claim can be taken at once.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The right to compute a key; given back when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Whether a key could be claimed.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It is ours.
+    Ours(Claim),
+    /// Another process has it: who, as far as is known, e.g. `process 4711 on host`.
+    Elsewhere(String),
+}
+
+impl Claim {
+    /// Takes the claim whose file is `path`, unless somebody has it.
+    pub(super) fn take(path: PathBuf) -> Result<Claimed> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        loop {
+            let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+            let mut file = open.map_err(Error::io("write", &path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut owner = String::new();
+                    let _ = file.read_to_string(&mut owner);
+                    return Ok(Claimed::Elsewhere(if owner.is_empty() { "another process".into() } else { owner }));
+                }
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+            }
+            // Its last owner may have removed the file between our opening and our locking it: then it counts for nothing.
+            if is_at(&file, &path) {
+                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+                let owner = format!("process {} on {host}", std::process::id());
+                let written =
+                    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
+                written.map_err(Error::io("write", &path))?;
+                return Ok(Claimed::Ours(Claim { path, _lock: file }));
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    /// Removes the file while it is still locked, so that nobody can have claimed it meanwhile.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The open file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_at_a_time_and_nothing_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ab/abcd");
+        let Claimed::Ours(claim) = Claim::take(path.clone()).unwrap() else { panic!() };
+        match Claim::take(path.clone()).unwrap() {
+            Claimed::Elsewhere(owner) => assert!(owner.contains(&std::process::id().to_string()), "{owner}"),
+            Claimed::Ours(_) => panic!(),
+        }
+        drop(claim);
+        assert!(!path.exists());
+        assert!(matches!(Claim::take(path).unwrap(), Claimed::Ours(_)));
+    }
+
+    #[test]
+    fn many_threads_never_hold_the_same_claim() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 200 {
+                        if let Claimed::Ours(_claim) = Claim::take(folder.path().join("key")).unwrap() {
+                            assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                            taken.fetch_add(1, Ordering::SeqCst);
+                            holders.fetch_sub(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+}
