@@ -2,21 +2,25 @@
 //!
 //! Numbers are those of OpenAI's `clip/model.py`: a head is 64 wide, a block's hidden layer four times its width.
 
-/// Width of one attention head in every published CLIP transformer.
+/// Width of one attention head in every published CLIP model.
 pub const HEAD_WIDTH: i64 = 64;
+/// The part of an image, in pixels, that becomes one position of a ResNet's attention pooling: five halvings.
+const RESNET_PATCH: i64 = 32;
+/// The output of a ResNet's bottleneck block, in multiples of its inner width.
+const EXPANSION: i64 = 4;
 
-/// The sizes that decide every tensor of a CLIP model with a vision transformer.
+/// The sizes that decide every tensor of a CLIP model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
     /// Height and width of an image, in pixels.
     pub image_size: i64,
-    /// Height and width of a patch, in pixels.
+    /// Height and width of a patch, in pixels; 32 with a ResNet.
     pub patch_size: i64,
-    /// Width of the vision transformer.
+    /// Width of the vision transformer, or of the ResNet's first stage.
     pub vision_width: i64,
-    /// Number of blocks of the vision transformer.
-    pub vision_layers: i64,
+    /// The vision tower's kind, and how many blocks it has.
+    pub vision_layers: VisionLayers,
     /// Width of the text transformer.
     pub text_width: i64,
     /// Number of blocks of the text transformer.
@@ -29,6 +33,16 @@ pub struct Architecture {
     pub embedding: i64,
 }
 
+/// The blocks of a vision tower; in TOML a number, or four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(untagged, expecting = "expected a number of blocks, or four numbers for a ResNet")]
+pub enum VisionLayers {
+    /// A vision transformer of that many blocks.
+    Transformer(i64),
+    /// A modified ResNet with that many bottleneck blocks in each of its stages.
+    ResNet([i64; 4]),
+}
+
 impl Architecture {
     /// OpenAI's ViT-B/16.
     pub const fn vit_b16() -> Architecture {
@@ -36,7 +50,7 @@ impl Architecture {
             image_size: 224,
             patch_size: 16,
             vision_width: 768,
-            vision_layers: 12,
+            vision_layers: VisionLayers::Transformer(12),
             text_width: 512,
             text_layers: 12,
             text_positions: 77,
@@ -55,7 +69,7 @@ impl Architecture {
         Architecture {
             patch_size: 14,
             vision_width: 1024,
-            vision_layers: 24,
+            vision_layers: VisionLayers::Transformer(24),
             text_width: 768,
             embedding: 768,
             ..Architecture::vit_b16()
@@ -67,13 +81,53 @@ impl Architecture {
         Architecture { image_size: 336, ..Architecture::vit_l14() }
     }
 
+    /// OpenAI's RN50.
+    pub const fn rn50() -> Architecture {
+        Architecture {
+            patch_size: RESNET_PATCH,
+            vision_width: 64,
+            vision_layers: VisionLayers::ResNet([3, 4, 6, 3]),
+            embedding: 1024,
+            ..Architecture::vit_b16()
+        }
+    }
+
+    /// OpenAI's RN101.
+    pub const fn rn101() -> Architecture {
+        Architecture { vision_layers: VisionLayers::ResNet([3, 4, 23, 3]), embedding: 512, ..Architecture::rn50() }
+    }
+
+    /// OpenAI's RN50x4.
+    pub const fn rn50x4() -> Architecture {
+        Architecture {
+            image_size: 288,
+            vision_width: 80,
+            vision_layers: VisionLayers::ResNet([4, 6, 10, 6]),
+            text_width: 640,
+            embedding: 640,
+            ..Architecture::rn50()
+        }
+    }
+
+    /// OpenAI's RN50x16.
+    pub const fn rn50x16() -> Architecture {
+        Architecture {
+            image_size: 384,
+            vision_width: 96,
+            vision_layers: VisionLayers::ResNet([6, 8, 18, 8]),
+            text_width: 768,
+            embedding: 768,
+            ..Architecture::rn50()
+        }
+    }
+
     /// A model small enough for two CPU cores: 32 pixel images, four vision blocks, three text blocks.
     pub const fn tiny() -> Architecture {
         Architecture {
             image_size: 32,
             patch_size: 8,
             vision_width: 128,
-            vision_layers: 4,
+            vision_layers: VisionLayers::Transformer(4),
             text_width: 64,
             text_layers: 3,
             text_positions: 77,
@@ -82,9 +136,17 @@ impl Architecture {
         }
     }
 
-    /// Number of attention heads of the vision transformer.
+    /// Number of attention heads of the vision transformer, or of the ResNet's attention pooling.
     pub const fn vision_heads(&self) -> i64 {
-        self.vision_width / HEAD_WIDTH
+        match self.vision_layers {
+            VisionLayers::Transformer(_) => self.vision_width / HEAD_WIDTH,
+            VisionLayers::ResNet(_) => self.resnet_output() / HEAD_WIDTH,
+        }
+    }
+
+    /// Channels that a ResNet's last stage gives: the width doubles from stage to stage.
+    const fn resnet_output(&self) -> i64 {
+        self.vision_width * 8 * EXPANSION
     }
 
     /// Number of attention heads of the text transformer.
@@ -92,7 +154,7 @@ impl Architecture {
         self.text_width / HEAD_WIDTH
     }
 
-    /// Positions of the vision transformer without prompts: one class token and the patches.
+    /// Positions of the vision tower without prompts: the patches, and a class token or a ResNet's mean of all.
     pub const fn vision_positions(&self) -> i64 {
         let side = self.image_size / self.patch_size;
         side * side + 1
@@ -100,30 +162,92 @@ impl Architecture {
 
     /// Name (OpenAI's key) and shape of every tensor, in the order of OpenAI's state dict.
     pub fn tensors(&self) -> Vec<(String, Vec<i64>)> {
-        let vision = self.vision_width;
         let mut tensors = vec![
             ("positional_embedding".to_owned(), vec![self.text_positions, self.text_width]),
             ("text_projection".to_owned(), vec![self.text_width, self.embedding]),
             ("logit_scale".to_owned(), vec![]),
-            ("visual.class_embedding".to_owned(), vec![vision]),
-            ("visual.positional_embedding".to_owned(), vec![self.vision_positions(), vision]),
-            ("visual.proj".to_owned(), vec![vision, self.embedding]),
-            ("visual.conv1.weight".to_owned(), vec![vision, 3, self.patch_size, self.patch_size]),
         ];
-        tensors.extend(layer_norm("visual.ln_pre", vision));
-        (0..self.vision_layers)
-            .for_each(|i| tensors.extend(block(&format!("visual.transformer.resblocks.{i}"), vision)));
-        tensors.extend(layer_norm("visual.ln_post", vision));
+        match self.vision_layers {
+            VisionLayers::Transformer(layers) => tensors.extend(self.vision_transformer(layers)),
+            VisionLayers::ResNet(stages) => tensors.extend(self.resnet(&stages)),
+        }
         (0..self.text_layers)
             .for_each(|i| tensors.extend(block(&format!("transformer.resblocks.{i}"), self.text_width)));
         tensors.push(("token_embedding.weight".to_owned(), vec![self.vocabulary, self.text_width]));
-        tensors.extend(layer_norm("ln_final", self.text_width));
+        tensors.extend(scale_and_shift("ln_final", self.text_width));
+        tensors
+    }
+
+    fn vision_transformer(&self, layers: i64) -> Vec<(String, Vec<i64>)> {
+        let width = self.vision_width;
+        let mut tensors = vec![
+            ("visual.class_embedding".to_owned(), vec![width]),
+            ("visual.positional_embedding".to_owned(), vec![self.vision_positions(), width]),
+            ("visual.proj".to_owned(), vec![width, self.embedding]),
+            ("visual.conv1.weight".to_owned(), vec![width, 3, self.patch_size, self.patch_size]),
+        ];
+        tensors.extend(scale_and_shift("visual.ln_pre", width));
+        (0..layers).for_each(|i| tensors.extend(block(&format!("visual.transformer.resblocks.{i}"), width)));
+        tensors.extend(scale_and_shift("visual.ln_post", width));
+        tensors
+    }
+
+    fn resnet(&self, stages: &[i64; 4]) -> Vec<(String, Vec<i64>)> {
+        let (width, output) = (self.vision_width, self.resnet_output());
+        let mut tensors = convolution("visual", 1, [width / 2, 3, 3, 3]);
+        tensors.extend(convolution("visual", 2, [width / 2, width / 2, 3, 3]));
+        tensors.extend(convolution("visual", 3, [width, width / 2, 3, 3]));
+        let mut input = width;
+        for (stage, blocks) in stages.iter().enumerate() {
+            let inner = width << stage;
+            for index in 0..*blocks {
+                let name = format!("visual.layer{}.{index}", stage + 1);
+                tensors.extend(bottleneck(&name, input, inner, index == 0));
+                input = inner * EXPANSION;
+            }
+        }
+        let pooling = "visual.attnpool";
+        tensors.push((format!("{pooling}.positional_embedding"), vec![self.vision_positions(), output]));
+        for (part, rows) in [("k_proj", output), ("q_proj", output), ("v_proj", output), ("c_proj", self.embedding)] {
+            tensors.push((format!("{pooling}.{part}.weight"), vec![rows, output]));
+            tensors.push((format!("{pooling}.{part}.bias"), vec![rows]));
+        }
         tensors
     }
 }
 
-/// The tensors of a layer norm.
-fn layer_norm(name: &str, width: i64) -> [(String, Vec<i64>); 2] {
+/// Whether a tensor belongs to a layer norm or a batch norm. Published models keep these in fp32.
+pub fn is_norm(name: &str) -> bool {
+    name.contains(".downsample.1.") || name.split('.').any(|part| part.starts_with("ln_") || part.starts_with("bn"))
+}
+
+/// The tensors of a bottleneck block; its shortcut has a convolution of its own where the width changes.
+fn bottleneck(name: &str, input: i64, inner: i64, shortcut: bool) -> Vec<(String, Vec<i64>)> {
+    let output = inner * EXPANSION;
+    let mut tensors = convolution(name, 1, [inner, input, 1, 1]);
+    tensors.extend(convolution(name, 2, [inner, inner, 3, 3]));
+    tensors.extend(convolution(name, 3, [output, inner, 1, 1]));
+    if shortcut {
+        tensors.push((format!("{name}.downsample.0.weight"), vec![output, input, 1, 1]));
+        tensors.extend(batch_norm(&format!("{name}.downsample.1"), output));
+    }
+    tensors
+}
+
+/// The tensors of a convolution and of the batch norm behind it.
+fn convolution(name: &str, number: i64, shape: [i64; 4]) -> Vec<(String, Vec<i64>)> {
+    let mut tensors = vec![(format!("{name}.conv{number}.weight"), shape.to_vec())];
+    tensors.extend(batch_norm(&format!("{name}.bn{number}"), shape[0]));
+    tensors
+}
+
+fn batch_norm(name: &str, width: i64) -> impl Iterator<Item = (String, Vec<i64>)> {
+    let running = ["running_mean", "running_var"].map(|part| (format!("{name}.{part}"), vec![width]));
+    scale_and_shift(name, width).into_iter().chain(running)
+}
+
+/// The tensors of a layer norm, and the trained ones of a batch norm.
+fn scale_and_shift(name: &str, width: i64) -> [(String, Vec<i64>); 2] {
     [(format!("{name}.weight"), vec![width]), (format!("{name}.bias"), vec![width])]
 }
 
@@ -135,14 +259,14 @@ fn block(name: &str, width: i64) -> Vec<(String, Vec<i64>)> {
         (format!("{name}.attn.out_proj.weight"), vec![width, width]),
         (format!("{name}.attn.out_proj.bias"), vec![width]),
     ];
-    tensors.extend(layer_norm(&format!("{name}.ln_1"), width));
+    tensors.extend(scale_and_shift(&format!("{name}.ln_1"), width));
     tensors.extend([
         (format!("{name}.mlp.c_fc.weight"), vec![4 * width, width]),
         (format!("{name}.mlp.c_fc.bias"), vec![4 * width]),
         (format!("{name}.mlp.c_proj.weight"), vec![width, 4 * width]),
         (format!("{name}.mlp.c_proj.bias"), vec![width]),
     ]);
-    tensors.extend(layer_norm(&format!("{name}.ln_2"), width));
+    tensors.extend(scale_and_shift(&format!("{name}.ln_2"), width));
     tensors
 }
 
@@ -150,7 +274,7 @@ fn block(name: &str, width: i64) -> Vec<(String, Vec<i64>)> {
 mod tests {
     use super::*;
 
-    /// Parameters of OpenAI's ViT-B/16, ViT-B/32 and ViT-L/14, as their own `sum(p.numel())` counts them.
+    /// Parameters of OpenAI's models, as their own `sum(p.numel())` counts them.
     #[test]
     fn published_models_have_their_published_size() {
         let known = [
@@ -158,9 +282,14 @@ mod tests {
             (Architecture::vit_b32(), 151_277_313),
             (Architecture::vit_l14(), 427_616_513),
             (Architecture::vit_l14_336(), 427_944_193),
+            (Architecture::rn50(), 102_007_137),
+            (Architecture::rn101(), 119_688_033),
+            (Architecture::rn50x4(), 178_300_601),
+            (Architecture::rn50x16(), 290_979_217),
         ];
         for (architecture, parameters) in known {
-            let sizes = architecture.tensors().into_iter().map(|(_, shape)| shape.iter().product::<i64>());
+            let trained = architecture.tensors().into_iter().filter(|(name, _)| !name.contains(".running_"));
+            let sizes = trained.map(|(_, shape)| shape.iter().product::<i64>());
             assert_eq!(sizes.sum::<i64>(), parameters, "{architecture:?}");
         }
     }

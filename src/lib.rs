@@ -15,3 +15,4 @@ pub mod run;
 pub mod stage;
 pub mod store;
 pub mod table;
+pub mod weights;

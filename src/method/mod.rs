@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use pretraining::Pretraining;
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, VisionLayers};
 use crate::error::{Error, Result};
 
 /// One method of prompt learning. Its JSON is canonical: every option stands in it, defaults too.
@@ -225,17 +225,17 @@ impl Learner {
     /// # Errors
     /// Names the depth and the tower.
     pub fn fits(&self, architecture: &Architecture) -> Result<()> {
-        let (text, vision) = (architecture.text_layers, architecture.vision_layers);
+        let text = architecture.text_layers;
         match self {
             Learner::ZeroShot {} | Learner::Coop { .. } | Learner::Cocoop { .. } => Ok(()),
-            Learner::Vpt { vision_depth, .. } => at_most("vision_depth", *vision_depth, "vision", vision),
+            Learner::Vpt { vision_depth, .. } => in_vision("vision_depth", *vision_depth, architecture),
             Learner::Ivlp { depth, vision_depth, .. } => {
                 at_most("depth", *depth, "text", text)?;
-                at_most("vision_depth", *vision_depth, "vision", vision)
+                in_vision("vision_depth", *vision_depth, architecture)
             }
             Learner::Maple { depth, .. } => {
                 at_most("depth", *depth, "text", text)?;
-                at_most("depth", *depth, "vision", vision)
+                in_vision("depth", *depth, architecture)
             }
         }
     }
@@ -271,6 +271,18 @@ fn at_most(name: &str, depth: i64, tower: &str, blocks: i64) -> Result<()> {
     }
     let message = format!("`{name}` is {depth}, but the {tower} tower has {blocks} blocks");
     Err(Error::hinted(message, format!("set `{name}` to at most {blocks}")))
+}
+
+/// Checks that the vision tower is a transformer of at least `depth` blocks; a ResNet takes no prompts.
+fn in_vision(name: &str, depth: i64, architecture: &Architecture) -> Result<()> {
+    match architecture.vision_layers {
+        VisionLayers::Transformer(blocks) => at_most(name, depth, "vision", blocks),
+        VisionLayers::ResNet(_) if depth == 0 => Ok(()),
+        VisionLayers::ResNet(_) => Err(Error::hinted(
+            format!("`{name}` is {depth}, but the vision tower is a ResNet, which takes no prompts"),
+            "use weights with a vision transformer, such as `openai/ViT-B-16`",
+        )),
+    }
 }
 
 /// In CoOp and CoCoOp the initial words decide how long the context is.
@@ -336,5 +348,25 @@ mod tests {
         assert_eq!(learner.fits(&Architecture::vit_b16()).ok(), Some(()));
         let message = learner.fits(&Architecture::tiny()).unwrap_err().to_string();
         assert_eq!(message, "`depth` is 9, but the text tower has 3 blocks");
+    }
+
+    #[test]
+    fn a_resnet_takes_no_prompts() {
+        let parse = |text: &str| {
+            let training = "[training]\nepochs = 1\nbatch_size = 1\nlearning_rate = 0.1\n";
+            Method::parse(&format!("{text}\n{training}")).unwrap().learner
+        };
+        let resnet = Architecture::rn50();
+        let coop = "learner = 'coop'\ncontext_length = 4";
+        let cocoop = "learner = 'cocoop'\ncontext_length = 4";
+        let vpt = "learner = 'vpt'\nvision_context_length = 4\nvision_depth = 3";
+        for learner in [Learner::ZeroShot {}, parse(coop), parse(cocoop)] {
+            learner.fits(&resnet).unwrap();
+        }
+        for (learner, name) in [(parse(vpt), "vision_depth"), (Method::parse(MAPLE).unwrap().learner, "depth")] {
+            let message = learner.fits(&resnet).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("`{name}` is ")), "{message}");
+            assert!(message.ends_with("but the vision tower is a ResNet, which takes no prompts"), "{message}");
+        }
     }
 }

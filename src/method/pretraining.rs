@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, VisionLayers};
 use crate::error::{Error, Result};
 
 /// Everything that decides the weights, apart from the captioned pictures.
@@ -37,7 +37,9 @@ impl Pretraining {
     pub fn validate(&self) -> Result<()> {
         let Pretraining { epochs, batch_size, learning_rate, warmup_epochs, weight_decay, crop, .. } = self;
         let [least, greatest] = crop;
+        let resnet = matches!(self.architecture.vision_layers, VisionLayers::ResNet(_));
         let wrong = [
+            ("architecture.vision_layers", resnet, "one number: a ResNet cannot be pretrained here"),
             ("epochs", *epochs == 0, "at least 1"),
             ("batch_size", *batch_size < 2, "at least 2"),
             ("learning_rate", !(0.0..=1.0).contains(learning_rate), "between 0 and 1"),

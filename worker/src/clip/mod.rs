@@ -1,6 +1,6 @@
 //! CLIP: tokenizer, text tower, vision tower, weights in and out.
 
-mod sizes;
+mod resnet;
 mod text;
 mod tokenizer;
 mod transformer;
@@ -9,19 +9,18 @@ mod weights;
 
 use tch::{Device, Kind, Tensor};
 
-pub use maple_pipe::architecture::Architecture;
+pub use maple_pipe::architecture::{Architecture, VisionLayers};
 pub use text::PromptRows;
 pub use tokenizer::Tokenizer;
 pub use vision::VisionPrompts;
 pub use weights::Weights;
 
+use maple_pipe::architecture::is_norm;
 use maple_pipe::error::{Error, Result};
+use resnet::{AttentionPool, BatchNorm, Bottleneck, Convolution, ResNet};
 use text::TextTower;
 use transformer::{Block, LayerNorm, Linear};
-use vision::VisionTower;
-
-/// Entries of OpenAI's files that are numbers about the model, not weights.
-const NO_WEIGHTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+use vision::{VisionTower, VisionTransformer};
 
 /// libtorch's error as ours; its own stack trace, which follows the first line, is dropped.
 pub fn torch(error: tch::TchError) -> Error {
@@ -43,18 +42,17 @@ pub struct Clip {
 impl Clip {
     /// Builds the model from weights under OpenAI's key names, on `device`, computing in `kind`.
     ///
-    /// Layer norms and `logit_scale` are kept in fp32. A tensor that is on the device in the wanted kind already is
+    /// Layer norms, batch norms and `logit_scale` are kept in fp32. A tensor that is on the device in the wanted kind already is
     /// used as it is, not copied. `token_embedding.weight` may have any number of rows: ids count in its rows.
     ///
     /// # Errors
     /// Names what is missing, unknown or misshapen.
     pub fn from_weights(weights: &Weights, device: Device, kind: Kind) -> Result<Clip> {
-        let architecture = sizes::read(weights)?;
-        weights.expect(&architecture.tensors(), &NO_WEIGHTS)?;
+        let architecture = weights.shapes().architecture()?;
         let mut parameters = Vec::new();
         for (name, _) in architecture.tensors() {
             if let Some(tensor) = weights.get(&name) {
-                let kind = if keeps_fp32(&name) { Kind::Float } else { kind };
+                let kind = if name == "logit_scale" || is_norm(&name) { Kind::Float } else { kind };
                 let tensor = tensor.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind)).map_err(torch)?;
                 parameters.push((name, tensor));
             }
@@ -131,12 +129,7 @@ pub fn normalised(features: &Tensor) -> Tensor {
     features / features.norm_scalaropt_dim(2, [-1], true)
 }
 
-/// Whether a tensor stays in fp32 in a model of lower precision.
-fn keeps_fp32(name: &str) -> bool {
-    name == "logit_scale" || name.split('.').any(|part| part.starts_with("ln_"))
-}
-
-/// Looks tensors up that [`Weights::expect`] has confirmed.
+/// Looks tensors up that are known to be there.
 struct Parts<'a> {
     parameters: &'a [(String, Tensor)],
 }
@@ -173,15 +166,66 @@ impl Parts<'_> {
     }
 
     fn vision(&self, architecture: &Architecture) -> VisionTower {
-        let blocks = "visual.transformer.resblocks";
-        VisionTower {
-            conv1: self.tensor("visual.conv1.weight"),
-            class_embedding: self.tensor("visual.class_embedding"),
-            positional_embedding: self.tensor("visual.positional_embedding"),
-            ln_pre: self.layer_norm("visual.ln_pre"),
-            blocks: self.blocks(blocks, architecture.vision_layers, architecture.vision_heads()),
-            ln_post: self.layer_norm("visual.ln_post"),
-            proj: self.tensor("visual.proj"),
+        let heads = architecture.vision_heads();
+        match architecture.vision_layers {
+            VisionLayers::Transformer(layers) => VisionTower::Transformer(VisionTransformer {
+                conv1: self.tensor("visual.conv1.weight"),
+                class_embedding: self.tensor("visual.class_embedding"),
+                positional_embedding: self.tensor("visual.positional_embedding"),
+                ln_pre: self.layer_norm("visual.ln_pre"),
+                blocks: self.blocks("visual.transformer.resblocks", layers, heads),
+                ln_post: self.layer_norm("visual.ln_post"),
+                proj: self.tensor("visual.proj"),
+            }),
+            VisionLayers::ResNet(stages) => VisionTower::ResNet(ResNet {
+                stem: [1, 2, 3].map(|number| self.convolution("visual", number)),
+                stages: stages.iter().zip(1..).map(|(blocks, stage)| self.bottlenecks(stage, *blocks)).collect(),
+                attnpool: self.attention_pool("visual.attnpool", heads),
+            }),
+        }
+    }
+
+    fn bottlenecks(&self, stage: i64, count: i64) -> Vec<Bottleneck> {
+        let block = |index| {
+            let name = format!("visual.layer{stage}.{index}");
+            let shortcut = || {
+                let weight = self.tensor(&format!("{name}.downsample.0.weight"));
+                Convolution { weight, norm: self.batch_norm(&format!("{name}.downsample.1")) }
+            };
+            Bottleneck {
+                conv1: self.convolution(&name, 1),
+                conv2: self.convolution(&name, 2),
+                conv3: self.convolution(&name, 3),
+                downsample: (index == 0).then(shortcut),
+            }
+        };
+        (0..count).map(block).collect()
+    }
+
+    fn convolution(&self, name: &str, number: i64) -> Convolution {
+        let weight = self.tensor(&format!("{name}.conv{number}.weight"));
+        Convolution { weight, norm: self.batch_norm(&format!("{name}.bn{number}")) }
+    }
+
+    fn batch_norm(&self, name: &str) -> BatchNorm {
+        let part = |part: &str| self.tensor(&format!("{name}.{part}"));
+        BatchNorm {
+            weight: part("weight"),
+            bias: part("bias"),
+            running_mean: part("running_mean"),
+            running_var: part("running_var"),
+        }
+    }
+
+    fn attention_pool(&self, name: &str, heads: i64) -> AttentionPool {
+        let linear = |part: &str| self.linear(&format!("{name}.{part}.weight"), &format!("{name}.{part}.bias"));
+        AttentionPool {
+            heads,
+            positional_embedding: self.tensor(&format!("{name}.positional_embedding")),
+            q_proj: linear("q_proj"),
+            k_proj: linear("k_proj"),
+            v_proj: linear("v_proj"),
+            c_proj: linear("c_proj"),
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    fn forward(&self, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }
 
@@ -107,6 +107,6 @@ impl Block {
 }
 
 /// Scaled dot-product attention over `(N, heads, L, width of a head)`.
-fn attention(query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Tensor {
+pub(super) fn attention(query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Tensor {
     Tensor::scaled_dot_product_attention(query, key, value, None::<&Tensor>, 0.0, causal, None, false)
 }

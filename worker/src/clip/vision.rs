@@ -1,7 +1,8 @@
-//! The vision transformer, with room for learned prompts behind its patches.
+//! The vision tower: a transformer, with room for learned prompts behind its patches, or a ResNet.
 
 use tch::Tensor;
 
+use super::resnet::ResNet;
 use super::transformer::{Block, LayerNorm};
 
 /// Learned rows for the vision transformer; none by default.
@@ -13,9 +14,29 @@ pub struct VisionPrompts {
     pub deep: Vec<Tensor>,
 }
 
+/// The vision tower of CLIP.
+#[derive(Debug)]
+pub(super) enum VisionTower {
+    Transformer(VisionTransformer),
+    ResNet(ResNet),
+}
+
+impl VisionTower {
+    /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised. A ResNet takes no prompts.
+    pub(super) fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+        match self {
+            VisionTower::Transformer(tower) => tower.features(images, prompts),
+            VisionTower::ResNet(tower) => {
+                assert!(prompts.shallow.is_none() && prompts.deep.is_empty(), "a ResNet takes no prompts");
+                tower.features(images)
+            }
+        }
+    }
+}
+
 /// The vision transformer of CLIP.
 #[derive(Debug)]
-pub(super) struct VisionTower {
+pub(super) struct VisionTransformer {
     /// `(width, 3, patch, patch)`.
     pub(super) conv1: Tensor,
     /// `(width,)`.
@@ -29,9 +50,9 @@ pub(super) struct VisionTower {
     pub(super) proj: Tensor,
 }
 
-impl VisionTower {
+impl VisionTransformer {
     /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised.
-    pub(super) fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+    fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
         let mut x = self.embed(images);
         if let Some(shallow) = &prompts.shallow {
             x = append(&x, shallow);

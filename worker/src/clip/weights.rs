@@ -9,9 +9,7 @@ use tch::{Kind, Tensor};
 use super::torch;
 
 use maple_pipe::error::{Error, Result};
-
-/// How many names an error lists.
-const LISTED: usize = 5;
+use maple_pipe::weights::Shapes;
 
 /// Tensors by name, with where they come from.
 #[derive(Debug)]
@@ -103,52 +101,9 @@ impl Weights {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// The shape of a tensor that has to be there and to have `N` axes.
-    pub(crate) fn shape<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
-        let found = self.get(name).map(Tensor::size).unwrap_or_default();
-        found.as_slice().try_into().map_err(|_| {
-            Error::hinted(
-                format!("{} have no `{name}` of {N} axes", self.origin),
-                "give a safetensors file with OpenAI's key names",
-            )
-        })
-    }
-
-    /// Checks that exactly the `expected` names and shapes are there, apart from the names in `ignored`.
-    ///
-    /// # Errors
-    /// Names every missing, surplus or misshapen tensor (the first few of each).
-    pub fn expect(&self, expected: &[(String, Vec<i64>)], ignored: &[&str]) -> Result<()> {
-        let names: BTreeMap<&str, &[i64]> =
-            expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
-        let missing = names.keys().filter(|name| self.get(name).is_none()).map(|name| format!("`{name}`"));
-        let surplus = self.tensors.keys().map(String::as_str);
-        let surplus = surplus.filter(|name| !names.contains_key(name) && !ignored.contains(name));
-        let misshapen = names.iter().filter_map(|(name, shape)| {
-            let found = self.get(name)?.size();
-            (found != *shape).then(|| format!("`{name}` is {found:?}, not {shape:?}"))
-        });
-        let parts = [
-            listed("missing: ", missing.collect()),
-            listed("unknown: ", surplus.map(|name| format!("`{name}`")).collect()),
-            listed("", misshapen.collect()),
-        ];
-        let problems: Vec<String> = parts.into_iter().flatten().collect();
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(Error::invalid(format!("{} do not fit: {}", self.origin, problems.join("; ")))),
-        }
-    }
-}
-
-/// The first few of `names` behind `label`, and how many more there are.
-fn listed(label: &str, names: Vec<String>) -> Option<String> {
-    let more = names.len().saturating_sub(LISTED);
-    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match (names.is_empty(), more) {
-        (true, _) => None,
-        (false, 0) => Some(format!("{label}{shown}")),
-        (false, more) => Some(format!("{label}{shown} and {more} more")),
+    /// The names and shapes.
+    pub fn shapes(&self) -> Shapes {
+        Shapes::new(self.origin.clone(), self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())))
     }
 }
 
@@ -217,13 +172,5 @@ mod tests {
             let message = Weights::read(&path).unwrap_err().to_string();
             assert!(message.contains("is not a valid safetensors file"), "{message}");
         }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let expected = [("a".to_owned(), vec![2, 2]), ("c".to_owned(), vec![1])];
-        let message = example().expect(&expected, &[]).unwrap_err().to_string();
-        assert_eq!(message, "the weights do not fit: missing: `c`; unknown: `b`; `a` is [2, 3], not [2, 2]");
-        example().expect(&[("a".to_owned(), vec![2, 3])], &["b"]).unwrap();
     }
 }

@@ -225,7 +225,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
 /// When a name or a shape differs; nothing has changed then.
 pub(super) fn copy_into(named: &[(String, Tensor)], tensors: &[Tensor], values: &Weights) -> Result<()> {
     let expected: Vec<(String, Vec<i64>)> = named.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
-    values.expect(&expected, &[])?;
+    values.shapes().expect(&expected)?;
     no_grad(|| {
         for ((name, _), tensor) in named.iter().zip(tensors) {
             if let Some(value) = values.get(name) {

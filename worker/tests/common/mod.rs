@@ -1,4 +1,4 @@
-//! What several tests share: the tiny CLIP of the reference numbers, made from its recipe.
+//! What several tests share: tiny CLIPs made from recipes.
 
 use std::path::Path;
 
@@ -6,8 +6,9 @@ use maple_pipe_worker::clip::Weights;
 use serde::Deserialize;
 use tch::Tensor;
 
+/// Tensors as formulas.
 #[derive(Deserialize)]
-struct Recipe {
+pub struct Recipe {
     seed: u64,
     tensors: Vec<Entry>,
 }
@@ -26,11 +27,17 @@ pub fn reference() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/reference"))
 }
 
-/// The weights that `clip-tiny.recipe.json` describes (`algorithm` in that file says how).
+/// The weights that `clip-tiny.recipe.json` describes.
 pub fn tiny_weights() -> Weights {
     let text = std::fs::read_to_string(reference().join("clip-tiny.recipe.json")).unwrap();
-    let recipe: Recipe = serde_json::from_str(&text).unwrap();
-    Weights::from_tensors(recipe.tensors.iter().map(|entry| (entry.key.clone(), values(recipe.seed, entry))))
+    Weights::from_tensors(serde_json::from_str::<Recipe>(&text).unwrap().tensors())
+}
+
+impl Recipe {
+    /// The tensors (`algorithm` in `clip-tiny.recipe.json` says how).
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
+        self.tensors.iter().map(|entry| (entry.key.clone(), values(self.seed, entry)))
+    }
 }
 
 fn values(seed: u64, entry: &Entry) -> Tensor {

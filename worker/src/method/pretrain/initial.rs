@@ -1,6 +1,6 @@
 //! Initial weights as in `initialize_parameters` of OpenAI's `clip/model.py`, in both towers; biases start at 0.
 
-use crate::clip::Architecture;
+use crate::clip::{Architecture, VisionLayers};
 use maple_pipe::data::random;
 use rand_distr::{Distribution, StandardNormal};
 use tch::Tensor;
@@ -44,7 +44,7 @@ fn draw(architecture: &Architecture, seed: u64, name: &str, shape: &[i64]) -> Te
 fn start(architecture: &Architecture, name: &str, shape: &[i64]) -> Start {
     let vision = name.starts_with("visual.");
     let (width, layers) = match vision {
-        true => (architecture.vision_width as f32, architecture.vision_layers as f32),
+        true => (architecture.vision_width as f32, vision_blocks(architecture) as f32),
         false => (architecture.text_width as f32, architecture.text_layers as f32),
     };
     match name {
@@ -61,6 +61,13 @@ fn start(architecture: &Architecture, name: &str, shape: &[i64]) -> Start {
         _ if name.ends_with("c_fc.weight") => Start::Normal((2.0 * width).powf(-0.5)),
         // Attention, projections, and the vision tower's class and positional embedding.
         _ => Start::Normal(width.powf(-0.5)),
+    }
+}
+
+fn vision_blocks(architecture: &Architecture) -> i64 {
+    match architecture.vision_layers {
+        VisionLayers::Transformer(blocks) => blocks,
+        VisionLayers::ResNet(_) => unreachable!("pretraining refuses a ResNet"),
     }
 }
 

@@ -182,11 +182,16 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::clip::{Architecture, Clip};
+    use crate::clip::{Architecture, Clip, VisionLayers};
     use maple_pipe::data::world::World;
 
     fn pretraining() -> Pretraining {
-        let architecture = Architecture { vision_width: 64, vision_layers: 1, text_layers: 1, ..Architecture::tiny() };
+        let architecture = Architecture {
+            vision_width: 64,
+            vision_layers: VisionLayers::Transformer(1),
+            text_layers: 1,
+            ..Architecture::tiny()
+        };
         Pretraining {
             seed: 1,
             architecture,

@@ -91,14 +91,20 @@ fn contrastive_loss([images, texts, scale]: &[Tensor; 3]) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::Architecture;
+    use crate::clip::{Architecture, VisionLayers};
     use crate::method::pretrain::initial;
 
     /// The batch in parts has the loss and the gradients of the batch as a whole, an odd one too.
     #[test]
     fn the_parts_change_nothing_but_rounding() {
         let sizes = Architecture::tiny();
-        let sizes = Architecture { vision_width: 64, vision_layers: 2, text_layers: 1, vocabulary: 20, ..sizes };
+        let sizes = Architecture {
+            vision_width: 64,
+            vision_layers: VisionLayers::Transformer(2),
+            text_layers: 1,
+            vocabulary: 20,
+            ..sizes
+        };
         let leaf = |(name, tensor): (String, Tensor)| (name, tensor.set_requires_grad(true));
         let parameters: Vec<_> = initial::weights(&sizes, 1).into_iter().map(leaf).collect();
         let draw = |part: &[usize]| {

@@ -1,0 +1,198 @@
+//! The names and shapes of a checkpoint's tensors: which model they are, and what is missing, surplus or misshapen.
+
+use std::collections::BTreeMap;
+
+use crate::architecture::{Architecture, HEAD_WIDTH, VisionLayers};
+use crate::error::{Error, Result};
+
+/// How many names an error lists.
+const LISTED: usize = 5;
+/// What to do about weights that cannot be understood.
+const HINT: &str = "give a checkpoint with the key names of OpenAI, Hugging Face's `CLIPModel` or open_clip";
+
+/// Names and shapes of tensors, and where these come from.
+#[derive(Clone, Debug)]
+pub struct Shapes {
+    origin: String,
+    shapes: BTreeMap<String, Vec<i64>>,
+}
+
+impl Shapes {
+    /// `origin` reads as in "the weights `file`".
+    pub fn new(origin: impl Into<String>, shapes: impl IntoIterator<Item = (String, Vec<i64>)>) -> Shapes {
+        Shapes { origin: origin.into(), shapes: shapes.into_iter().collect() }
+    }
+
+    /// Checks that exactly the `expected` names and shapes are there.
+    ///
+    /// # Errors
+    /// Names every missing, surplus or misshapen tensor (the first few of each).
+    pub fn expect(&self, expected: &[(String, Vec<i64>)]) -> Result<()> {
+        let names: BTreeMap<&str, &[i64]> =
+            expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+        let missing = names.keys().filter(|name| !self.shapes.contains_key(**name));
+        let surplus = self.shapes.keys().filter(|name| !names.contains_key(name.as_str()));
+        let misshapen = names.iter().filter_map(|(name, shape)| {
+            let found = self.shapes.get(*name)?;
+            (found != shape).then(|| format!("`{name}` is {found:?}, not {shape:?}"))
+        });
+        let parts = [
+            listed("missing: ", missing.map(|name| format!("`{name}`")).collect()),
+            listed("unknown: ", surplus.map(|name| format!("`{name}`")).collect()),
+            listed("", misshapen.collect()),
+        ];
+        let problems: Vec<String> = parts.into_iter().flatten().collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("{} do not fit: {}", self.origin, problems.join("; ")))),
+        }
+    }
+
+    /// The sizes of the CLIP model that these are the tensors of, under OpenAI's key names.
+    ///
+    /// # Errors
+    /// When they are those of no CLIP model; what is missing, surplus or misshapen is named.
+    pub fn architecture(&self) -> Result<Architecture> {
+        let [vocabulary, text_width] = self.shape("token_embedding.weight")?;
+        let [text_positions, _] = self.shape("positional_embedding")?;
+        let [_, embedding] = self.shape("text_projection")?;
+        let (vision_width, vision_layers, patch_size, vision_positions) =
+            match self.shapes.contains_key("visual.layer1.0.conv1.weight") {
+                true => self.resnet()?,
+                false => self.vision_transformer()?,
+            };
+        let text_layers = self.count("transformer.resblocks.", "attn.in_proj_weight");
+        if vision_width == 0 || patch_size == 0 {
+            return Err(self.not_clip("visual.conv1.weight"));
+        }
+        if text_width == 0 || text_width % HEAD_WIDTH != 0 {
+            return Err(self.not_clip("token_embedding.weight"));
+        }
+        if text_layers == 0 {
+            return Err(self.not_clip("transformer.resblocks.0.attn.in_proj_weight"));
+        }
+        let architecture = Architecture {
+            image_size: vision_positions.saturating_sub(1).isqrt() * patch_size,
+            patch_size,
+            vision_width,
+            vision_layers,
+            text_width,
+            text_layers,
+            text_positions,
+            vocabulary,
+            embedding,
+        };
+        self.expect(&architecture.tensors())?;
+        Ok(architecture)
+    }
+
+    /// Width, blocks, patch size and positions of a vision transformer.
+    fn vision_transformer(&self) -> Result<(i64, VisionLayers, i64, i64)> {
+        let name = "visual.conv1.weight";
+        let [width, _, patch_size, _] = self.shape(name)?;
+        let [positions, _] = self.shape("visual.positional_embedding")?;
+        let layers = self.count("visual.transformer.resblocks.", "attn.in_proj_weight");
+        match width % HEAD_WIDTH {
+            _ if layers == 0 => Err(self.not_clip("visual.transformer.resblocks.0.attn.in_proj_weight")),
+            0 => Ok((width, VisionLayers::Transformer(layers), patch_size, positions)),
+            _ => Err(self.not_clip(name)),
+        }
+    }
+
+    /// Width, blocks, patch size and positions of a ResNet.
+    fn resnet(&self) -> Result<(i64, VisionLayers, i64, i64)> {
+        let [width, ..] = self.shape::<4>("visual.layer1.0.conv1.weight")?;
+        let [positions, _] = self.shape("visual.attnpool.positional_embedding")?;
+        let stages = [1, 2, 3, 4].map(|stage| self.count(&format!("visual.layer{stage}."), "conv1.weight"));
+        // A head is 64 wide, and pooling works at 32 times the width.
+        match stages.contains(&0) || width % 2 != 0 {
+            true => Err(self.not_clip("visual.layer1.0.conv1.weight")),
+            false => Ok((width, VisionLayers::ResNet(stages), Architecture::rn50().patch_size, positions)),
+        }
+    }
+
+    /// The shape of a tensor that has to be there and to have `N` axes.
+    fn shape<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
+        let found = self.shapes.get(name).map(Vec::as_slice).unwrap_or_default();
+        found.try_into().map_err(|_| Error::hinted(format!("{} have no `{name}` of {N} axes", self.origin), HINT))
+    }
+
+    /// How many blocks there are whose tensors begin with `prefix`, counted by one of them.
+    fn count(&self, prefix: &str, tensor: &str) -> i64 {
+        (0..).take_while(|i| self.shapes.contains_key(&format!("{prefix}{i}.{tensor}"))).count() as i64
+    }
+
+    fn not_clip(&self, name: &str) -> Error {
+        let message = format!("{} are not those of a CLIP model", self.origin);
+        Error::hinted(format!("{message}: `{name}` is missing or has an unknown shape"), HINT)
+    }
+}
+
+/// The first few of `names` behind `label`, and how many more there are.
+fn listed(label: &str, names: Vec<String>) -> Option<String> {
+    let more = names.len().saturating_sub(LISTED);
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match (names.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(format!("{label}{shown}")),
+        (false, more) => Some(format!("{label}{shown} and {more} more")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(tensors: Vec<(String, Vec<i64>)>) -> Shapes {
+        Shapes::new("the weights", tensors)
+    }
+
+    #[test]
+    fn the_model_is_read_from_the_shapes() {
+        for architecture in [
+            Architecture::tiny(),
+            Architecture::vit_b32(),
+            Architecture::rn50(),
+            Architecture::rn50x16(),
+            Architecture { vocabulary: 9, ..Architecture::tiny() },
+        ] {
+            assert_eq!(shapes(architecture.tensors()).architecture().unwrap(), architecture);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let found = shapes(vec![("a".to_owned(), vec![2, 3]), ("b".to_owned(), vec![3, 2])]);
+        let message = found.expect(&[("a".to_owned(), vec![2, 2]), ("c".to_owned(), vec![1])]).unwrap_err().to_string();
+        assert_eq!(message, "the weights do not fit: missing: `c`; unknown: `b`; `a` is [2, 3], not [2, 2]");
+        let expected: Vec<(String, Vec<i64>)> = (0..7).map(|number| (number.to_string(), vec![])).collect();
+        let message = shapes(vec![]).expect(&expected).unwrap_err().to_string();
+        assert_eq!(message, "the weights do not fit: missing: `0`, `1`, `2`, `3`, `4` and 2 more");
+    }
+
+    #[test]
+    fn other_weights_are_refused() {
+        let message = |tensors: Vec<(String, Vec<i64>)>| shapes(tensors).architecture().unwrap_err().to_string();
+        assert_eq!(message(vec![]), "the weights have no `token_embedding.weight` of 2 axes");
+        for (name, shape) in [
+            ("visual.conv1.weight", vec![128, 3, 0, 0]),
+            ("visual.conv1.weight", vec![0, 3, 8, 8]),
+            ("visual.conv1.weight", vec![130, 3, 8, 8]),
+            ("token_embedding.weight", vec![9, 70]),
+        ] {
+            let mut tensors = Architecture::tiny().tensors();
+            tensors.iter_mut().filter(|(known, _)| known == name).for_each(|(_, known)| *known = shape.clone());
+            assert!(message(tensors).contains("are not those of a CLIP model"), "{name} {shape:?}");
+        }
+        for missing in ["visual.layer3.", "transformer.resblocks.0.", "visual.transformer.resblocks.0."] {
+            for architecture in [Architecture::tiny(), Architecture::rn50()] {
+                let mut tensors = architecture.tensors();
+                let whole = tensors.len();
+                tensors.retain(|(name, _)| !name.starts_with(missing));
+                if tensors.len() < whole {
+                    assert!(message(tensors).contains("are not those of a CLIP model"), "{missing}");
+                }
+            }
+        }
+    }
+}
