@@ -13,6 +13,7 @@ mod runs;
 mod schema;
 mod status;
 mod verify;
+mod weights;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -52,6 +53,7 @@ enum Command {
     /// Kills the programs of a run that died; `run` starts it
     #[command(hide = true)]
     Reap,
+    Weights(weights::WeightsCommand),
 }
 
 /// What every command on a pipeline takes.
@@ -219,6 +221,7 @@ pub fn main() -> ExitCode {
             crate::run::reap(std::io::stdin().lock());
             Ok(())
         }
+        Command::Weights(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

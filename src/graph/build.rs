@@ -16,6 +16,7 @@ use crate::pipeline::{
 };
 use crate::stage::{Kind, Output, PathPort, Port, Stage, Takes};
 use crate::store::ArtifactKind;
+use crate::weights::Published;
 
 impl Graph {
     /// The nodes of a pipeline. Data sets that name no folder are looked for under `data_root`.
@@ -252,7 +253,7 @@ impl<'a> Builder<'a> {
         }
         let inputs = gather(elements(&entry.value).iter().map(|value| match (value.text(), Reference::read(value)) {
             (_, Some(reference)) => self.follow(context, port, listed, &reference),
-            (Some(path), None) => path_input(port, listed, path, &value.span).map_err(one),
+            (Some(path), None) => self.path_input(port, listed, path, &value.span).map_err(one),
             (None, None) => {
                 let message = format!("`{}` must be a string, not {}", port.name, value.type_name());
                 let hint = match &port.from {
@@ -272,6 +273,20 @@ impl<'a> Builder<'a> {
             return Err(one(Diagnostic::at(&entry.value.span, message).hint("give one of them a name of its own")));
         }
         Ok(inputs)
+    }
+
+    /// The input behind a path, or behind the name of published weights.
+    fn path_input(&self, port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+        match (&port.path, Published::find(path)) {
+            (PathPort::File, Some(published)) => {
+                let file = published.locate(self.data_root).map_err(|error| {
+                    let hint = error.hint().map(str::to_owned);
+                    Diagnostic { message: error.to_string(), span: Some(span.clone()), hint }
+                })?;
+                Ok(vec![external(port, Source::File(file))])
+            }
+            _ => path_input(port, listed, path, span),
+        }
     }
 
     /// The inputs behind `"@stage"` or `"@stage.output"`.

@@ -53,3 +53,19 @@ impl Pretraining {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resnet_is_refused() {
+        let text = "seed = 1\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.1\nwarmup_epochs = 0\nweight_decay = 0\n\
+                    crop = [0.5, 1.0]";
+        let mut pretraining: Pretraining = toml::from_str(text).unwrap();
+        pretraining.validate().unwrap();
+        pretraining.architecture = Architecture::rn50();
+        let message = pretraining.validate().unwrap_err().to_string();
+        assert_eq!(message, "`architecture.vision_layers` must be one number: a ResNet cannot be pretrained here");
+    }
+}

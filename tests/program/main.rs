@@ -17,3 +17,4 @@ mod staleness;
 mod support;
 mod verify;
 mod views;
+mod weights;

@@ -1,15 +1,15 @@
 //! Named tensors in safetensors files: CLIP's weights under OpenAI's key names, and anything else kept that way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::Dtype;
 use tch::{Kind, Tensor};
 
 use super::torch;
 
 use maple_pipe::error::{Error, Result};
-use maple_pipe::weights::Shapes;
+use maple_pipe::weights::{Array, Checkpoint, Shapes, to_safetensors};
 
 /// Tensors by name, with where they come from.
 #[derive(Debug)]
@@ -19,32 +19,38 @@ pub struct Weights {
     note: Option<String>,
 }
 
-/// The metadata entry that holds [`Weights::note`]; one entry only, because several are written in no fixed order.
-const NOTE: &str = "maple-pipe";
-
 impl Weights {
     /// Tensors that are in memory already; nothing is copied.
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Weights {
         Weights { origin: "the weights".to_owned(), tensors: tensors.into_iter().collect(), note: None }
     }
 
-    /// Reads a safetensors file to the CPU, each tensor in the precision that it has there.
+    /// Reads a file of tensors to the CPU, each in the precision that it has there.
     ///
     /// # Errors
-    /// When the file cannot be read or is no safetensors file of numbers that libtorch knows.
+    /// When the file cannot be read or holds tensors that libtorch does not know.
     pub fn read(path: &Path) -> Result<Weights> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        let invalid = |message: String| Error::format(path, "safetensors file", message);
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(error.to_string()))?;
-        let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned());
-        let views = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?.tensors();
+        Weights::from_checkpoint(&Checkpoint::read(path)?)
+    }
+
+    /// [`Weights::read`] for CLIP's own weights in any published format, under OpenAI's names.
+    ///
+    /// # Errors
+    /// Those of [`Weights::read`].
+    pub fn read_clip(path: &Path) -> Result<Weights> {
+        Weights::from_checkpoint(&Checkpoint::read_clip(path)?)
+    }
+
+    fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Weights> {
+        let origin = checkpoint.origin();
         let mut tensors = BTreeMap::new();
-        for (name, view) in views {
-            let kind = kind(view.dtype()).ok_or_else(|| invalid(format!("`{name}` is {:?}", view.dtype())))?;
-            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind).map_err(torch)?);
+        for (name, array) in checkpoint.tensors() {
+            let kind = kind(array.dtype)
+                .ok_or_else(|| Error::invalid(format!("{origin} hold `{name}` as {}", array.dtype)))?;
+            let tensor = Tensor::f_from_data_size(&array.bytes, &array.shape, kind).map_err(torch)?;
+            tensors.insert(name.clone(), tensor);
         }
-        Ok(Weights { origin: format!("the weights `{}`", path.display()), tensors, note })
+        Ok(Weights { origin, tensors, note: checkpoint.note().map(str::to_owned) })
     }
 
     /// A free text to keep in the file beside the tensors.
@@ -70,20 +76,14 @@ impl Weights {
     /// # Errors
     /// When a tensor's kind has no place in safetensors.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut parts = Vec::with_capacity(self.tensors.len());
+        let mut arrays = BTreeMap::new();
         for (name, tensor) in &self.tensors {
             let dtype = dtype(tensor.kind())
                 .ok_or_else(|| Error::invalid(format!("`{name}` is {:?}, which cannot be saved", tensor.kind())))?;
-            let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
-            parts.push((name, dtype, shape, bytes(tensor).map_err(torch)?));
+            let bytes = bytes(tensor).map_err(torch)?;
+            arrays.insert(name.clone(), Array { dtype, shape: tensor.size(), bytes });
         }
-        let mut views = Vec::with_capacity(parts.len());
-        for (name, dtype, shape, bytes) in &parts {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| unwritable(&error))?;
-            views.push((name.as_str(), view));
-        }
-        let metadata = self.note.as_ref().map(|note| HashMap::from([(NOTE.to_owned(), note.clone())]));
-        safetensors::serialize(views, metadata).map_err(|error| unwritable(&error))
+        to_safetensors(&arrays, self.note())
     }
 
     /// Where the tensors come from, as it reads in a message: "the weights `file`".
@@ -115,10 +115,6 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>, tch::TchError> {
     Ok(bytes)
 }
 
-fn unwritable(error: &safetensors::SafeTensorError) -> Error {
-    Error::invalid(format!("the tensors cannot be written as safetensors: {error}"))
-}
-
 fn kind(dtype: Dtype) -> Option<Kind> {
     KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
 }
@@ -128,13 +124,15 @@ fn dtype(kind: Kind) -> Option<Dtype> {
 }
 
 /// The number formats that safetensors and libtorch share.
-const KINDS: [(Dtype, Kind); 8] = [
+const KINDS: [(Dtype, Kind); 10] = [
     (Dtype::F32, Kind::Float),
     (Dtype::F16, Kind::Half),
     (Dtype::BF16, Kind::BFloat16),
     (Dtype::F64, Kind::Double),
     (Dtype::I64, Kind::Int64),
     (Dtype::I32, Kind::Int),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I8, Kind::Int8),
     (Dtype::U8, Kind::Uint8),
     (Dtype::BOOL, Kind::Bool),
 ];
@@ -170,7 +168,36 @@ mod tests {
         for length in [0, 4, 20, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
             let message = Weights::read(&path).unwrap_err().to_string();
-            assert!(message.contains("is not a valid safetensors file"), "{message}");
+            assert!(message.contains("is not a valid checkpoint"), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_format_of_numbers_is_read_as_itself() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/weights/archive.pth");
+        let read = Weights::read(Path::new(path)).unwrap();
+        let formats = [
+            ("single", Kind::Float),
+            ("half", Kind::Half),
+            ("brain", Kind::BFloat16),
+            ("double", Kind::Double),
+            ("long", Kind::Int64),
+            ("int", Kind::Int),
+            ("short", Kind::Int16),
+            ("char", Kind::Int8),
+            ("byte", Kind::Uint8),
+            ("bool", Kind::Bool),
+        ];
+        for (name, kind) in formats {
+            let tensor = read.get(name).unwrap();
+            let last = tensor.to_kind(Kind::Double).flatten(0, -1).double_value(&[-1]);
+            let expected = match name {
+                "single" => 1.75,
+                "half" | "brain" | "double" => 0.0,
+                "bool" => 0.0,
+                _ => 2.0,
+            };
+            assert_eq!((tensor.kind(), last), (kind, expected), "{name}");
         }
     }
 }

@@ -34,5 +34,5 @@ pub fn run(task: &Task, control: Control<'_>) -> Result<String> {
 /// The CLIP model that a task works with.
 fn clip(task: &Task) -> Result<Clip> {
     let device = device::open(task.device)?;
-    Clip::from_weights(&Weights::read(&task.one("weights.weights").path)?, device, Kind::Float)
+    Clip::from_weights(&Weights::read_clip(&task.one("weights.weights").path)?, device, Kind::Float)
 }

@@ -1,0 +1,222 @@
+//! `maple-pipe weights`: the weights of CLIP models as files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{display, print, say};
+use crate::architecture::{Architecture, VisionLayers};
+use crate::error::{Error, Result};
+use crate::store::write_atomically;
+use crate::weights::{Checkpoint, Format, Names, PUBLISHED, Precision, Published, sha256, to_safetensors};
+
+/// Fetch, check and convert the weights of CLIP models
+#[derive(Args, Debug)]
+pub(super) struct WeightsCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the published weights that have a name, and whether they are there
+    List(DataRoot),
+    /// Download published weights into `weights/` of the data root; goes on where it stopped
+    Fetch {
+        /// E.g. `openai/ViT-B-16`; `maple-pipe weights list` names them all
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Take the file from here instead; it must have the published content
+        #[arg(long)]
+        url: Option<String>,
+        #[command(flatten)]
+        data: DataRoot,
+    },
+    /// Say what a file holds: the model, its sizes, precision and digest
+    Check {
+        /// A file, or the name of published weights
+        weights: String,
+        #[command(flatten)]
+        data: DataRoot,
+    },
+    /// Write a file's tensors as safetensors, under OpenAI's names
+    Convert {
+        /// A file, or the name of published weights
+        weights: String,
+        /// The file to write
+        output: PathBuf,
+        /// The precision to write them in [default: the file's]
+        #[arg(long)]
+        precision: Option<Precision>,
+        #[command(flatten)]
+        data: DataRoot,
+    },
+}
+
+#[derive(Args, Debug)]
+struct DataRoot {
+    /// The folder that holds the data sets' folders
+    #[arg(long = "data-root", value_name = "FOLDER", env = "MAPLE_DATA")]
+    folder: Option<PathBuf>,
+}
+
+impl WeightsCommand {
+    pub(super) fn run(self) -> Result<()> {
+        match self.action {
+            Action::List(data) => list(data.folder.as_deref()),
+            Action::Fetch { names, url, data } => {
+                if url.is_some() && names.len() > 1 {
+                    return Err(Error::hinted("`--url` is one file, but several names are given", "give one name"));
+                }
+                let data_root = data.folder()?;
+                names.iter().try_for_each(|name| fetch(name, url.as_deref(), data_root))
+            }
+            Action::Check { weights, data } => check(&data.locate(&weights)?),
+            Action::Convert { weights, output, precision, data } => {
+                convert(&data.locate(&weights)?, &output, precision)
+            }
+        }
+    }
+}
+
+impl DataRoot {
+    fn folder(&self) -> Result<&Path> {
+        self.folder.as_deref().ok_or_else(|| {
+            Error::hinted(
+                "weights are kept in the folder of your data sets, which is not given",
+                "give `--data-root FOLDER` or set MAPLE_DATA",
+            )
+        })
+    }
+
+    /// The file that is meant by its path or by a published name.
+    fn locate(&self, given: &str) -> Result<PathBuf> {
+        match Published::find(given) {
+            Some(published) => published.locate(self.folder.as_deref()),
+            None if Path::new(given).is_file() => Ok(given.into()),
+            None => Err(unknown(format!("there is no file `{given}`, and no published weights of that name"))),
+        }
+    }
+}
+
+fn unknown(message: String) -> Error {
+    Error::hinted(message, "`maple-pipe weights list` names those that are known")
+}
+
+fn list(data_root: Option<&Path>) -> Result<()> {
+    for published in &PUBLISHED {
+        let place = match data_root.map(|root| published.path(root)) {
+            Some(path) if path.is_file() => display(&path),
+            Some(_) => "not there".to_owned(),
+            None => "no data root".to_owned(),
+        };
+        print(&format!("{:20} {:52} {place}\n", published.name, vision(&published.architecture)))?;
+    }
+    Ok(())
+}
+
+fn fetch(name: &str, url: Option<&str>, data_root: &Path) -> Result<()> {
+    let published = Published::find(name).ok_or_else(|| unknown(format!("there are no published weights `{name}`")))?;
+    let path = published.path(data_root);
+    if path.is_file() {
+        let found = sha256(&path)?;
+        if found != published.sha256 {
+            let message = format!("`{}` is not `{name}`: its SHA-256 is {found}", display(&path));
+            return Err(Error::hinted(message, "remove it, and fetch it again"));
+        }
+        say(&format!("{name} is there already: {}", display(&path)));
+        return Ok(());
+    }
+    let bar = bar(name);
+    published.fetch(data_root, url, &mut |have, total| {
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(have);
+    })?;
+    bar.finish_and_clear();
+    say(&format!("fetched {name}: {}", display(&path)));
+    Ok(())
+}
+
+/// A progress bar on standard error, which nobody sees unless that is a terminal.
+fn bar(name: &str) -> ProgressBar {
+    let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ");
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style).with_message(name.to_owned())
+}
+
+fn check(path: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::read_clip(path)?;
+    let architecture = checkpoint.shapes().architecture()?;
+    let digest = sha256(path)?;
+    let published = PUBLISHED.iter().find(|published| published.sha256 == digest);
+    let published = published.map_or_else(String::new, |published| format!(", as published for {}", published.name));
+    let rows = [
+        ("file", display(path)),
+        ("format", format!("{}, {}", format_name(checkpoint.format()), names_owner(checkpoint.names()))),
+        ("vision", vision(&architecture)),
+        ("text", text(&architecture)),
+        ("embedding", architecture.embedding.to_string()),
+        ("values", values(&checkpoint)),
+        ("sha-256", format!("{digest}{published}")),
+    ];
+    rows.iter().try_for_each(|(name, value)| print(&format!("{name:10}  {value}\n")))
+}
+
+fn convert(path: &Path, output: &Path, precision: Option<Precision>) -> Result<()> {
+    let mut checkpoint = Checkpoint::read_clip(path)?;
+    checkpoint.shapes().architecture()?;
+    if let Some(precision) = precision {
+        checkpoint = checkpoint.with_precision(precision);
+    }
+    write_atomically(output, &to_safetensors(checkpoint.tensors(), None)?)?;
+    say(&format!("wrote {}: {}", display(output), values(&checkpoint)));
+    Ok(())
+}
+
+fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::SafeTensors => "safetensors",
+        Format::TorchScript => "TorchScript",
+        Format::TorchSave => "torch.save",
+    }
+}
+
+fn names_owner(names: Names) -> &'static str {
+    match names {
+        Names::OpenAi => "OpenAI's names",
+        Names::HuggingFace => "Hugging Face's names",
+    }
+}
+
+fn vision(architecture: &Architecture) -> String {
+    let Architecture { image_size, patch_size, vision_width: width, .. } = architecture;
+    match architecture.vision_layers {
+        VisionLayers::Transformer(blocks) => {
+            format!("{image_size} pixels, patches of {patch_size}, {blocks} blocks of width {width}")
+        }
+        VisionLayers::ResNet(stages) => {
+            let stages = stages.map(|blocks| blocks.to_string()).join("+");
+            format!("{image_size} pixels, ResNet of {stages} blocks from width {width}")
+        }
+    }
+}
+
+fn text(architecture: &Architecture) -> String {
+    let Architecture { text_layers, text_width, text_positions, vocabulary, .. } = architecture;
+    format!("{text_layers} blocks of width {text_width}, {text_positions} positions, {vocabulary} words")
+}
+
+/// How many numbers there are, and in which formats.
+fn values(checkpoint: &Checkpoint) -> String {
+    let mut formats: BTreeMap<String, usize> = BTreeMap::new();
+    for array in checkpoint.tensors().values() {
+        *formats.entry(array.dtype.to_string()).or_default() += array.count();
+    }
+    let total: usize = formats.values().sum();
+    let formats: Vec<String> = formats.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
+    format!("{total} in {} tensors: {}", checkpoint.tensors().len(), formats.join(", "))
+}

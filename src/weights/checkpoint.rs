@@ -1,0 +1,146 @@
+//! A file of tensors, whatever its format: recognised by its first bytes, not by its name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+
+use super::array::Array;
+use super::names::{self, Names};
+use super::{Precision, Shapes, torch};
+use crate::error::{Error, Result};
+
+/// The metadata entry of a safetensors file that holds the note; one entry only, because several are written in no fixed
+/// order.
+const NOTE: &str = "maple-pipe";
+
+/// The format of a file of tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// safetensors.
+    SafeTensors,
+    /// A zip archive of a TorchScript module, which is how OpenAI publishes its weights.
+    TorchScript,
+    /// What `torch.save` writes: a zip archive, or a plain pickle before PyTorch 1.6.
+    TorchSave,
+}
+
+/// Named tensors, and the file they come from.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    format: Format,
+    names: Names,
+    note: Option<String>,
+    tensors: BTreeMap<String, Array>,
+}
+
+impl Checkpoint {
+    /// Reads the tensors of a file under the names that they have there. Of a pickled dictionary that holds more than a
+    /// model, the entry `state_dict` is read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or its format is none of [`Format`].
+    pub fn read(path: &Path) -> Result<Checkpoint> {
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let mut start = Vec::new();
+        file.by_ref().take(torch::PLAIN.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        file.rewind().map_err(Error::io("read", path))?;
+        let wrong = |message: String| Error::format(path, "checkpoint", message);
+        let (format, note, tensors) = if start.starts_with(b"PK\x03\x04") {
+            let (tensors, torch_script) = torch::read_archive(file).map_err(wrong)?;
+            (if torch_script { Format::TorchScript } else { Format::TorchSave }, None, tensors)
+        } else if start == torch::PLAIN {
+            (Format::TorchSave, None, torch::read_plain(file).map_err(wrong)?)
+        } else {
+            let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+            let (note, tensors) = safetensors(&bytes)
+                .map_err(|error| wrong(format!("it is neither PyTorch's nor safetensors ({error})")))?;
+            (Format::SafeTensors, note, tensors)
+        };
+        if tensors.is_empty() {
+            return Err(wrong("it holds no tensors".to_owned()));
+        }
+        Ok(Checkpoint { path: path.to_owned(), format, names: Names::OpenAi, note, tensors })
+    }
+
+    /// CLIP's tensors under OpenAI's names, whatever they had; what is no weight is left out.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`].
+    pub fn read_clip(path: &Path) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::read(path)?;
+        let (tensors, names) = names::openai(checkpoint.tensors);
+        Ok(Checkpoint { tensors, names, ..checkpoint })
+    }
+
+    /// The file's format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whose names the tensors had in the file.
+    pub fn names(&self) -> Names {
+        self.names
+    }
+
+    /// Where the tensors come from, as it reads in a message: "the weights `file`".
+    pub fn origin(&self) -> String {
+        format!("the weights `{}`", self.path.display())
+    }
+
+    /// The text kept beside the tensors.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Array> {
+        &self.tensors
+    }
+
+    /// The names and shapes.
+    pub fn shapes(&self) -> Shapes {
+        Shapes::new(self.origin(), self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone())))
+    }
+
+    /// The tensors in another precision.
+    pub fn with_precision(self, precision: Precision) -> Checkpoint {
+        let convert = |(name, array): (String, Array)| {
+            let array = precision.apply(&name, &array);
+            (name, array)
+        };
+        Checkpoint { tensors: self.tensors.into_iter().map(convert).collect(), ..self }
+    }
+}
+
+/// The note and the tensors of a safetensors file.
+fn safetensors(bytes: &[u8]) -> Result<(Option<String>, BTreeMap<String, Array>), safetensors::SafeTensorError> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned());
+    let views = SafeTensors::deserialize(bytes)?.tensors();
+    let array = |view: &TensorView| Array {
+        dtype: view.dtype(),
+        shape: view.shape().iter().map(|length| *length as i64).collect(),
+        bytes: view.data().to_vec(),
+    };
+    Ok((note, views.iter().map(|(name, view)| (name.clone(), array(view))).collect()))
+}
+
+/// The bytes of a safetensors file with a text beside the tensors; the same tensors give the same bytes.
+///
+/// # Errors
+/// When an array's bytes are not as many as its shape asks for.
+pub fn to_safetensors(tensors: &BTreeMap<String, Array>, note: Option<&str>) -> Result<Vec<u8>> {
+    let wrong = |error| Error::invalid(format!("the tensors cannot be written as safetensors: {error}"));
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, array) in tensors {
+        let shape = array.shape.iter().map(|length| *length as usize).collect();
+        views.push((name, TensorView::new(array.dtype, shape, &array.bytes).map_err(wrong)?));
+    }
+    let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
+    safetensors::serialize(views, metadata).map_err(wrong)
+}

@@ -1,0 +1,275 @@
+//! Reads the tensors of PyTorch's files: TorchScript archives, and what `torch.save` writes (zip archives, and the plain
+//! pickles of PyTorch before 1.6). Nothing in them is executed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufReader, Read};
+
+use safetensors::Dtype;
+use zip::ZipArchive;
+
+use super::array::{self, Array};
+use super::pickle::{Id, Pickle, Value};
+
+/// What a plain pickle file begins with: protocol 2 and PyTorch's number.
+pub(super) const PLAIN: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+/// The entry of a checkpoint that holds the model, among others such as the optimizer's state.
+const STATE: &str = "state_dict";
+/// How deep modules may lie in each other.
+const DEEPEST: usize = 64;
+
+type Tensors = BTreeMap<String, Array>;
+
+/// Reads a zip archive; the flag says whether it is TorchScript.
+pub(super) fn read_archive(file: File) -> Result<(Tensors, bool), String> {
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| error.to_string())?;
+    let names = archive.file_names().filter_map(Result::ok);
+    let data = names.filter_map(|name| Some(name.strip_suffix("/data.pkl")?.to_owned())).next();
+    let folder = data.ok_or("the archive holds no `data.pkl`, so PyTorch did not write it")?;
+    let mut entry = |name: String| -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let mut entry = archive.by_name(&name).map_err(|error| format!("`{name}`: {error}"))?;
+        entry.read_to_end(&mut bytes).map_err(|error| format!("`{name}`: {error}"))?;
+        Ok(bytes)
+    };
+    let pickle = Pickle::read(&mut entry(format!("{folder}/data.pkl"))?.as_slice())?;
+    if entry(format!("{folder}/byteorder")).is_ok_and(|order| order != b"little") {
+        return Err("its numbers are big-endian, which is not read".to_owned());
+    }
+    let torch_script = entry(format!("{folder}/constants.pkl")).is_ok();
+    let tensors = build(&pickle, |key| entry(format!("{folder}/data/{key}")))?;
+    Ok((tensors, torch_script))
+}
+
+/// Reads a plain pickle file: a number, a version, a description of the machine, the object, the keys of its storages,
+/// and these.
+pub(super) fn read_plain(file: File) -> Result<Tensors, String> {
+    let mut input = BufReader::new(file);
+    for _ in 0..3 {
+        Pickle::read(&mut input)?;
+    }
+    let object = Pickle::read(&mut input)?;
+    let formats: HashMap<&str, Dtype> = object
+        .values()
+        .filter_map(
+            |value| if let Value::Persistent(reference) = value { storage(&object, *reference).ok() } else { None },
+        )
+        .map(|storage| (storage.key, storage.dtype))
+        .collect();
+    let keys = Pickle::read(&mut input)?;
+    let mut storages = HashMap::new();
+    for key in keys.items(keys.root).ok_or("it does not list its storages")? {
+        let key = keys.text(*key).ok_or("it has a storage without a key")?;
+        let dtype = *formats.get(key).ok_or_else(|| format!("nothing refers to its storage `{key}`"))?;
+        let mut count = [0; 8];
+        input.read_exact(&mut count).map_err(|_| "it ends too early")?;
+        let length = u64::from_le_bytes(count).checked_mul(array::size(dtype) as u64).ok_or("a storage is too long")?;
+        let mut bytes = Vec::new();
+        let read = input.by_ref().take(length).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        if (read as u64) < length {
+            return Err("it ends too early".to_owned());
+        }
+        storages.insert(key.to_owned(), bytes);
+    }
+    build(&object, |key| storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`")))
+}
+
+/// Where a storage's bytes are, and what they are.
+struct Storage<'a> {
+    key: &'a str,
+    dtype: Dtype,
+}
+
+/// A tensor as a view of a storage, in numbers and not in bytes.
+struct View<'a> {
+    storage: Storage<'a>,
+    offset: i64,
+    shape: Vec<i64>,
+    strides: Vec<i64>,
+}
+
+/// Finds the tensors under a pickle's root and reads their storages, each once.
+fn build(pickle: &Pickle, mut read: impl FnMut(&str) -> Result<Vec<u8>, String>) -> Result<Tensors, String> {
+    let root = pickle.entry(pickle.root, STATE).unwrap_or(pickle.root);
+    let mut views = BTreeMap::new();
+    collect(pickle, root, "", 0, &mut views)?;
+    let mut by_storage: BTreeMap<String, Vec<(String, View)>> = BTreeMap::new();
+    for (name, view) in views {
+        by_storage.entry(view.storage.key.to_owned()).or_default().push((name, view));
+    }
+    let mut tensors = Tensors::new();
+    for (key, views) in by_storage {
+        let bytes = read(&key)?;
+        for (name, view) in views {
+            let array = view.array(&bytes).map_err(|message| format!("`{name}`: {message}"))?;
+            tensors.insert(name, array);
+        }
+    }
+    Ok(tensors)
+}
+
+/// Puts the tensors at and below `id` into `views`, under their dotted names.
+fn collect<'a>(
+    pickle: &'a Pickle,
+    id: Id,
+    name: &str,
+    depth: usize,
+    views: &mut BTreeMap<String, View<'a>>,
+) -> Result<(), String> {
+    if depth > DEEPEST {
+        return Err(format!("`{name}` lies deeper than {DEEPEST} modules"));
+    }
+    if let Some(view) = tensor(pickle, id, depth).map_err(|message| format!("`{name}`: {message}"))? {
+        views.insert(name.to_owned(), view);
+        return Ok(());
+    }
+    // A module of a TorchScript archive keeps its parts in a dictionary that is its state.
+    let parts = match pickle.get(id) {
+        Value::Call { state: Some(state), .. } => *state,
+        _ => id,
+    };
+    for (key, value) in pickle.entries(parts).unwrap_or_default() {
+        if let Some(key) = pickle.text(*key) {
+            let name = if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+            collect(pickle, *value, &name, depth + 1, views)?;
+        }
+    }
+    Ok(())
+}
+
+/// The tensor at `id`, if it is one.
+fn tensor<'a>(pickle: &'a Pickle, id: Id, depth: usize) -> Result<Option<View<'a>>, String> {
+    let Value::Call { callee, arguments, .. } = pickle.get(id) else { return Ok(None) };
+    let Some(function) = pickle.global(*callee).and_then(|name| name.strip_prefix("torch._utils._rebuild_")) else {
+        return Ok(None);
+    };
+    let arguments = pickle.items(*arguments).unwrap_or_default();
+    match (function, arguments) {
+        ("tensor_v2" | "tensor", [storage_id, offset, shape, strides, ..]) => {
+            let Value::Persistent(reference) = pickle.get(*storage_id) else {
+                return Err("it has no storage".to_owned());
+            };
+            let numbers = |id: &Id| -> Option<Vec<i64>> {
+                pickle.items(*id)?.iter().map(|number| pickle.integer(*number)).collect()
+            };
+            let (Some(offset), Some(shape), Some(strides)) =
+                (pickle.integer(*offset), numbers(shape), numbers(strides))
+            else {
+                return Err("its shape is not numbers".to_owned());
+            };
+            Ok(Some(View { storage: storage(pickle, *reference)?, offset, shape, strides }))
+        }
+        ("parameter" | "parameter_with_state", [inner, ..]) if depth <= DEEPEST => tensor(pickle, *inner, depth + 1),
+        _ => Err(format!("it is made by `_rebuild_{function}`, which is not read")),
+    }
+}
+
+/// The storage that a reference names: `("storage", class, key, device, count)`.
+fn storage(pickle: &Pickle, reference: Id) -> Result<Storage<'_>, String> {
+    let parts = pickle.items(reference).unwrap_or_default();
+    let (Some(class), Some(key)) =
+        (parts.get(1).and_then(|id| pickle.global(*id)), parts.get(2).and_then(|id| pickle.text(*id)))
+    else {
+        return Err("it has no storage".to_owned());
+    };
+    let dtype = match class.strip_prefix("torch.").and_then(|class| class.strip_suffix("Storage")) {
+        Some("Float") => Dtype::F32,
+        Some("Half") => Dtype::F16,
+        Some("BFloat16") => Dtype::BF16,
+        Some("Double") => Dtype::F64,
+        Some("Long") => Dtype::I64,
+        Some("Int") => Dtype::I32,
+        Some("Short") => Dtype::I16,
+        Some("Char") => Dtype::I8,
+        Some("Byte") => Dtype::U8,
+        Some("Bool") => Dtype::BOOL,
+        _ => return Err(format!("its numbers are `{class}`, which is not read")),
+    };
+    Ok(Storage { key, dtype })
+}
+
+impl View<'_> {
+    /// The values, row-major, out of the storage's bytes.
+    fn array(&self, bytes: &[u8]) -> Result<Array, String> {
+        let (dtype, size) = (self.storage.dtype, array::size(self.storage.dtype));
+        let available = (bytes.len() / size) as i64;
+        let outside = || format!("its shape {:?} does not fit its storage of {available} numbers", self.shape);
+        let count = self.shape.iter().try_fold(1i64, |count, axis| count.checked_mul(*axis)).ok_or_else(outside)?;
+        let axes = self.shape.iter().chain(&self.strides);
+        if self.shape.len() != self.strides.len() || axes.chain([&self.offset]).any(|number| *number < 0) {
+            return Err(outside());
+        }
+        let mut array = Array { dtype, shape: self.shape.clone(), bytes: Vec::new() };
+        if count == 0 {
+            return Ok(array);
+        }
+        let reach = |last: i64, (length, stride): (&i64, &i64)| last.checked_add((length - 1).checked_mul(*stride)?);
+        let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, reach);
+        if count > available || last.is_none_or(|last| last >= available) {
+            return Err(outside());
+        }
+        // Rows of the last axes that lie in one piece are copied whole.
+        let (mut whole, mut piece) = (self.shape.len(), 1);
+        while whole > 0 && (self.strides[whole - 1] == piece || self.shape[whole - 1] == 1) {
+            whole -= 1;
+            piece *= self.shape[whole];
+        }
+        array.bytes.reserve(count as usize * size);
+        let mut index = vec![0; whole];
+        for _ in 0..count / piece {
+            let start =
+                self.offset + index.iter().zip(&self.strides).map(|(place, stride)| place * stride).sum::<i64>();
+            let start = start as usize * size;
+            array.bytes.extend(&bytes[start..start + piece as usize * size]);
+            for axis in (0..whole).rev() {
+                index[axis] += 1;
+                if index[axis] < self.shape[axis] {
+                    break;
+                }
+                index[axis] = 0;
+            }
+        }
+        Ok(array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(offset: i64, shape: &[i64], strides: &[i64]) -> View<'static> {
+        let storage = Storage { key: "0", dtype: Dtype::U8 };
+        View { storage, offset, shape: shape.to_vec(), strides: strides.to_vec() }
+    }
+
+    #[test]
+    fn views_of_a_storage_are_made_row_major() {
+        let bytes: Vec<u8> = (0..24).collect();
+        let values = |view: View| view.array(&bytes).unwrap().bytes;
+        assert_eq!(values(view(0, &[2, 3, 4], &[12, 4, 1])), bytes);
+        assert_eq!(values(view(5, &[2, 2], &[4, 1])), [5, 6, 9, 10]);
+        assert_eq!(values(view(0, &[3, 2], &[1, 3])), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(values(view(2, &[2, 1, 2], &[10, 99, 1])), [2, 3, 12, 13]);
+        assert_eq!(values(view(7, &[], &[])), [7]);
+        assert_eq!(values(view(3, &[4], &[0])), [3, 3, 3, 3]);
+        assert!(values(view(0, &[0, 5], &[5, 1])).is_empty());
+    }
+
+    #[test]
+    fn views_beyond_their_storage_are_refused() {
+        for view in [
+            view(0, &[25], &[1]),
+            view(1, &[24], &[1]),
+            view(0, &[2, 2], &[23, 2]),
+            view(-1, &[1], &[1]),
+            view(0, &[2], &[-1]),
+            view(0, &[2], &[i64::MAX]),
+            view(0, &[i64::MAX, 3], &[0, 0]),
+            view(0, &[1 << 40], &[0]),
+            view(0, &[2, 2], &[1]),
+        ] {
+            let message = view.array(&[0; 24]).unwrap_err();
+            assert!(message.contains("does not fit its storage of 24 numbers"), "{message}");
+        }
+    }
+}
