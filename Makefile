@@ -29,5 +29,6 @@ lint: libtorch ## check format, clippy and the documentation; warnings are error
 	cargo clippy --release --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --release --locked --no-deps --document-private-items
 
-bench: libtorch ## measure: the engine's commands, and the text tower against the published one
-	cargo bench --locked --bench dag --bench text_tower
+bench: build ## measure: the engine beside ninja, and the text tower against the published one
+	$(BINARY) bench dag
+	cargo bench --locked --bench text_tower

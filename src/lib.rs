@@ -4,6 +4,7 @@
 //! libtorch: what computes with it is the package `maple-pipe-worker`, which runs one node a process.
 
 pub mod architecture;
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod device;

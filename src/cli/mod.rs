@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand; each parses its arguments, calls the library and prints. Data goes to
 //! standard output, everything else to standard error.
 
+mod bench;
 mod diff;
 mod dry_run;
 mod explain;
@@ -44,6 +45,8 @@ enum Command {
     Status(status::Status),
     Explain(explain::Explain),
     Graph(graph::GraphCommand),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     Schema(schema::SchemaCommand),
     Logs(logs::Logs),
     Runs(runs::Runs),
@@ -211,6 +214,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Graph(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Logs(command) => command.run(),
         Command::Runs(command) => command.run(),

@@ -2,6 +2,7 @@
 //! `SNAPSHOTS=overwrite cargo test --release --test program` writes what it prints now into these files.
 
 mod axes;
+mod bench;
 mod command;
 mod errors;
 mod faults;
