@@ -163,7 +163,7 @@ impl Project {
         let cache = StatCache::open(self.store.stat_cache());
         let plan = Plan::new(&Inspector::new(&self.graph, &self.store, &cache), &selection)?;
         // A store that cannot be written can still be read: only the next hashing takes longer.
-        let _ = cache.save();
+        let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })
     }
 

@@ -63,11 +63,10 @@ impl Run {
         };
         let Project { graph, store, pipeline, .. } = &project;
         let interrupts = Interrupts::install()?;
-        let result = run::run(graph, &selection, store, &pipeline.name, &options, &interrupts, &mut report);
+        let (summary, records) = run::run(graph, &selection, store, &pipeline.name, &options, &interrupts, &mut report);
         if let Err(error) = recorder.keep(store) {
             say(&format!("this run is not recorded: {error}"));
         }
-        let (summary, records) = result?;
         let results = self.results.unwrap_or_else(|| project.root.join("results")).join(&project.pipeline.name);
         write_results(&project, &records, &results, !self.json)?;
         run::check(&summary)

@@ -547,7 +547,12 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
             };
             let source = match std::fs::metadata(&full) {
                 Ok(metadata) if metadata.is_dir() => Source::Folder(full, vec![String::new()]),
-                Ok(_) => Source::File(full),
+                Ok(metadata) if metadata.is_file() => Source::File(full),
+                // A pipe has no content that could be read twice, and a device no end.
+                Ok(_) => {
+                    let message = format!("`{}` is neither a file nor a folder", full.display());
+                    return Err(Diagnostic::at(span, message).hint("write what comes out of it to a file first"));
+                }
                 Err(_) => {
                     let message = format!("there is no file or folder `{}`", full.display());
                     return Err(
@@ -562,8 +567,11 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
 
 fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, Diagnostic> {
     let PathPort::Folder { within, .. } = &port.path else { unreachable!("the port takes a folder") };
-    let missing: Vec<String> =
-        within.iter().filter(|part| !folder.join(part).exists()).map(|part| format!("`{part}`")).collect();
+    // A pipe or a device is no part of a data set: reading it might never end.
+    let is_there = |part: &String| {
+        std::fs::metadata(folder.join(part)).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
+    };
+    let missing: Vec<String> = within.iter().filter(|part| !is_there(part)).map(|part| format!("`{part}`")).collect();
     if !folder.is_dir() || !missing.is_empty() {
         let contents = within.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(" and ");
         let message = if folder.is_dir() {

@@ -48,7 +48,7 @@ pub use slots::devices;
 use crate::device::{Device, Devices};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, State as Staleness};
-use crate::store::{CanonicalJson, Claim, Claimed, Digest, Record, StatCache, Store, remove_dead};
+use crate::store::{CanonicalJson, Claim, Claimed, Digest, Record, StatCache, Store};
 use estimate::Estimates;
 use job::{End, Job};
 use process::Processes;
@@ -87,15 +87,16 @@ enum Message {
     Interrupted,
 }
 
+/// A place in the queue: by priority, then in the graph's order.
+type Place = (Reverse<u64>, NodeIndex);
+
 /// How often a node that another run computes is looked at.
 const LOOK_ELSEWHERE: Duration = Duration::from_millis(100);
 /// How long a killed process may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(2);
 
-/// Runs what is stale among `selection`, which is in order and holds all it needs.
-///
-/// # Errors
-/// The store cannot be written. A node that fails is no error here but counted in the summary, and so is an interrupt.
+/// Runs what is stale among `selection`, which is in order and holds all it needs. A node that fails is counted in the
+/// summary, and so is an interrupt.
 pub fn run(
     graph: &Graph,
     selection: &[NodeIndex],
@@ -104,7 +105,7 @@ pub fn run(
     options: &Options,
     interrupts: &Interrupts,
     report: &mut dyn FnMut(&Event<'_>),
-) -> Result<(Summary, HashMap<NodeIndex, Record>)> {
+) -> (Summary, HashMap<NodeIndex, Record>) {
     let started = Instant::now();
     let cache = StatCache::open(store.stat_cache());
     let mut last_keys = store.last_keys(pipeline);
@@ -133,19 +134,20 @@ pub fn run(
     for &index in selection {
         *scheduler.left.entry(&graph.node(index).stage_name).or_insert(0) += 1;
     }
-    remove_dead(&store.work())?;
+    store.remove_dead();
     scheduler.run(interrupts, report);
     // A cache that cannot be kept costs the next run some reading.
-    let _ = cache.save();
+    let _ = store.keep_digests(&cache);
     let Scheduler { mut summary, records, .. } = scheduler;
     let before = last_keys.clone();
     last_keys.extend(records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.key)));
     if last_keys != before {
-        store.remember_keys(pipeline, &last_keys)?;
+        // Nor is what `explain` compares with worth the run, where the store cannot be written.
+        let _ = store.remember_keys(pipeline, &last_keys);
     }
     summary.seconds = started.elapsed().as_secs_f64();
     report(&Event::Finished(&summary));
-    Ok((summary, records))
+    (summary, records)
 }
 
 struct Scheduler<'a> {
@@ -162,7 +164,7 @@ struct Scheduler<'a> {
     /// Nodes in state Ready.
     ready: Vec<NodeIndex>,
     /// Nodes in state Queued that nobody else computes, most urgent first.
-    queue: BTreeSet<(Reverse<u64>, NodeIndex)>,
+    queue: BTreeSet<Place>,
     /// Of nodes in state Queued.
     stale: HashMap<NodeIndex, (Digest, CanonicalJson)>,
     /// Nodes in state Queued that another run computes.
@@ -346,7 +348,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// The most urgent queued node for which there is room, and the device that it takes.
-    fn room(&mut self) -> Option<((Reverse<u64>, NodeIndex), Option<(Device, u64)>)> {
+    fn room(&mut self) -> Option<(Place, Option<(Device, u64)>)> {
         let mut full = false;
         for &place in &self.queue {
             let (_, index) = place;

@@ -8,9 +8,14 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process_group};
 
 use crate::error::{Error, Result};
+
+/// The variable by which the programs of a run are known: the process id of their reaper.
+const REAPER: &str = "MAPLE_REAPER";
+/// What a reaper is told when nothing is left to do.
+const DONE: &str = "done";
 
 /// What a worker is told on its standard input when it should stop.
 pub const STOP: &str = "stop";
@@ -55,17 +60,19 @@ impl Processes {
 
     /// Starts any other program, without standard input. A watching process sees to it that it ends when we die.
     pub fn start_program(&self, command: &mut Command) -> std::io::Result<Process<'_>> {
-        let child = start(command.stdin(Stdio::null()))?;
-        let id = child.id();
-        let process = self.add(child, Stop::Signal);
-        let mut alive = self.lock();
-        if alive.reaper.is_none() {
-            alive.reaper = Some(Reaper::start()?);
+        let reaper = {
+            let mut alive = self.lock();
+            let reaper = match alive.reaper.take() {
+                Some(reaper) => reaper,
+                None => Reaper::start()?,
+            };
+            alive.reaper.insert(reaper).child.id()
+        };
+        let child = start(command.env(REAPER, reaper.to_string()).stdin(Stdio::null()))?;
+        if let Some(reaper) = &mut self.lock().reaper {
+            reaper.tell('+', child.id());
         }
-        if let Some(reaper) = &mut alive.reaper {
-            reaper.tell('+', id);
-        }
-        Ok(process)
+        Ok(self.add(child, Stop::Signal))
     }
 
     /// Asks every process to stop, and those that are started later, too.
@@ -151,7 +158,8 @@ struct Reaper {
 impl Reaper {
     fn start() -> std::io::Result<Reaper> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("reap").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A run may be the program of another, whose reaper must leave this one its work.
+        command.arg("reap").env_remove(REAPER).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Reaper { child: start(&mut command)? })
     }
 
@@ -164,15 +172,21 @@ impl Reaper {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
+        if let Some(mut stdin) = self.child.stdin.take() {
+            let _ = writeln!(stdin, "{DONE}");
+        }
         let _ = self.child.wait();
     }
 }
 
-/// What the reaper does: learns from `lines` which process groups live, and kills those that do when the lines end.
+/// What the reaper does: learns from `lines` which process groups live, and kills those that do when the lines end without
+/// a word.
 pub fn reap(lines: impl BufRead) {
     let mut groups = std::collections::BTreeSet::new();
     for line in lines.lines().map_while(Result::ok) {
+        if line == DONE {
+            return;
+        }
         let (sign, id) = line.split_at(1.min(line.len()));
         match (sign, id.parse::<u32>()) {
             ("+", Ok(id)) => drop(groups.insert(id)),
@@ -180,7 +194,21 @@ pub fn reap(lines: impl BufRead) {
             _ => {}
         }
     }
+    groups.extend(unannounced());
     groups.into_iter().for_each(|id| signal(id, Signal::KILL));
+}
+
+/// The groups of programs that were started just before the run died, so that it could not say so.
+fn unannounced() -> Vec<u32> {
+    let mark = format!("{REAPER}={}", std::process::id());
+    let is_marked = |id: &u32| {
+        std::fs::read(format!("/proc/{id}/environ"))
+            .is_ok_and(|environment| environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()))
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let marked = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_marked);
+    let group = |id| getpgid(i32::try_from(id).ok().and_then(Pid::from_raw)).ok();
+    marked.filter_map(group).filter_map(|group| group.as_raw_nonzero().get().try_into().ok()).collect()
 }
 
 /// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only

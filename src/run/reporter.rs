@@ -76,9 +76,14 @@ impl Reporter {
                 lines
             }
             Event::Stopping { running } => {
-                let wait =
-                    if *running > 0 { format!("waiting for {} to stop", nodes(*running)) } else { String::new() };
-                vec![format!("{} {wait}   (once more to kill)", word("STOPPING", AnsiColor::Yellow))]
+                vec![match running {
+                    0 => word("STOPPING", AnsiColor::Yellow),
+                    _ => format!(
+                        "{} waiting for {} to stop   (once more to kill)",
+                        word("STOPPING", AnsiColor::Yellow),
+                        nodes(*running)
+                    ),
+                }]
             }
             Event::Finished(summary) => summary_lines(summary),
         }
@@ -107,6 +112,8 @@ impl Bars {
                 if let Some(bar) = self.nodes.get(*node) {
                     self.advance(node, bar, progress);
                 }
+                // Its clock goes on, too.
+                self.run.tick();
             }
             Event::Settled { node, position, of, remaining, .. } => {
                 if let Some(bar) = self.nodes.remove(*node) {
@@ -200,7 +207,122 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use std::collections::BTreeMap;
+
+    use snapbox::{IntoData, str};
+
+    use super::*;
+    use crate::store::{CanonicalJson, Record};
+
+    fn record(note: &str) -> Record {
+        let manifest = CanonicalJson::from(&serde_json::json!({}));
+        Record {
+            key: manifest.digest(),
+            manifest,
+            outputs: BTreeMap::new(),
+            node: "train/x/seed1".to_owned(),
+            note: note.to_owned(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            seconds: 41.23,
+            device: None,
+            memory: None,
+            version: String::new(),
+            unsynced: None,
+        }
+    }
+
+    #[test]
+    fn every_line() {
+        let node = "train/x/seed1";
+        let (with_note, without) = (record("loss 0.412"), record(""));
+        let plain = Failure::new(None, &crate::error::Error::invalid("the loss is NaN"));
+        let full = Failure {
+            seconds: 3.0,
+            log: Some("logs/train.log".into()),
+            ..Failure::new(None, &crate::error::Error::hinted("its worker ended with signal: 9", "try `--jobs 1`"))
+        };
+        let progress = Progress { epoch: 1, epochs: 5, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
+        let settled = |outcome| Event::Settled { node, outcome, position: 12, of: 738, remaining: Some(60.0) };
+        let whole = Summary { nodes: 738, cached: 738, seconds: 0.021, ..Summary::default() };
+        let ran = Summary { nodes: 738, ran: 12, cached: 726, seconds: 482.0, ..Summary::default() };
+        let failed =
+            Summary { nodes: 738, ran: 3, cached: 726, failed: 2, blocked: 6, seconds: 4.2, ..Summary::default() };
+        let interrupted = Summary { nodes: 1, stopped: 1, interrupted: true, seconds: 4.2, ..Summary::default() };
+        let events = [
+            Event::Started { node, device: None },
+            Event::Progress { node, progress: &progress },
+            Event::Elsewhere { node, owner: "process 4711 on host" },
+            settled(Outcome::Done { record: &with_note }),
+            settled(Outcome::Done { record: &without }),
+            settled(Outcome::Cached { record: &with_note }),
+            settled(Outcome::Failed { failure: &plain }),
+            settled(Outcome::Failed { failure: &full }),
+            settled(Outcome::Blocked),
+            settled(Outcome::Stopped),
+            Event::Stopping { running: 0 },
+            Event::Stopping { running: 1 },
+            Event::Stopping { running: 2 },
+            Event::Finished(&whole),
+            Event::Finished(&ran),
+            Event::Finished(&failed),
+            Event::Finished(&interrupted),
+        ];
+        let reporter = Reporter { verbose: true, bars: None };
+        let lines: Vec<String> = events.iter().flat_map(|event| reporter.lines(event)).collect();
+        let text = anstream::adapter::strip_str(&(lines.join("\n") + "\n")).to_string();
+        snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(
+            text,
+            str![[r#"
+   ELSEWHERE train/x/seed1   waiting for process 4711 on host, which computes it
+        DONE [  41.2s] ( 12/738) train/x/seed1   loss 0.412
+        DONE [  41.2s] ( 12/738) train/x/seed1
+      CACHED [   0.0s] ( 12/738) train/x/seed1
+      FAILED [   0.0s] ( 12/738) train/x/seed1
+error: the loss is NaN
+      FAILED [   3.0s] ( 12/738) train/x/seed1
+error: its worker ended with signal: 9
+hint: try `--jobs 1`
+log: logs/train.log
+     STOPPED train/x/seed1
+    STOPPING
+    STOPPING waiting for 1 node to stop   (once more to kill)
+    STOPPING waiting for 2 nodes to stop   (once more to kill)
+738 nodes: 0 ran, 738 cached, 0 failed in 21ms: nothing had to run
+738 nodes: 12 ran, 726 cached, 0 failed in 8m 02s
+738 nodes: 3 ran, 726 cached, 2 failed, 6 blocked, 1 not started in 4.2s
+1 node: 0 ran, 0 cached, 0 failed, 1 stopped in 4.2s
+hint: the same command goes on from here: what is done stays, and training resumes where it stopped
+
+"#]]
+            .into_data()
+            .raw(),
+        );
+        let quiet = Reporter { verbose: false, bars: None };
+        assert!(quiet.lines(&settled(Outcome::Cached { record: &without })).is_empty());
+    }
+
+    /// What a terminal shows is drawn without a mistake in the templates, whatever comes in whatever order.
+    #[test]
+    fn bars_take_every_event() {
+        let mut bars = Bars::new(ProgressDrawTarget::hidden());
+        let node = "train/x/seed1";
+        let done = record("");
+        let progress = |epoch| Progress { epoch, epochs: 2, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
+        bars.show(&Event::Progress { node, progress: &progress(1) });
+        bars.show(&Event::Started { node, device: Some(crate::device::Device::Cuda(1)) });
+        assert_eq!(bars.nodes[node].prefix(), "train/x/seed1   cuda:1");
+        bars.show(&Event::Progress { node, progress: &progress(1) });
+        assert_eq!((bars.nodes[node].position(), bars.nodes[node].length()), (1, Some(2)));
+        assert!(bars.nodes[node].prefix().starts_with("train/x/seed1   loss 0.500, 100 images/s, "));
+        let outcome = Outcome::Done { record: &done };
+        bars.show(&Event::Settled { node, outcome, position: 1, of: 3, remaining: Some(90.0) });
+        assert!(bars.nodes.is_empty());
+        assert_eq!((bars.run.position(), bars.run.length()), (1, Some(3)));
+        assert_eq!(bars.run.prefix(), "1m 30s left");
+        bars.show(&Event::Stopping { running: 1 });
+        bars.show(&Event::Finished(&Summary::default()));
+        assert!(bars.run.is_finished());
+    }
 
     #[test]
     fn durations_read_well() {

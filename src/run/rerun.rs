@@ -40,7 +40,7 @@ pub fn rerun(
     let inspector = Inspector::new(graph, store, &cache);
     let selection = graph.with_needs(|index| wanted.contains(&index));
     let plan = Plan::new(&inspector, &selection)?;
-    let _ = cache.save();
+    let _ = store.keep_digests(&cache);
     let mut records = HashMap::new();
     for &index in &selection {
         match plan.state(index) {

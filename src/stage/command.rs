@@ -210,7 +210,7 @@ impl CommandStage {
         }
         create(&task.partial)?;
         let (program, arguments) = match &self.run {
-            Words::Shell(text) => ("sh", vec!["-e", "-c", text]),
+            Words::Shell(text) => ("/bin/sh", vec!["-e", "-c", text]),
             Words::Program(words) => {
                 let mut words = words.iter().map(|word| word.0.as_str());
                 (words.next().expect("`ports` refuses an empty list"), words.collect())
@@ -245,9 +245,14 @@ impl CommandStage {
                     "copy what the link leads to, e.g. with `cp -L`",
                 ));
             }
-            let (is_right, right, wrong) = match output.kind {
-                ArtifactKind::File => (metadata.is_file(), "a file", "a folder"),
-                ArtifactKind::Folder => (metadata.is_dir(), "a folder", "a file"),
+            let (is_right, right) = match output.kind {
+                ArtifactKind::File => (metadata.is_file(), "a file"),
+                ArtifactKind::Folder => (metadata.is_dir(), "a folder"),
+            };
+            let wrong = match metadata.file_type() {
+                kind if kind.is_file() => "a file",
+                kind if kind.is_dir() => "a folder",
+                _ => "neither a file nor a folder",
             };
             if !is_right {
                 return Err(Error::hinted(

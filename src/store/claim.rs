@@ -57,6 +57,13 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for Claim {
     /// Removes the file while it is still locked, so that nobody can have claimed it meanwhile.
     fn drop(&mut self) {

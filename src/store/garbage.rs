@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::{Artifact, ArtifactKind, Digest, Store, TEMPORARY};
+use super::{Artifact, ArtifactKind, Digest, Scratch, Store};
 use crate::error::{Error, Result};
 
 /// What must stay.
@@ -102,14 +102,14 @@ impl Store {
         }
         let partial: HashSet<PathBuf> = needed.partial.iter().map(|key| self.partial(key)).collect();
         let runs: HashSet<PathBuf> = needed.runs.iter().map(|id| self.run_path(id)).collect();
-        let own: HashSet<PathBuf> = self.scratch.get().map(|scratch| scratch.path().to_owned()).into_iter().collect();
+        let own: HashSet<PathBuf> =
+            self.scratch.get().into_iter().flat_map(Scratch::paths).map(Path::to_owned).collect();
         let logs: Vec<PathBuf> = self.entries_below("logs")?;
         let rest = [
             (Leftovers::Partial, self.entries("partial", 1)?, &partial),
             (Leftovers::Logs, logs, &needed.logs),
             (Leftovers::Runs, self.entries("runs", 1)?, &runs),
             (Leftovers::Fragments, self.entries("work", 1)?, &own),
-            (Leftovers::Fragments, self.temporary_files()?, &HashSet::new()),
             (Leftovers::Differing, self.entries("differs", 1)?, &HashSet::new()),
         ];
         for (what, paths, kept) in rest {
@@ -130,12 +130,6 @@ impl Store {
     fn places(&self, artifact: &Artifact) -> Vec<PathBuf> {
         let listing = (artifact.kind == ArtifactKind::Folder).then(|| self.place("artifacts", &artifact.digest));
         listing.into_iter().chain([self.artifact_path(artifact)]).collect()
-    }
-
-    /// What writing the stat cache left beside its files.
-    fn temporary_files(&self) -> Result<Vec<PathBuf>> {
-        let is_temporary = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-        found(WalkDir::new(self.stat_cache()).min_depth(1), is_temporary)
     }
 
     /// What is exactly so deep below one of the store's folders.

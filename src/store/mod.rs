@@ -4,9 +4,9 @@
 //! artifacts/ab/abcd...        a file, under the blake3 of its content
 //! folders/ab/abcd.../         a folder, under the blake3 of its listing (which is an artifact)
 //! records/ab/abcd....json     what the node with this key left; written last, so that it proves the rest
-//! claims/ab/abcd...           locked by the process that computes this key
+//! claims/abcd...              locked by the process that computes this key
 //! partial/abcd.../            what an unfinished node resumes from
-//! work/run-<random>/          scratch of a command that writes, removed by the next one if it died
+//! work/run-<...>/             scratch of a command that writes, with its claim beside it
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
 //! runs/<id>.jsonl             what each run did
@@ -41,7 +41,7 @@ pub use listing::Listing;
 pub use lock::Lock;
 pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Record};
 pub use run_record::{Commit, End, Invocation, NodeEnd, RunNode, RunRecord};
-pub use scratch::{Scratch, remove_dead};
+pub use scratch::Scratch;
 pub use stat_cache::StatCache;
 pub use verify::{Fault, Verification};
 
@@ -251,7 +251,7 @@ impl Store {
 
     /// The right to compute `key`, unless another process has it.
     pub fn claim(&self, key: &Digest) -> Result<Claimed> {
-        Claim::take(self.place("claims", key))
+        Claim::take(self.claims().join(key.to_string()))
     }
 
     /// Where the log of a node's worker is.
@@ -274,8 +274,26 @@ impl Store {
         Ok(place)
     }
 
+    /// Removes what commands left that were killed.
+    pub fn remove_dead(&self) {
+        scratch::remove_dead(&self.work());
+        for entry in fs::read_dir(self.claims()).into_iter().flatten().flatten() {
+            // Taken over, it goes when it is dropped. Its owner may have died between the record and what follows it.
+            if let Some(key) = entry.file_name().to_str().and_then(Digest::parse)
+                && let Ok(Claimed::Ours(_claim)) = self.claim(&key)
+                && self.record(&key).is_some()
+            {
+                let _ = fs::remove_dir_all(self.partial(&key));
+            }
+        }
+    }
+
+    fn claims(&self) -> PathBuf {
+        self.root.join("claims")
+    }
+
     /// Where scratch folders of runs are.
-    pub fn work(&self) -> PathBuf {
+    fn work(&self) -> PathBuf {
         self.root.join("work")
     }
 
@@ -299,7 +317,13 @@ impl Store {
         self.write(&path, text.as_bytes())
     }
 
-    /// Writes a file of the store by way of the scratch folder, without syncing it.
+    /// Keeps what a stat cache of this store has learned.
+    pub fn keep_digests(&self, cache: &StatCache) -> Result<()> {
+        cache.save(&|path, bytes| self.write(path, bytes))
+    }
+
+    /// Writes a file of the store by way of the scratch folder, without syncing it: it carries a checksum, or is worth
+    /// little. After a power failure it may be old, absent or damaged.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         create_parent(path)?;
         write_by_way_of(self.scratch()?.file()?, path, bytes, false)
@@ -327,15 +351,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The same without syncing, for what carries a checksum: after a power failure it may be old, absent or damaged.
-fn write_undurably(path: &Path, bytes: &[u8]) -> Result<()> {
-    create_parent(path)?;
-    write_by_way_of(temporary_file(path.parent().unwrap_or(Path::new(".")))?, path, bytes, false)
-}
-
 fn write_by_way_of(mut file: NamedTempFile, path: &Path, bytes: &[u8], durably: bool) -> Result<()> {
-    let synced = |file: &File| if durably { file.sync_all() } else { Ok(()) };
-    file.write_all(bytes).and_then(|()| synced(file.as_file())).map_err(Error::io("write", path))?;
+    // The file itself: errors of the temporary one would name it, too.
+    let file_itself = file.as_file_mut();
+    let synced = |file: &mut File| if durably { file.sync_all() } else { Ok(()) };
+    file_itself.write_all(bytes).and_then(|()| synced(file_itself)).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
     Ok(())
 }

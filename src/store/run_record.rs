@@ -139,7 +139,7 @@ impl Store {
         nodes.iter().try_for_each(|node| line(serde_json::to_string(node)))?;
         create_parent(&path)?;
         let mut file = self.scratch()?.file()?;
-        file.write_all(&text).map_err(Error::io("write", &path))?;
+        file.as_file_mut().write_all(&text).map_err(Error::io("write", &path))?;
         file.persist(&path).map_err(|error| Error::io("write", &path)(error.error))?;
         Ok(())
     }

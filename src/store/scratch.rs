@@ -1,54 +1,55 @@
-//! The scratch folder of one process. A lock shows that the process lives; [`remove_dead`] removes what dead ones left.
+//! The scratch folder of one process. The claim beside it shows that the process lives; [`remove_dead`] removes what
+//! dead ones left.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 
-use super::{TEMPORARY, temporary_file};
+use super::{Claim, Claimed, TEMPORARY, temporary_file};
 use crate::error::{Error, Result};
 
 /// This process's folder; removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
-    folder: tempfile::TempDir,
-    _lock: File,
+    folder: PathBuf,
+    claim: Claim,
 }
 
 impl Scratch {
     /// Makes a folder under `work`.
     pub fn new(work: &Path) -> Result<Scratch> {
-        fs::create_dir_all(work).map_err(Error::io("create", work))?;
-        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(work).map_err(Error::io("write in", work))?;
-        // Locked under another name first: a lock that is there is held, or its run is dead.
-        let (new, path) = (folder.path().join("new-lock"), folder.path().join("lock"));
-        let lock = File::create(&new).map_err(Error::io("create", &new))?;
-        lock.lock().map_err(Error::io("lock", &new))?;
-        fs::rename(&new, &path).map_err(Error::io("create", &path))?;
-        Ok(Scratch { folder, _lock: lock })
+        loop {
+            let time = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos());
+            let folder = work.join(format!("run-{}-{time}", std::process::id()));
+            // Claimed before it is made and until it is gone: a folder that nobody claims is a dead run's.
+            if let Claimed::Ours(claim) = claim(&folder)? {
+                fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
+                return Ok(Scratch { folder, claim });
+            }
+        }
     }
 
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    /// The folder, and the file of the claim on it.
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.folder, self.claim.path()]
     }
 
     /// A file for what is about to be renamed to its place.
     pub fn file(&self) -> Result<NamedTempFile> {
-        temporary_file(self.folder.path())
+        temporary_file(&self.folder)
     }
 
     /// An empty folder for what is about to be renamed to its place.
     pub fn folder(&self) -> Result<PathBuf> {
-        let folder = self.folder.path();
-        let new =
-            tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(Error::io("write in", folder))?;
-        Ok(new.keep())
+        let new = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(&self.folder);
+        Ok(new.map_err(Error::io("write in", &self.folder))?.keep())
     }
 
     /// An empty folder for one node.
     pub fn node(&self, number: usize) -> Result<PathBuf> {
-        let path = self.folder.path().join(number.to_string());
+        let path = self.folder.join(number.to_string());
         if path.exists() {
             fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
@@ -57,31 +58,25 @@ impl Scratch {
     }
 }
 
-/// Removes what dead runs left under `work`.
-pub fn remove_dead(work: &Path) -> Result<()> {
-    if !work.exists() {
-        return Ok(());
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
     }
-    for entry in fs::read_dir(work).map_err(Error::io("read", work))? {
-        let path = entry.map_err(Error::io("read", work))?.path();
-        match File::open(path.join("lock")) {
-            Ok(lock) => match lock.try_lock() {
-                // Another run may be removing it too, so what is gone already is no mistake.
-                Ok(()) => drop(fs::remove_dir_all(&path)),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
-            },
-            // Just made by another run that has not locked it yet, or left by one that died then: a minute decides.
-            Err(_) if is_older_than_a_minute(&path) => drop(fs::remove_dir_all(&path)),
-            Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
-fn is_older_than_a_minute(path: &Path) -> bool {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 60))
+/// Removes what dead runs left under `work`. What cannot be removed now, because a program of theirs is just being
+/// killed, is left to the next run.
+pub(super) fn remove_dead(work: &Path) {
+    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
+        let folder = entry.path().with_extension("");
+        if let Ok(Claimed::Ours(_claim)) = claim(&folder) {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+fn claim(folder: &Path) -> Result<Claimed> {
+    Claim::take(folder.with_extension("claim"))
 }
 
 #[cfg(test)]
@@ -93,10 +88,17 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let alive = Scratch::new(work.path()).unwrap();
         let kept = alive.node(1).unwrap();
-        let dead = work.path().join("run-dead");
-        fs::create_dir(&dead).unwrap();
-        File::create(dead.join("lock")).unwrap();
-        remove_dead(work.path()).unwrap();
-        assert!(kept.exists() && !dead.exists());
+        for dead in ["run-1-1", "run-1-2", "run-1-2.claim", "run-1-3.claim"] {
+            if dead.ends_with("claim") {
+                fs::write(work.path().join(dead), "").unwrap();
+            } else {
+                fs::create_dir_all(work.path().join(dead).join("1")).unwrap();
+            }
+        }
+        remove_dead(work.path());
+        assert!(kept.exists());
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 2);
+        drop(alive);
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
     }
 }

@@ -17,10 +17,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Found, Stat, walk};
-use super::{Digest, Listing, write_undurably};
+use super::{Digest, Listing};
 use crate::error::{Error, Result};
 
-/// The cache, shared by threads; [`StatCache::save`] keeps it for the next process.
+/// The cache, shared by threads; [`Store::keep_digests`](super::Store::keep_digests) keeps it for the next
+/// process.
 #[derive(Debug)]
 pub struct StatCache {
     folder: PathBuf,
@@ -153,8 +154,8 @@ impl StatCache {
         text.split_once('\n').and_then(|(_, body)| parse_files(body)).unwrap_or_default()
     }
 
-    /// Keeps what changed, and forgets files and folders that are gone.
-    pub fn save(&self) -> Result<()> {
+    /// Keeps what changed, by way of `write`, and forgets files and folders that are gone.
+    pub(super) fn save(&self, write: &dyn Fn(&Path, &[u8]) -> Result<()>) -> Result<()> {
         let mut known = self.lock();
         let mut changed: Vec<_> = known.iter_mut().filter(|(_, known)| known.changed).collect();
         if changed.is_empty() {
@@ -170,7 +171,7 @@ impl StatCache {
                 *files = Arc::new(all);
             }
             let head = Head { place: place.clone(), listing: known.listing };
-            write_undurably(&self.path(place), (head.line() + &files_text(files)).as_bytes())?;
+            write(&self.path(place), (head.line() + &files_text(files)).as_bytes())?;
             known.changed = false;
         }
         for file in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?.flatten() {
@@ -280,6 +281,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::write_atomically;
 
     /// A folder `data`, and a cache beside it that takes the files for settled: the clock is set forward.
     struct Fixture(tempfile::TempDir);
@@ -336,7 +338,7 @@ mod tests {
                 Listing::of_folder(&fixture.data()).unwrap().digest()
             );
         }
-        cache.save().unwrap();
+        cache.save(&write_atomically).unwrap();
         assert!(StatCache::open(fixture.0.path().join("cache")).files(&Place::Files).is_empty());
     }
 
@@ -360,7 +362,7 @@ mod tests {
         let cache = fixture.cache();
         let digest = cache.folder(&fixture.data(), &ALL).unwrap();
         cache.file(&fixture.file("a")).unwrap();
-        cache.save().unwrap();
+        cache.save(&write_atomically).unwrap();
         let cache = fixture.cache();
         assert_eq!(cache.remembered(&place).unwrap().1, digest);
         assert_eq!(cache.files(&place)["a"].digest, Digest::of(b"one"));
@@ -375,7 +377,7 @@ mod tests {
         }
         let cache = fixture.cache();
         let digest = cache.folder(&fixture.data(), &ALL).unwrap();
-        cache.save().unwrap();
+        cache.save(&write_atomically).unwrap();
         let [kept] = &fixture.kept()[..] else { panic!("one folder, one file") };
         let whole = fs::read(kept).unwrap();
         let flipped = (0..whole.len() * 8).map(|bit| {
@@ -401,12 +403,12 @@ mod tests {
         let cache = fixture.cache();
         cache.file(&fixture.file("a")).unwrap();
         cache.folder(&fixture.file("folder"), &ALL).unwrap();
-        cache.save().unwrap();
+        cache.save(&write_atomically).unwrap();
         assert_eq!(fixture.kept().len(), 2);
         fs::remove_file(fixture.file("a")).unwrap();
         fs::remove_dir_all(fixture.file("folder")).unwrap();
         cache.file(&fixture.file("b")).unwrap();
-        cache.save().unwrap();
+        cache.save(&write_atomically).unwrap();
         assert_eq!(fixture.kept().len(), 1);
         assert_eq!(fixture.cache().files(&Place::Files).len(), 1);
     }
@@ -427,7 +429,7 @@ mod tests {
                         assert_eq!(cache.file(&fixture.file(name)).unwrap(), Digest::of(name.as_bytes()));
                         assert_eq!(cache.folder(&fixture.data(), &ALL).unwrap(), digest);
                         cache.lock().values_mut().for_each(|known| known.changed = true);
-                        cache.save().unwrap();
+                        cache.save(&write_atomically).unwrap();
                     }
                 });
             }
@@ -437,7 +439,7 @@ mod tests {
         for cache in [fixture.cache(), fixture.cache()] {
             cache.file(&fixture.file("a")).unwrap();
             cache.file(&fixture.file("b")).unwrap();
-            cache.save().unwrap();
+            cache.save(&write_atomically).unwrap();
         }
         assert_eq!(fixture.cache().files(&Place::Files).len(), 2);
     }
@@ -489,7 +491,7 @@ mod tests {
                         let _ = fs::remove_file(fixture.file(name(number)));
                     }
                     Step::Reopen => {
-                        cache.save().unwrap();
+                        cache.save(&write_atomically).unwrap();
                         cache = fixture.cache();
                     }
                 }

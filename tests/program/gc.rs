@@ -9,7 +9,7 @@ use maple_pipe::data::random;
 use maple_pipe::store::Store;
 use snapbox::str;
 
-use crate::faults::kill;
+use crate::kills::kill;
 use crate::support::{PIPELINE, Project, names};
 
 /// A project whose pipeline now says something else than in its first run.
@@ -134,8 +134,7 @@ fn leftovers_go() {
         "folders/ab/abcd/file",
         "records/ab/abcd.json",
         "records/ab/.new-2",
-        "work/run-dead/3/file",
-        "inputs/.new-3",
+        "work/run-1-2/3/file",
         "logs/tiny/train/gone.log",
         "logs/other/clip.log",
         &format!("partial/{key}/state"),
@@ -151,7 +150,7 @@ fn leftovers_go() {
 what unfinished nodes would resume from (1, [SIZE])
 logs of nodes that are gone (2, [SIZE])
 records of runs (1, [SIZE])
-what killed commands left (7, [SIZE])
+what killed commands left (6, [SIZE])
 outputs that `verify --rerun` kept (1, [SIZE])
 <stderr>
 freed [SIZE]: 0 results of 0 nodes; 20 results kept

@@ -4,11 +4,14 @@
 mod axes;
 mod bench;
 mod command;
+mod disk;
 mod errors;
 mod faults;
 mod gc;
 mod graph;
+mod inputs;
 mod keys;
+mod kills;
 mod results;
 mod run;
 mod running;

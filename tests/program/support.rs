@@ -117,7 +117,7 @@ impl Project {
     }
 
     fn normalise(&self, text: &str) -> String {
-        static NAMES: LazyLock<[(Regex, &str); 12]> = LazyLock::new(|| {
+        static NAMES: LazyLock<[(Regex, &str); 13]> = LazyLock::new(|| {
             [
                 (r"\b\d{8}T\d{6}Z-[0-9a-f]{6}\b", "[RUN]"),
                 (r"(?m)   (\d+ms|\d+\.\ds|\d+m \d\ds)$", "   [TIME]"),
@@ -132,6 +132,7 @@ impl Project {
                 (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[DATE]"),
                 (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "[DIGEST]"),
                 (r"/[0-9a-f]{2}/\[DIGEST\]", "/[DIGEST]"),
+                (r"\brun-\d+-\d+\b", "run-[ID]"),
             ]
             .map(|(pattern, name)| (Regex::new(pattern).unwrap(), name))
         });
@@ -172,13 +173,23 @@ impl Project {
         digests
     }
 
-    /// The record of every node, as far as the store still has it.
+    /// The record of every node of every pipeline that has run, as far as the store still has it.
     pub fn records(&self) -> BTreeMap<String, Value> {
         let json = |path: &Path| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
-        let keys = json(&self.file(".maple/state/tiny.json"));
-        let keys = keys.as_object().unwrap().iter();
-        let files = keys.map(|(node, key)| (node.clone(), self.record_file(key.as_str().unwrap())));
+        let states = fs::read_dir(self.file(".maple/state")).unwrap().map(|state| json(&state.unwrap().path()));
+        let keys = states.flat_map(|state| state.as_object().unwrap().clone());
+        let files = keys.map(|(node, key)| (node, self.record_file(key.as_str().unwrap())));
         files.filter(|(_, file)| file.exists()).map(|(node, file)| (node, json(&file))).collect()
+    }
+
+    /// Nothing is left of runs that died.
+    pub fn is_clean(&self) -> bool {
+        let below = |folder: &str, depth: usize| {
+            walkdir::WalkDir::new(self.file(folder)).min_depth(depth).into_iter().flatten()
+        };
+        let is_temporary = |entry: walkdir::DirEntry| entry.file_name().to_string_lossy().starts_with(".new-");
+        [".maple/work", ".maple/claims", ".maple/partial"].iter().all(|folder| below(folder, 1).next().is_none())
+            && !below(".maple", 2).any(is_temporary)
     }
 
     /// The file of the record with this key.
@@ -209,11 +220,16 @@ impl Printed {
         assert.eq(text, expected.into_data().raw());
     }
 
-    /// The nodes on the lines that say DONE; as many as the last line counts.
+    /// The nodes on the lines that say DONE.
+    pub fn done_so_far(&self) -> BTreeSet<String> {
+        static DONE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^ +DONE .*\) (\S+)").unwrap());
+        DONE.captures_iter(&self.stderr).map(|line| line[1].to_owned()).collect()
+    }
+
+    /// Those nodes; as many as the last line counts.
     #[track_caller]
     pub fn done(&self) -> BTreeSet<String> {
-        static DONE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^ +DONE .*\) (\S+)").unwrap());
-        let done: BTreeSet<String> = DONE.captures_iter(&self.stderr).map(|line| line[1].to_owned()).collect();
+        let done = self.done_so_far();
         assert!(self.stderr.contains(&format!(": {} ran, ", done.len())), "{}", self.stderr);
         done
     }
