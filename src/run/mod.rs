@@ -139,9 +139,11 @@ pub fn run(
     // A cache that cannot be kept costs the next run some reading.
     let _ = store.keep_digests(&cache);
     let Scheduler { mut summary, records, .. } = scheduler;
-    let before = last_keys.clone();
-    last_keys.extend(records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.key)));
-    if last_keys != before {
+    let mut changed = false;
+    for (&index, record) in &records {
+        changed |= last_keys.insert(graph.node(index).name.clone(), record.key) != Some(record.key);
+    }
+    if changed {
         // Nor is what `explain` compares with worth the run, where the store cannot be written.
         let _ = store.remember_keys(pipeline, &last_keys);
     }
@@ -321,28 +323,19 @@ impl<'a> Scheduler<'a> {
             let (place, device) = self.room()?;
             self.queue.remove(&place);
             let (_, index) = place;
-            let give_back = |slots: &mut Slots| {
-                if let Some((device, bytes)) = device {
-                    slots.give(device, bytes);
-                }
-            };
-            match self.claim(index, report) {
-                Ok(Some(claim)) => match self.prepare(index, claim, device.map(|(device, _)| device)) {
-                    Ok(job) => {
-                        self.states.insert(index, State::Running);
-                        self.running.insert(index, device);
-                        return Some(job);
-                    }
-                    Err(error) => {
-                        give_back(&mut self.slots);
-                        self.give_up(index, &error, report);
-                    }
-                },
-                Ok(None) => give_back(&mut self.slots),
-                Err(error) => {
-                    give_back(&mut self.slots);
-                    self.give_up(index, &error, report);
-                }
+            let claim = self.claim(index, report);
+            let prepare = |claim| self.prepare(index, claim, device.map(|(device, _)| device));
+            let job = claim.and_then(|claim| claim.map(prepare).transpose());
+            if let Ok(Some(job)) = job {
+                self.states.insert(index, State::Running);
+                self.running.insert(index, device);
+                return Some(job);
+            }
+            if let Some((device, bytes)) = device {
+                self.slots.give(device, bytes);
+            }
+            if let Err(error) = job {
+                self.give_up(index, &error, report);
             }
         }
     }

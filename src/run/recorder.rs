@@ -67,7 +67,7 @@ impl Recorder {
         } else {
             End::Interrupted
         };
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let host = crate::store::host();
         let run = RunRecord {
             id: RunRecord::new_id(self.started, &host),
             started: self.started,

@@ -207,27 +207,17 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use snapbox::{IntoData, str};
 
     use super::*;
-    use crate::store::{CanonicalJson, Record};
+    use crate::store::Record;
 
     fn record(note: &str) -> Record {
-        let manifest = CanonicalJson::from(&serde_json::json!({}));
         Record {
-            key: manifest.digest(),
-            manifest,
-            outputs: BTreeMap::new(),
             node: "train/x/seed1".to_owned(),
             note: note.to_owned(),
-            started: jiff::Timestamp::UNIX_EPOCH,
             seconds: 41.23,
-            device: None,
-            memory: None,
-            version: String::new(),
-            unsynced: None,
+            ..Record::example(&serde_json::json!({}))
         }
     }
 

@@ -46,8 +46,7 @@ impl Claim {
             }
             // Its last owner may have removed the file between our opening and our locking it: then it counts for nothing.
             if is_at(&file, &path) {
-                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-                let owner = format!("process {} on {host}", std::process::id());
+                let owner = format!("process {} on {}", std::process::id(), host());
                 let written =
                     file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
                 written.map_err(Error::io("write", &path))?;
@@ -55,9 +54,7 @@ impl Claim {
             }
         }
     }
-}
 
-impl Claim {
     /// Its file.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -69,6 +66,11 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// The name of this machine.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The open file is the one at `path`.

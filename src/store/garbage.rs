@@ -205,24 +205,11 @@ fn found(walk: WalkDir, is_wanted: impl Fn(&walkdir::DirEntry) -> bool) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{CanonicalJson, Record};
+    use crate::store::Record;
 
     /// Commits a node with a folder of its own and a file that all nodes share.
     fn commit(store: &Store, folder: &Path, node: &str) -> Digest {
-        let manifest = CanonicalJson::from(&serde_json::json!(node));
-        let record = Record {
-            key: manifest.digest(),
-            manifest,
-            outputs: BTreeMap::new(),
-            node: node.to_owned(),
-            note: String::new(),
-            started: jiff::Timestamp::now(),
-            seconds: 0.0,
-            device: None,
-            memory: None,
-            unsynced: None,
-            version: String::new(),
-        };
+        let record = Record { node: node.to_owned(), ..Record::example(&serde_json::json!(node)) };
         let (file, own) = (folder.join("file"), folder.join("own"));
         fs::write(&file, "shared").unwrap();
         fs::create_dir(&own).unwrap();

@@ -79,23 +79,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::store::{CanonicalJson, Digest, Record};
+    use crate::store::Record;
 
     fn store_with(folder: &Path, output: &Path) -> (Store, Artifact) {
         let store = Store::open(&folder.join("store")).unwrap();
-        let record = Record {
-            key: Digest::of(b"null"),
-            manifest: CanonicalJson::from(&serde_json::Value::Null),
-            outputs: BTreeMap::new(),
-            node: "node".to_owned(),
-            note: String::new(),
-            started: jiff::Timestamp::now(),
-            seconds: 0.0,
-            device: None,
-            memory: None,
-            unsynced: None,
-            version: String::new(),
-        };
+        let record = Record::example(&serde_json::Value::Null);
         let outputs = BTreeMap::from([("output".to_owned(), output.to_owned())]);
         let artifact = store.commit(record, &outputs).unwrap().outputs["output"].clone();
         (store, artifact)

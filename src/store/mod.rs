@@ -34,7 +34,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, host};
 pub use digest::Digest;
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use listing::Listing;
@@ -121,9 +121,8 @@ impl Store {
 
     /// Every readable record, in no order.
     pub fn records(&self) -> Vec<Record> {
-        let files = walkdir::WalkDir::new(self.root.join("records")).into_iter().filter_map(Result::ok);
-        let key = |file: walkdir::DirEntry| Digest::parse(file.path().file_stem()?.to_str()?);
-        files.par_bridge().filter_map(key).filter_map(|key| self.record(&key)).collect()
+        let files = self.entries("records", 2).unwrap_or_default();
+        files.par_iter().filter_map(|path| self.record(&self.key_of_record(path)?)).collect()
     }
 
     /// The first of `outputs` that the record lacks or the store has lost or holds in another size.
@@ -207,13 +206,9 @@ impl Store {
 
     /// The artifact has the content that its digest names.
     fn is_intact(&self, artifact: &Artifact) -> bool {
-        let place = self.artifact_path(artifact);
-        let content = match artifact.kind {
-            ArtifactKind::File => Digest::of_file(&place),
-            ArtifactKind::Folder => Listing::of_folder(&place).map(|listing| listing.digest()),
-        };
         let is_listed = || self.listing(artifact).is_ok_and(|listing| listing.digest() == artifact.digest);
-        content.is_ok_and(|digest| digest == artifact.digest) && (artifact.kind == ArtifactKind::File || is_listed())
+        Artifact::of(&self.artifact_path(artifact)).is_ok_and(|(found, _)| found.is_same(artifact))
+            && (artifact.kind == ArtifactKind::File || is_listed())
     }
 
     /// A folder cannot be renamed over another: an intact one stays, a damaged one is moved out of the way.
@@ -263,13 +258,8 @@ impl Store {
     /// at; returns that place.
     pub fn keep_differing(&self, node: &str, path: &Path) -> Result<PathBuf> {
         let place = self.root.join("differs").join(node).join(path.file_name().unwrap_or_default());
-        let removed = if place.is_dir() { fs::remove_dir_all(&place) } else { fs::remove_file(&place) };
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("replace", &place)(error));
-            }
-            _ => create_parent(&place)?,
-        }
+        remove(&place).map_err(Error::io("replace", &place))?;
+        create_parent(&place)?;
         fs::rename(path, &place).map_err(Error::io("keep", &place))?;
         Ok(place)
     }
@@ -393,6 +383,14 @@ fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
 }
 
+/// Removes a file or a folder, if it is there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a rename durable; file systems that cannot sync a folder do without.
 fn sync_parent(path: &Path) {
     if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
@@ -424,20 +422,7 @@ mod tests {
         fs::create_dir(&files).unwrap();
         fs::write(&file, "one").unwrap();
         fs::write(files.join("a"), "two").unwrap();
-        let manifest = CanonicalJson::from(&serde_json::json!({"kind": "fewshot"}));
-        let record = Record {
-            key: manifest.digest(),
-            manifest,
-            outputs: BTreeMap::new(),
-            node: "shots".to_owned(),
-            note: String::new(),
-            started: jiff::Timestamp::UNIX_EPOCH,
-            seconds,
-            version: String::new(),
-            device: None,
-            memory: None,
-            unsynced: None,
-        };
+        let record = Record { seconds, ..Record::example(&serde_json::json!({"kind": "fewshot"})) };
         let outputs = BTreeMap::from([("train".to_owned(), file), ("files".to_owned(), files)]);
         let record = store.commit(record, &outputs).unwrap();
         (folder, store, record)

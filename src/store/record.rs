@@ -137,6 +137,32 @@ impl Artifact {
             Ok((artifact, None))
         }
     }
+
+    /// The same content, whatever size is said of it.
+    pub(super) fn is_same(&self, other: &Artifact) -> bool {
+        self.kind == other.kind && self.digest == other.digest
+    }
+}
+
+#[cfg(test)]
+impl Record {
+    /// A record of a manifest, of which nothing else is known.
+    pub(crate) fn example(manifest: &Value) -> Record {
+        let manifest = CanonicalJson::from(manifest);
+        Record {
+            key: manifest.digest(),
+            manifest,
+            outputs: BTreeMap::new(),
+            node: "node".to_owned(),
+            note: String::new(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            seconds: 0.0,
+            device: None,
+            memory: None,
+            version: String::new(),
+            unsynced: None,
+        }
+    }
 }
 
 /// What an artifact is.

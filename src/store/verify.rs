@@ -1,12 +1,11 @@
 //! Rehashes what is in the store.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Artifact, ArtifactKind, Digest, Listing, Record, Store};
+use super::{Artifact, ArtifactKind, Digest, Record, Store, remove};
 use crate::error::{Error, Result};
 
 /// What a look at every byte found.
@@ -75,14 +74,15 @@ impl Store {
         let read: Vec<(u64, Option<Fault>)> = owners
             .into_par_iter()
             .map(|((kind, digest), mut outputs)| {
-                let path = self.artifact_path(&Artifact { kind, digest, size: 0 });
+                let artifact = Artifact { kind, digest, size: 0 };
+                let path = self.artifact_path(&artifact);
+                outputs.sort();
                 if !path.exists() {
-                    outputs.sort();
                     return Ok((0, Some(Fault { outputs, path, missing: true })));
                 }
-                let (size, whole) = read(kind, &digest, &path)?;
-                outputs.sort();
-                Ok((size, (!whole).then_some(Fault { outputs, path, missing: false })))
+                let (found, _) = Artifact::of(&path)?;
+                let whole = found.is_same(&artifact);
+                Ok((found.size, (!whole).then_some(Fault { outputs, path, missing: false })))
             })
             .collect::<Result<_>>()?;
         let (artifacts, bytes) = (read.len(), read.iter().map(|(size, _)| size).sum());
@@ -95,11 +95,7 @@ impl Store {
 impl Fault {
     /// Removes what is damaged, so that the next run makes it again.
     pub fn remove(&self) -> Result<()> {
-        let removed = if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.path)(error)),
-            _ => Ok(()),
-        }
+        remove(&self.path).map_err(Error::io("remove", &self.path))
     }
 }
 
@@ -111,19 +107,5 @@ fn note_owner(owners: &mut Owners, record: &Record) {
             owners.entry((ArtifactKind::File, artifact.digest)).or_default().push(output.clone());
         }
         owners.entry((artifact.kind, artifact.digest)).or_default().push(output);
-    }
-}
-
-/// The bytes of an artifact, and whether they are the right ones.
-fn read(kind: ArtifactKind, digest: &Digest, path: &Path) -> Result<(u64, bool)> {
-    match kind {
-        ArtifactKind::File => {
-            let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
-            Ok((size, Digest::of_file(path)? == *digest))
-        }
-        ArtifactKind::Folder => {
-            let listing = Listing::of_folder(path)?;
-            Ok((listing.size(), listing.digest() == *digest))
-        }
     }
 }
