@@ -1,11 +1,13 @@
 //! A method as its TOML file in `pipelines/methods/` states it: which learner, its options, and how it is trained.
 //! The learners themselves are in the package `maple-pipe-worker`.
 
+mod precision;
 mod pretraining;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use precision::Precision;
 pub use pretraining::Pretraining;
 
 use crate::architecture::{Architecture, VisionLayers};
@@ -17,6 +19,9 @@ pub struct Method {
     /// The learner and its options, at the top of the file: `learner = "maple"`, `depth = 9`, ...
     #[serde(flatten)]
     pub learner: Learner,
+    /// The number formats in which it computes.
+    #[serde(default)]
+    pub precision: Precision,
     /// How the learner is trained; absent for `zero-shot`, which is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
@@ -26,8 +31,15 @@ pub struct Method {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "learner", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Learner {
-    /// CLIP with each data set's own template, untrained.
-    ZeroShot {},
+    /// CLIP, untrained. With more than one template, each class has the mean of its normalised text features.
+    ZeroShot {
+        /// Texts with `{}` for the class name, beside the data set's own template.
+        #[serde(default)]
+        templates: Vec<String>,
+        /// Whether the data set's own template is among them.
+        #[serde(default = "dataset_template")]
+        dataset_template: bool,
+    },
     /// CoOp: context in front of, around or behind the class name.
     Coop {
         /// Learned tokens a prompt.
@@ -118,18 +130,10 @@ pub struct Training {
     /// The constant learning rate of the warm-up.
     #[serde(default = "warmup_learning_rate")]
     pub warmup_learning_rate: f64,
-    /// The precision of the model.
-    #[serde(default)]
-    pub precision: Precision,
 }
 
-/// Number format of the model in training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// 32-bit floating point.
-    #[default]
-    Fp32,
+const fn dataset_template() -> bool {
+    true
 }
 
 const fn momentum() -> f64 {
@@ -166,8 +170,8 @@ impl Method {
     pub fn validate(&self) -> Result<()> {
         self.learner.validate()?;
         match (&self.learner, &self.training) {
-            (Learner::ZeroShot {}, None) => Ok(()),
-            (Learner::ZeroShot {}, Some(_)) => {
+            (Learner::ZeroShot { .. }, None) => Ok(()),
+            (Learner::ZeroShot { .. }, Some(_)) => {
                 Err(Error::hinted("`zero-shot` is not trained", "remove the table `[training]`"))
             }
             (_, Some(training)) => training.validate(),
@@ -182,7 +186,15 @@ impl Method {
 impl Learner {
     fn validate(&self) -> Result<()> {
         match self {
-            Learner::ZeroShot {} => Ok(()),
+            Learner::ZeroShot { templates, dataset_template } => {
+                if templates.is_empty() && !dataset_template {
+                    return Err(Error::hinted(
+                        "there is no template",
+                        "give `templates`, or `dataset_template = true`",
+                    ));
+                }
+                templates.iter().try_for_each(|template| check_template(template))
+            }
             Learner::Coop { context_length, context_initial_words, class_specific_context, .. } => {
                 if *class_specific_context && !context_initial_words.is_empty() {
                     return Err(Error::hinted(
@@ -227,7 +239,7 @@ impl Learner {
     pub fn fits(&self, architecture: &Architecture) -> Result<()> {
         let text = architecture.text_layers;
         match self {
-            Learner::ZeroShot {} | Learner::Coop { .. } | Learner::Cocoop { .. } => Ok(()),
+            Learner::ZeroShot { .. } | Learner::Coop { .. } | Learner::Cocoop { .. } => Ok(()),
             Learner::Vpt { vision_depth, .. } => in_vision("vision_depth", *vision_depth, architecture),
             Learner::Ivlp { depth, vision_depth, .. } => {
                 at_most("depth", *depth, "text", text)?;
@@ -256,6 +268,18 @@ impl Training {
             None => Ok(()),
         }
     }
+}
+
+/// Checks that a text has one place for the class name.
+///
+/// # Errors
+/// Names the text.
+pub fn check_template(template: &str) -> Result<()> {
+    if template.matches("{}").count() == 1 {
+        return Ok(());
+    }
+    let message = format!("the template `{template}` does not hold `{{}}` once");
+    Err(Error::hinted(message, "write `{}` where the class name goes"))
 }
 
 fn at_least_one(name: &str, value: i64) -> Result<()> {
@@ -312,10 +336,10 @@ mod tests {
         assert_eq!(
             json,
             serde_json::json!({
-                "learner": "maple", "context_length": 2, "context_initial_words": "", "depth": 9,
+                "learner": "maple", "context_length": 2, "context_initial_words": "", "depth": 9, "precision": "fp32",
                 "training": {
                     "epochs": 5, "batch_size": 4, "learning_rate": 0.0035, "momentum": 0.9, "weight_decay": 0.0005,
-                    "warmup_epochs": 1, "warmup_learning_rate": 0.00001, "precision": "fp32",
+                    "warmup_epochs": 1, "warmup_learning_rate": 0.00001,
                 },
             })
         );
@@ -331,15 +355,32 @@ mod tests {
             (MAPLE.replace("depth = 9\n", ""), "missing field `depth`"),
             (MAPLE.replace("depth = 9", "depth = 0"), "`depth` is 0"),
             (MAPLE.replace("0.0035", "-1.0"), "`learning_rate` is -1"),
-            (MAPLE.to_owned() + "precision = \"fp16\"\n", "unknown variant `fp16`, expected `fp32`"),
+            (
+                MAPLE.replace("depth = 9", "depth = 9\nprecision = \"fp64\""),
+                "unknown variant `fp64`, expected one of `fp32`, `published-fp32`, `fp16`, `bf16`, `mixed`",
+            ),
             (MAPLE.split("[training]").next().unwrap().to_owned(), "the table `[training]` is missing"),
             ("learner = \"zero-shot\"\ndepth = 1\n".to_owned(), "unknown field `depth`"),
             (MAPLE.replace("maple", "zero-shot").replace("context_length = 2\ndepth = 9\n", ""), "is not trained"),
+            ("learner = \"zero-shot\"\ndataset_template = false\n".to_owned(), "there is no template"),
+            ("learner = \"zero-shot\"\ntemplates = [\"a photo\"]\n".to_owned(), "`a photo` does not hold `{}` once"),
         ];
         for (text, expected) in cases {
             let message = Method::parse(&text).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}\ndoes not say: {expected}");
         }
+    }
+
+    #[test]
+    fn what_ships_makes_sense_for_the_published_model() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/methods");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            Method::parse(&text).unwrap().learner.fits(&Architecture::vit_b16()).unwrap();
+            count += 1;
+        }
+        assert!(count >= 14, "{count}");
     }
 
     #[test]
@@ -360,7 +401,8 @@ mod tests {
         let coop = "learner = 'coop'\ncontext_length = 4";
         let cocoop = "learner = 'cocoop'\ncontext_length = 4";
         let vpt = "learner = 'vpt'\nvision_context_length = 4\nvision_depth = 3";
-        for learner in [Learner::ZeroShot {}, parse(coop), parse(cocoop)] {
+        let zero_shot = Learner::ZeroShot { templates: Vec::new(), dataset_template: true };
+        for learner in [zero_shot, parse(coop), parse(cocoop)] {
             learner.fits(&resnet).unwrap();
         }
         for (learner, name) in [(parse(vpt), "vision_depth"), (Method::parse(MAPLE).unwrap().learner, "depth")] {

@@ -54,7 +54,11 @@ impl Eval {
         let mut ports = vec![weights()];
         match (&self.method, given.contains(&"prompt")) {
             (None, true) => ports.push(prompt),
-            (Some(method), false) if method.learner == (Learner::ZeroShot {}) => reads.push("template"),
+            (Some(Method { learner: Learner::ZeroShot { dataset_template, .. }, .. }), false) => {
+                if *dataset_template {
+                    reads.push("template");
+                }
+            }
             (Some(_), false) => {
                 return Err(Error::hinted(
                     "this `method` must be trained before it is evaluated",

@@ -7,7 +7,7 @@ use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::error::{Error, Result};
 use crate::method::Method;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
 
 /// Parameters of a `train` stage.

@@ -245,7 +245,7 @@ fn what_a_default_says_may_be_said() {
     let project = Project::new();
     let text = project.read(&method_file("maple"));
     let said =
-        text.replace("[training]", "context_initial_words = \"\"\n\n[training]\nmomentum = 0.9\nprecision = \"fp32\"");
+        text.replace("[training]", "context_initial_words = \"\"\nprecision = \"fp32\"\n\n[training]\nmomentum = 0.9");
     assert_eq!(changed_by(&project, &method_file("maple"), &said), BTreeSet::new());
 }
 

@@ -155,3 +155,20 @@ fn store_and_results_go_where_they_are_told() {
     let printed = project.command(&["run", PIPELINE, "--only", "data/*"]).env("MAPLE_STORE", "elsewhere").output();
     assert_eq!(project.printed(printed.unwrap()).done(), names(&[]));
 }
+
+#[test]
+fn every_precision_trains_and_evaluates() {
+    let project = Project::after_a_run();
+    let prompt = || fs::read(project.artifact("train/shapes/maple/seed1", "prompt")).unwrap();
+    let mut prompts = vec![prompt()];
+    for precision in ["published-fp32", "fp16", "bf16", "mixed"] {
+        let set = format!("stage.train.method.precision={precision}");
+        let ran = project.ran(&["run", PIPELINE, "--set", "axes.seed=[1]", "--set", &set]);
+        // CoOp has no deep prompts to be rounded, but its precision is a part of what it is.
+        let evaluated = ["eval/shapes/coop/seed1/base", "eval/shapes/maple/seed1/base", "train/shapes/maple/seed1"];
+        assert!(names(&evaluated).is_subset(&ran), "{precision}: {ran:?}");
+        let prompt = prompt();
+        assert!(!prompts.contains(&prompt), "{precision}");
+        prompts.push(prompt);
+    }
+}

@@ -4,7 +4,7 @@
 #[allow(dead_code)]
 mod common;
 
-use maple_pipe::method::Method;
+use maple_pipe::method::{Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, VisionLayers, Weights, normalised};
 use maple_pipe_worker::method::Model;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ fn recorded() -> (Weights, Tensor, Tensor) {
 #[test]
 fn features_are_those_of_pytorch() {
     let (weights, images, expected) = recorded();
-    let clip = Clip::from_weights(&weights, Device::Cpu, Kind::Float).unwrap();
+    let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).unwrap();
     assert_eq!(clip.architecture().vision_layers, VisionLayers::ResNet([2, 1, 1, 2]));
     assert_eq!(clip.architecture().image_size, 96);
     let found = clip.image_features(&images).to_kind(Kind::Double);
@@ -41,8 +41,13 @@ fn features_are_those_of_pytorch() {
 #[test]
 fn lower_precision_gives_nearly_the_same_features() {
     let (weights, images, expected) = recorded();
-    for (kind, least) in [(Kind::Half, 0.99999), (Kind::BFloat16, 0.999)] {
-        let clip = Clip::from_weights(&weights, Device::Cpu, kind).unwrap();
+    let precisions = [
+        (Precision::Fp16, Kind::Half, 0.99999),
+        (Precision::Bf16, Kind::BFloat16, 0.999),
+        (Precision::Mixed, Kind::Float, 0.99999),
+    ];
+    for (precision, kind, least) in precisions {
+        let clip = Clip::from_weights(&weights, Device::Cpu, precision).unwrap();
         let norms = clip.parameters().iter().filter(|(name, _)| name.contains("bn") || name.contains(".downsample.1."));
         assert!(norms.map(|(_, tensor)| tensor.kind()).all(|kind| kind == Kind::Float));
         let found = clip.image_features(&images);
@@ -52,7 +57,7 @@ fn lower_precision_gives_nearly_the_same_features() {
             false,
             None,
         );
-        assert!(cosines.min().double_value(&[]) > least, "{kind:?}: {cosines}");
+        assert!(cosines.min().double_value(&[]) > least, "{precision:?}: {cosines}");
     }
 }
 
@@ -64,7 +69,7 @@ fn learners_that_leave_the_vision_tower_alone_work() {
     let others = weights.iter().filter(|(name, _)| *name != "token_embedding.weight");
     let others = others.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()));
     let weights = Weights::from_tensors(others.chain([("token_embedding.weight".to_owned(), words)]));
-    let clip = Clip::from_weights(&weights, Device::Cpu, Kind::Float).unwrap();
+    let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).unwrap();
     let (tokenizer, classes) = (Tokenizer::new(), ["cat", "dog", "sea lion"].map(str::to_owned));
     let model = |learner: &str| {
         let training = if learner.contains("zero-shot") {

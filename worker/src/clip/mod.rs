@@ -17,9 +17,10 @@ pub use weights::Weights;
 
 use maple_pipe::architecture::is_norm;
 use maple_pipe::error::{Error, Result};
+use maple_pipe::method::Precision;
 use resnet::{AttentionPool, BatchNorm, Bottleneck, Convolution, ResNet};
 use text::TextTower;
-use transformer::{Block, LayerNorm, Linear};
+use transformer::{Block, LayerNorm, Linear, PromptKind};
 use vision::{VisionTower, VisionTransformer};
 
 /// libtorch's error as ours; its own stack trace, which follows the first line, is dropped.
@@ -33,6 +34,7 @@ pub fn torch(error: tch::TchError) -> Error {
 #[derive(Debug)]
 pub struct Clip {
     architecture: Architecture,
+    precision: Precision,
     vision: VisionTower,
     text: TextTower,
     logit_scale: Tensor,
@@ -40,28 +42,41 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Builds the model from weights under OpenAI's key names, on `device`, computing in `kind`.
+    /// Builds the model from weights under OpenAI's key names, on `device`, computing in `precision`.
     ///
-    /// Layer norms, batch norms and `logit_scale` are kept in fp32. A tensor that is on the device in the wanted kind already is
+    /// Layer norms, batch norms and `logit_scale` are kept in fp32. The embeddings decide the precision of the residual
+    /// stream, all other weights that of their products; [`Precision::Mixed`] has two different ones. A tensor that is on the device in the wanted kind already is
     /// used as it is, not copied. `token_embedding.weight` may have any number of rows: ids count in its rows.
     ///
     /// # Errors
     /// Names what is missing, unknown or misshapen.
-    pub fn from_weights(weights: &Weights, device: Device, kind: Kind) -> Result<Clip> {
+    pub fn from_weights(weights: &Weights, device: Device, precision: Precision) -> Result<Clip> {
         let architecture = weights.shapes().architecture()?;
+        let (stream, products, prompts) = match precision {
+            Precision::Fp32 => (Kind::Float, Kind::Float, Kind::Float),
+            Precision::PublishedFp32 => (Kind::Float, Kind::Float, Kind::Half),
+            Precision::Fp16 => (Kind::Half, Kind::Half, Kind::Half),
+            Precision::Bf16 => (Kind::BFloat16, Kind::BFloat16, Kind::BFloat16),
+            Precision::Mixed => (Kind::Float, Kind::Half, Kind::Float),
+        };
         let mut parameters = Vec::new();
         for (name, _) in architecture.tensors() {
             if let Some(tensor) = weights.get(&name) {
-                let kind = if name == "logit_scale" || is_norm(&name) { Kind::Float } else { kind };
+                let kind = match name.as_str() {
+                    "logit_scale" => Kind::Float,
+                    name if is_norm(name) => Kind::Float,
+                    name if name.contains("embedding") => stream,
+                    _ => products,
+                };
                 let tensor = tensor.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind)).map_err(torch)?;
                 parameters.push((name, tensor));
             }
         }
-        let parts = Parts { parameters: &parameters };
+        let parts = Parts { parameters: &parameters, prompt_kind: PromptKind(prompts) };
         let vision = parts.vision(&architecture);
         let text = parts.text(&architecture);
         let logit_scale = parts.tensor("logit_scale");
-        Ok(Clip { architecture, vision, text, logit_scale, parameters })
+        Ok(Clip { architecture, precision, vision, text, logit_scale, parameters })
     }
 
     /// The model's sizes.
@@ -75,6 +90,11 @@ impl Clip {
     }
 
     /// The precision in which the model computes.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The number format of the residual streams and of the features.
     pub fn kind(&self) -> Kind {
         self.text.token_embedding.kind()
     }
@@ -131,6 +151,7 @@ pub fn normalised(features: &Tensor) -> Tensor {
 
 /// Looks tensors up that are known to be there.
 struct Parts<'a> {
+    prompt_kind: PromptKind,
     parameters: &'a [(String, Tensor)],
 }
 
@@ -169,6 +190,7 @@ impl Parts<'_> {
         let heads = architecture.vision_heads();
         match architecture.vision_layers {
             VisionLayers::Transformer(layers) => VisionTower::Transformer(VisionTransformer {
+                prompt_kind: self.prompt_kind,
                 conv1: self.tensor("visual.conv1.weight"),
                 class_embedding: self.tensor("visual.class_embedding"),
                 positional_embedding: self.tensor("visual.positional_embedding"),
@@ -231,6 +253,7 @@ impl Parts<'_> {
 
     fn text(&self, architecture: &Architecture) -> TextTower {
         TextTower {
+            prompt_kind: self.prompt_kind,
             token_embedding: self.tensor("token_embedding.weight"),
             positional_embedding: self.tensor("positional_embedding"),
             blocks: self.blocks("transformer.resblocks", architecture.text_layers, architecture.text_heads()),
@@ -258,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_tensor_can_be_trained_with_a_vocabulary_of_any_size() {
-        let clip = Clip::from_weights(&weights(7), Device::Cpu, Kind::Float).unwrap();
+        let clip = Clip::from_weights(&weights(7), Device::Cpu, Precision::Fp32).unwrap();
         assert_eq!(clip.architecture().vocabulary, 7);
         let parameters: Vec<Tensor> =
             clip.parameters().iter().map(|(_, tensor)| tensor.set_requires_grad(true)).collect();
@@ -276,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_text_is_read_at_its_end_whatever_follows() {
-        let clip = Clip::from_weights(&weights(7), Device::Cpu, Kind::Float).unwrap();
+        let clip = Clip::from_weights(&weights(7), Device::Cpu, Precision::Fp32).unwrap();
         let short = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6]).unsqueeze(0));
         let long = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6, 3, 5, 0]).unsqueeze(0));
         assert!((short - long).abs().max().double_value(&[]) < 1e-6);
@@ -284,11 +307,13 @@ mod tests {
 
     #[test]
     fn lower_precision_gives_nearly_the_same_features() {
-        let exact = Clip::from_weights(&weights(7), Device::Cpu, Kind::Float).unwrap();
+        let exact = Clip::from_weights(&weights(7), Device::Cpu, Precision::Fp32).unwrap();
         let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, Device::Cpu)).sin().reshape([2, 3, 32, 32]);
         let texts = Tensor::from_slice(&[4i64, 1, 6]).unsqueeze(0);
-        for kind in [Kind::Half, Kind::BFloat16] {
-            let rounded = Clip::from_weights(&weights(7), Device::Cpu, kind).unwrap();
+        let precisions =
+            [(Precision::Fp16, Kind::Half), (Precision::Bf16, Kind::BFloat16), (Precision::Mixed, Kind::Float)];
+        for (precision, kind) in precisions {
+            let rounded = Clip::from_weights(&weights(7), Device::Cpu, precision).unwrap();
             assert_eq!(rounded.kind(), kind);
             let pairs = [
                 (exact.image_features(&images), rounded.image_features(&images)),
@@ -309,7 +334,7 @@ mod tests {
             .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
             .collect::<Vec<_>>();
         let message =
-            Clip::from_weights(&Weights::from_tensors(some), Device::Cpu, Kind::Float).unwrap_err().to_string();
+            Clip::from_weights(&Weights::from_tensors(some), Device::Cpu, Precision::Fp32).unwrap_err().to_string();
         assert_eq!(message, "the weights do not fit: missing: `visual.ln_post.bias`, `visual.ln_post.weight`");
     }
 }

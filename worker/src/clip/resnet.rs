@@ -85,7 +85,7 @@ impl AttentionPool {
         let heads = |x: Tensor| x.reshape([x.size()[0], x.size()[1], self.heads, -1]).transpose(1, 2);
         let query = heads(self.q_proj.forward(&x.narrow(1, 0, 1)));
         let (key, value) = (heads(self.k_proj.forward(&x)), heads(self.v_proj.forward(&x)));
-        self.c_proj.forward(&attention(&query, &key, &value, false).flatten(1, -1))
+        self.c_proj.forward(&attention(&query, &key, &value, false).flatten(1, -1)).to_kind(x.kind())
     }
 }
 

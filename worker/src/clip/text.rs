@@ -7,12 +7,13 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::transformer::{Block, LayerNorm};
+use super::transformer::{Block, LayerNorm, PromptKind, project};
 use maple_pipe::error::{Error, Result};
 
 /// The text transformer of CLIP.
 #[derive(Debug)]
 pub(super) struct TextTower {
+    pub(super) prompt_kind: PromptKind,
     /// `(vocabulary, width)`.
     pub(super) token_embedding: Tensor,
     /// `(77, width)`.
@@ -133,7 +134,7 @@ impl TextTower {
         let (texts, length) = (embedded.size()[0], embedded.size()[1]);
         let mut x = embedded + self.positional_embedding.narrow(0, 0, length);
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&with_deep(x, index, deep), true);
+            x = block.forward(&self.with_deep(x, index, deep), true);
         }
         let rows = Tensor::arange(texts, (Kind::Int64, ends.device())) * length + ends;
         self.project(&x.reshape([texts * length, -1]).index_select(0, &rows))
@@ -155,25 +156,25 @@ impl TextTower {
         let mut own = table.index_select(1, &prompts.own) + positions;
         let last = self.blocks.len() - 1;
         for (index, block) in self.blocks[..last].iter().enumerate() {
-            shared = with_deep(shared, index, deep);
+            shared = self.with_deep(shared, index, deep);
             (shared, own) = both(block, &shared, &own, prompts);
         }
-        let ends = at_ends(&self.blocks[last], &with_deep(shared, last, deep), &own, prompts);
+        let ends = at_ends(&self.blocks[last], &self.with_deep(shared, last, deep), &own, prompts);
         self.project(&ends)
+    }
+
+    /// `x` `(N, L, width)` as block number `index` gets it: with its deep prompt in the rows behind the first.
+    fn with_deep(&self, x: Tensor, index: usize, deep: &[Tensor]) -> Tensor {
+        let Some(prompt) = index.checked_sub(1).and_then(|index| deep.get(index)) else { return x };
+        let (length, count) = (x.size()[1], prompt.size()[0]);
+        let rows = self.prompt_kind.rows(prompt, &x);
+        Tensor::cat(&[x.narrow(1, 0, 1), rows, x.narrow(1, 1 + count, length - 1 - count)], 1)
     }
 
     /// Rows at the ends of texts to features.
     fn project(&self, x: &Tensor) -> Tensor {
-        self.ln_final.forward(x).matmul(&self.text_projection)
+        project(&self.ln_final.forward(x), &self.text_projection)
     }
-}
-
-/// `x` `(N, L, width)` as block number `index` gets it: with its deep prompt in the rows behind the first.
-fn with_deep(x: Tensor, index: usize, deep: &[Tensor]) -> Tensor {
-    let Some(rows) = index.checked_sub(1).and_then(|index| deep.get(index)) else { return x };
-    let (texts, length, count) = (x.size()[0], x.size()[1], rows.size()[0]);
-    let rows = rows.to_kind(x.kind()).unsqueeze(0).expand([texts, -1, -1], false);
-    Tensor::cat(&[x.narrow(1, 0, 1), rows, x.narrow(1, 1 + count, length - 1 - count)], 1)
 }
 
 /// One block for the shared rows `(G, S, width)` and the own rows `(G, T, width)`.

@@ -7,7 +7,7 @@ const EPSILON: f64 = 1e-5;
 /// `x * sigmoid(1.702 * x)`, OpenAI's QuickGELU.
 const QUICK_GELU: f64 = 1.702;
 
-/// A linear layer: `x @ weight^T + bias`.
+/// A linear layer: `x @ weight^T + bias`, in the precision of the weight.
 #[derive(Debug)]
 pub(super) struct Linear {
     pub(super) weight: Tensor,
@@ -16,13 +16,19 @@ pub(super) struct Linear {
 
 impl Linear {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
     }
 
     /// The rows `start..start + length` of the layer alone.
     fn forward_part(&self, x: &Tensor, start: i64, length: i64) -> Tensor {
-        x.linear(&self.weight.narrow(0, start, length), Some(self.bias.narrow(0, start, length)))
+        let (weight, bias) = (self.weight.narrow(0, start, length), self.bias.narrow(0, start, length));
+        x.to_kind(weight.kind()).linear(&weight, Some(bias))
     }
+}
+
+/// What a tower ends with: `x @ weight`, in the precision of the weight, then in that of `x`.
+pub(super) fn project(x: &Tensor, weight: &Tensor) -> Tensor {
+    x.to_kind(weight.kind()).matmul(weight).to_kind(x.kind())
 }
 
 /// A layer norm, computed in fp32 whatever its input.
@@ -37,6 +43,18 @@ impl LayerNorm {
         let normalised =
             x.to_kind(Kind::Float).layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, true);
         normalised.to_kind(x.kind())
+    }
+}
+
+/// The number format through which a learned prompt enters a tower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PromptKind(pub(super) Kind);
+
+impl PromptKind {
+    /// A prompt `(n, width)` as rows of each of `x` `(N, L, width)`, `(N, n, width)`. It is rounded behind its expansion,
+    /// as published, so that the gradients of the N are rounded one by one and their sum is not.
+    pub(super) fn rows(self, prompt: &Tensor, x: &Tensor) -> Tensor {
+        prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(self.0).to_kind(x.kind())
     }
 }
 

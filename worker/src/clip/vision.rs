@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::resnet::ResNet;
-use super::transformer::{Block, LayerNorm};
+use super::transformer::{Block, LayerNorm, PromptKind, project};
 
 /// Learned rows for the vision transformer; none by default.
 #[derive(Debug, Default)]
@@ -37,6 +37,7 @@ impl VisionTower {
 /// The vision transformer of CLIP.
 #[derive(Debug)]
 pub(super) struct VisionTransformer {
+    pub(super) prompt_kind: PromptKind,
     /// `(width, 3, patch, patch)`.
     pub(super) conv1: Tensor,
     /// `(width,)`.
@@ -55,19 +56,24 @@ impl VisionTransformer {
     fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
         let mut x = self.embed(images);
         if let Some(shallow) = &prompts.shallow {
-            x = append(&x, shallow);
+            x = self.append(&x, shallow);
         }
         x = self.ln_pre.forward(&x);
         let last = self.blocks.len() - 1;
         for (index, block) in self.blocks.iter().enumerate() {
             if let Some(deep) = index.checked_sub(1).and_then(|index| prompts.deep.get(index)) {
                 let kept = x.size()[1] - deep.size()[0];
-                x = append(&x.narrow(1, 0, kept), deep);
+                x = self.append(&x.narrow(1, 0, kept), deep);
             }
             // Only the class token is read from the last block.
             x = if index == last { block.forward_first(&x) } else { block.forward(&x, false) };
         }
-        self.ln_post.forward(&x.select(1, 0)).matmul(&self.proj)
+        project(&self.ln_post.forward(&x.select(1, 0)), &self.proj)
+    }
+
+    /// `x` `(B, L, width)` with `prompt` `(n, width)` behind it.
+    fn append(&self, x: &Tensor, prompt: &Tensor) -> Tensor {
+        Tensor::cat(&[x, &self.prompt_kind.rows(prompt, x)], 1)
     }
 
     /// Class token and patches with their positions, `(B, 1 + patches, width)`.
@@ -76,14 +82,8 @@ impl VisionTransformer {
         let (width, patch) = (size[0], size[2]);
         let images = images.to_kind(self.conv1.kind());
         let patches = images.conv2d(&self.conv1, None::<&Tensor>, [patch, patch], [0, 0], [1, 1], 1);
-        let patches = patches.flatten(2, -1).transpose(1, 2);
+        let patches = patches.flatten(2, -1).transpose(1, 2).to_kind(self.class_embedding.kind());
         let class = self.class_embedding.expand([patches.size()[0], 1, width], false);
         Tensor::cat(&[class, patches], 1) + &self.positional_embedding
     }
-}
-
-/// `x` `(B, L, width)` with `rows` `(n, width)` behind it.
-fn append(x: &Tensor, rows: &Tensor) -> Tensor {
-    let rows = rows.to_kind(x.kind()).unsqueeze(0).expand([x.size()[0], -1, -1], false);
-    Tensor::cat(&[x, &rows], 1)
 }

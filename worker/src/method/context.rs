@@ -10,7 +10,7 @@ use tch::Tensor;
 use super::initial::Initial;
 use crate::clip::{Clip, PromptRows, Tokenizer};
 use maple_pipe::error::{Error, Result};
-use maple_pipe::method::ClassTokenPosition;
+use maple_pipe::method::{ClassTokenPosition, check_template};
 
 /// Word that stands for a context token with no initial words; the context overwrites its embedding.
 const PLACEHOLDER: &str = "X";
@@ -61,12 +61,7 @@ fn fill(template: &str, class_name: &str) -> String {
 impl Words<'_> {
     /// Features `(classes, embedding)` of a template such as "a photo of a {}.", without any gradient.
     pub(super) fn fixed_features(&self, template: &str) -> Result<Tensor> {
-        if template.matches("{}").count() != 1 {
-            return Err(Error::hinted(
-                format!("the template `{template}` does not hold `{{}}` once"),
-                "write `{}` where the class name goes",
-            ));
-        }
+        check_template(template)?;
         let texts = self.class_names.iter().map(|name| fill(template, name));
         let prompts = self.prompts(texts.collect(), Arrangement::in_front(0))?;
         Ok(tch::no_grad(|| prompts.features(self.clip, &self.no_context(), &[])).squeeze_dim(0))

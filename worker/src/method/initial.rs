@@ -5,18 +5,26 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Standard deviation of a context drawn at random (`nn.init.normal_(ctx_vectors, std=0.02)`).
 const CONTEXT_DEVIATION: f32 = 0.02;
 
 /// Draws the learned tensors of one model.
+#[derive(Clone, Copy)]
 pub(super) struct Initial {
     pub(super) seed: u64,
     pub(super) device: Device,
+    /// The number format that they are learned in.
+    pub(super) kind: Kind,
 }
 
 impl Initial {
+    /// The same in fp32: for deep prompts and their projections, which the published code keeps so whatever the precision.
+    pub(super) fn wide(self) -> Initial {
+        Initial { kind: Kind::Float, ..self }
+    }
+
     /// Context tokens from a normal distribution.
     pub(super) fn context(&self, name: &str, shape: &[i64]) -> Tensor {
         let mut generator = self.generator(name);
@@ -38,7 +46,7 @@ impl Initial {
 
     /// A leaf of the gradient graph with these values.
     pub(super) fn leaf(&self, values: &Tensor) -> Tensor {
-        values.detach().copy().to_device(self.device).set_requires_grad(true)
+        values.detach().copy().to_device(self.device).to_kind(self.kind).set_requires_grad(true)
     }
 
     fn generator(&self, name: &str) -> ChaCha8Rng {
@@ -56,7 +64,7 @@ pub(super) struct LearnedLinear {
 
 impl LearnedLinear {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
     }
 
     /// The two tensors under `name`, weight first.
@@ -72,13 +80,11 @@ fn count(shape: &[i64]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
-
     use super::*;
 
     #[test]
     fn distributions_are_those_of_the_published_code() {
-        let initial = Initial { seed: 7, device: Device::Cpu };
+        let initial = Initial { seed: 7, device: Device::Cpu, kind: Kind::Float };
         let context = initial.context("ctx", &[100, 1000]);
         assert!((context.std(false).double_value(&[]) - 0.02).abs() < 2e-4);
         assert!(context.mean(Kind::Double).double_value(&[]).abs() < 2e-4);
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_seed_and_a_name_decide_the_values() {
-        let draw = |seed, name: &str| Initial { seed, device: Device::Cpu }.context(name, &[2, 3]);
+        let draw = |seed, name: &str| Initial { seed, device: Device::Cpu, kind: Kind::Float }.context(name, &[2, 3]);
         assert_eq!(draw(1, "a"), draw(1, "a"));
         assert_ne!(draw(1, "a"), draw(2, "a"));
         assert_ne!(draw(1, "a"), draw(1, "b"));

@@ -35,7 +35,7 @@ impl Ivlp {
         Ok(Ivlp {
             prompts: words.context_prompts(initial_words, Arrangement::in_front(length))?,
             context: words.initial_context(initial, CONTEXT, initial_words, length)?,
-            deep: names.map(|name| (name.clone(), initial.context(&name, &[length, width]))).collect(),
+            deep: names.map(|name| (name.clone(), initial.wide().context(&name, &[length, width]))).collect(),
             vision,
         })
     }

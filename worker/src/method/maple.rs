@@ -29,14 +29,15 @@ pub(super) struct Maple {
 impl Maple {
     pub(super) fn new(words: Words, initial: &Initial, initial_words: &str, length: i64, depth: i64) -> Result<Maple> {
         let (text, vision) = (words.clip.architecture().text_width, words.clip.architecture().vision_width);
-        let deep = (0..depth - 1).map(|index| initial.context(&format!("{DEEP}.{index}"), &[length, text]));
+        let wide = initial.wide();
+        let deep = (0..depth - 1).map(|index| wide.context(&format!("{DEEP}.{index}"), &[length, text]));
         Ok(Maple {
             prompts: words.context_prompts(initial_words, Arrangement::in_front(length))?,
             context: words.initial_context(initial, CONTEXT, initial_words, length)?,
             projection: initial.linear(PROJECTION, vision, text),
             deep: deep.collect(),
             // The published code copies one layer, so all start alike.
-            deep_projections: (1..depth).map(|_| initial.linear(DEEP_PROJECTION, vision, text)).collect(),
+            deep_projections: (1..depth).map(|_| wide.linear(DEEP_PROJECTION, vision, text)).collect(),
         })
     }
 }

@@ -5,6 +5,7 @@ mod context;
 mod coop;
 mod initial;
 mod ivlp;
+mod loss_scale;
 mod maple;
 mod model;
 pub mod pretrain;
@@ -15,6 +16,7 @@ mod sgd;
 mod vpt;
 mod zero_shot;
 
+pub use loss_scale::LossScale;
 pub use model::{Evaluator, Model, cross_entropy};
 pub use schedule::learning_rate;
 pub use sgd::Sgd;

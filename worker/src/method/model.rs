@@ -7,7 +7,7 @@ use super::initial::Initial;
 use super::{cocoop, coop, ivlp, maple, vpt, zero_shot};
 use crate::clip::{Clip, Tokenizer, VisionPrompts, Weights, normalised, torch};
 use maple_pipe::error::{Error, Result};
-use maple_pipe::method::{Learner, Method};
+use maple_pipe::method::{Learner, Method, Precision};
 
 /// How many rows of the text tower an evaluation works on at a time where every image has prompts of its own.
 const ROWS_AT_A_TIME: i64 = 32_768;
@@ -76,9 +76,15 @@ impl<'a> Model<'a> {
             ));
         }
         let words = Words { clip, tokenizer, class_names };
-        let initial = Initial { seed, device: clip.device() };
+        assert_eq!(clip.precision(), method.precision, "a model computes as its method says");
+        let kind = if method.precision == Precision::Fp16 { Kind::Half } else { Kind::Float };
+        let initial = Initial { seed, device: clip.device(), kind };
         let adaptation: Box<dyn Adaptation> = match &method.learner {
-            Learner::ZeroShot {} => Box::new(zero_shot::ZeroShot::new(words, template)?),
+            Learner::ZeroShot { templates, dataset_template } => {
+                let own = dataset_template.then_some(template);
+                let templates: Vec<&str> = templates.iter().map(String::as_str).chain(own).collect();
+                Box::new(zero_shot::ZeroShot::new(words, &templates)?)
+            }
             Learner::Coop { context_length, context_initial_words, class_token_position, class_specific_context } => {
                 let arrangement = super::context::Arrangement {
                     length: *context_length,
@@ -196,21 +202,22 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
-    /// Images `(B, 3, R, R)` to logits `(B, classes)`.
+    /// Images `(B, 3, R, R)` to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits(&self, images: &Tensor) -> Tensor {
         no_grad(|| self.logits_of_features(&self.model.image_features(images)))
     }
 
-    /// Image features `(B, embedding)` of any length to logits `(B, classes)`.
+    /// Image features `(B, embedding)` of any length to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits_of_features(&self, image_features: &Tensor) -> Tensor {
-        no_grad(|| match &self.class_features {
+        let logits = no_grad(|| match &self.class_features {
             Some(class_features) => self.model.compare(&normalised(image_features), class_features),
             None => {
                 let parts = image_features.split(self.model.images_at_a_time(image_features), 0);
                 let logits: Vec<Tensor> = parts.iter().map(|part| self.model.logits_of_features(part)).collect();
                 Tensor::cat(&logits, 0)
             }
-        })
+        });
+        logits.to_kind(Kind::Float)
     }
 }
 

@@ -20,7 +20,6 @@ pub fn learning_rate(training: &Training, epoch: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maple_pipe::method::Precision;
 
     /// `lrs` of the recorded runs of MaPLe (5 epochs, two steps each) and of its cross-data-set configuration.
     #[test]
@@ -36,7 +35,6 @@ mod tests {
                 weight_decay: 5e-4,
                 warmup_epochs: 1,
                 warmup_learning_rate: 1e-5,
-                precision: Precision::Fp32,
             };
             for (epoch, expected) in recorded.into_iter().enumerate() {
                 let found = learning_rate(&training, epoch as u32);

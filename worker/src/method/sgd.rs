@@ -1,6 +1,6 @@
 //! Stochastic gradient descent as `torch.optim.SGD` does it (no dampening, no Nesterov), with a state that can be kept.
 
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::clip::{Weights, torch};
 use maple_pipe::error::Result;
@@ -32,14 +32,20 @@ impl Sgd {
         Tensor::f_run_backward(&[loss], &inputs, false, false).map_err(torch)
     }
 
-    /// One step along these gradients, as [`Sgd::gradients`] returns them.
+    /// One step along these gradients, as [`Sgd::gradients`] returns them. In 16 bits it rounds where PyTorch does: behind
+    /// the decay, behind the momentum, and behind the step.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) {
         no_grad(|| {
             for (((_, tensor), velocity), gradient) in
                 self.learnable.iter_mut().zip(&mut self.velocities).zip(gradients)
             {
-                *velocity = &*velocity * self.momentum + gradient + &*tensor * self.weight_decay;
-                let _ = tensor.g_sub_(&(&*velocity * learning_rate));
+                let kind = tensor.kind();
+                let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+                let decayed = (gradient.to_kind(wide) + tensor.to_kind(wide) * self.weight_decay).to_kind(kind);
+                let slowed = &*velocity * self.momentum;
+                *velocity = slowed + decayed;
+                let moved = tensor.to_kind(wide) - velocity.to_kind(wide) * learning_rate;
+                tensor.copy_(&moved);
             }
         });
     }
@@ -62,7 +68,6 @@ impl Sgd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maple_pipe::method::Precision;
 
     fn training() -> Training {
         Training {
@@ -73,7 +78,6 @@ mod tests {
             weight_decay: 0.01,
             warmup_epochs: 0,
             warmup_learning_rate: 0.0,
-            precision: Precision::Fp32,
         }
     }
 

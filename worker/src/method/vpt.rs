@@ -25,7 +25,7 @@ impl LearnedVision {
             block => format!("image_encoder.transformer.resblocks.{block}.VPT_shallow"),
         });
         let width = clip.architecture().vision_width;
-        let sets = names.map(|name| (name.clone(), initial.context(&name, &[length, width])));
+        let sets = names.map(|name| (name.clone(), initial.wide().context(&name, &[length, width])));
         LearnedVision { sets: sets.collect() }
     }
 

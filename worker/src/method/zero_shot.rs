@@ -1,9 +1,11 @@
-//! Zero-shot CLIP: the data set's own template, nothing learned (`ZeroshotCLIP` of `trainers/zsclip.py`).
+//! Zero-shot CLIP: the data set's own template (`ZeroshotCLIP` of `trainers/zsclip.py`), or several (`ZeroshotCLIP2`),
+//! nothing learned.
 
 use tch::Tensor;
 
 use super::context::Words;
 use super::model::{Adaptation, Text};
+use crate::clip::normalised;
 use maple_pipe::error::Result;
 
 /// The features of each class's text.
@@ -12,8 +14,11 @@ pub(super) struct ZeroShot {
 }
 
 impl ZeroShot {
-    pub(super) fn new(words: Words, template: &str) -> Result<ZeroShot> {
-        Ok(ZeroShot { class_features: words.fixed_features(template)? })
+    pub(super) fn new(words: Words, templates: &[&str]) -> Result<ZeroShot> {
+        let features: Vec<Tensor> =
+            templates.iter().map(|template| Ok(normalised(&words.fixed_features(template)?))).collect::<Result<_>>()?;
+        let class_features = Tensor::stack(&features, 0).mean_dim([0i64].as_slice(), false, None);
+        Ok(ZeroShot { class_features })
     }
 }
 

@@ -5,24 +5,30 @@ use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{Model, prompt};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::method::Learner;
 use maple_pipe::stage::{Eval, Index, Metrics, Task, Template, test_output};
 
 /// Test images a batch, as in the published code.
 const BATCH: usize = 100;
 
 pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<String> {
-    let clip = super::clip(task)?;
     let all_names: Vec<String> = task.json("dataset.classes")?;
     let class_names = stage.classes.names(&all_names);
     let tokenizer = Tokenizer::new();
+    let clip;
     let model = match &stage.method {
         Some(method) => {
-            let template: Template = task.json("dataset.template")?;
+            let template = match method.learner {
+                Learner::ZeroShot { dataset_template: true, .. } => task.json::<Template>("dataset.template")?,
+                _ => String::new(),
+            };
+            clip = super::clip(task, method.precision)?;
             Model::new(&clip, &tokenizer, method, class_names, &template, 0)?
         }
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
+            clip = super::clip(task, description.method.precision)?;
             let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, "", 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model

@@ -5,8 +5,8 @@ mod pretrain;
 mod train;
 
 use maple_pipe::error::{Error, Result};
+use maple_pipe::method::Precision;
 use maple_pipe::stage::{Stage, Task};
-use tch::Kind;
 
 use crate::clip::{Clip, Weights};
 use crate::{Control, device};
@@ -32,7 +32,7 @@ pub fn run(task: &Task, control: Control<'_>) -> Result<String> {
 }
 
 /// The CLIP model that a task works with.
-fn clip(task: &Task) -> Result<Clip> {
+fn clip(task: &Task, precision: Precision) -> Result<Clip> {
     let device = device::open(task.device)?;
-    Clip::from_weights(&Weights::read_clip(&task.one("weights.weights").path)?, device, Kind::Float)
+    Clip::from_weights(&Weights::read_clip(&task.one("weights.weights").path)?, device, precision)
 }

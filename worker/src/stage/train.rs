@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{Model, Sgd, cross_entropy, learning_rate, prompt};
+use crate::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
 use maple_pipe::data::{Batch, Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::run::Progress;
@@ -35,11 +35,12 @@ struct Position {
     steps: usize,
     /// The sum of their losses.
     loss_sum: f64,
+    loss_scale: Option<LossScale>,
 }
 
 pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<String> {
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
-    let clip = super::clip(task)?;
+    let clip = super::clip(task, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
     let mut model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, "", stage.seed)?;
@@ -48,7 +49,8 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
     let partial = task.partial.join("epoch.safetensors");
-    let mut position = resume(&partial, &mut model, &mut sgd)?;
+    let start = Position { loss_scale: LossScale::new(stage.method.precision), ..Position::default() };
+    let mut position = resume(&partial, start, &mut model, &mut sgd)?;
     for epoch in position.log.len() as u32..training.epochs {
         let started = Instant::now();
         let rate = learning_rate(training, epoch);
@@ -74,14 +76,19 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
                     "a smaller `learning_rate` may help",
                 ));
             }
-            let gradients = sgd.gradients(&loss)?;
-            sgd.step(&gradients, rate);
+            let gradients = match &mut position.loss_scale {
+                Some(scale) => scale.gradients(&sgd, &loss)?,
+                None => Some(sgd.gradients(&loss)?),
+            };
+            if let Some(gradients) = gradients {
+                sgd.step(&gradients, rate);
+            }
             position.loss_sum += value;
             position.steps += 1;
         }
         let (steps, loss) = (position.steps, position.loss_sum / position.steps as f64);
         position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
-        position = Position { log: position.log, ..Position::default() };
+        position = Position { log: position.log, loss_scale: position.loss_scale, ..Position::default() };
         save(&partial, &model, &sgd, &position)?;
         control.progress(Progress {
             epoch: epoch as usize + 1,
@@ -121,10 +128,10 @@ fn save(path: &Path, model: &Model<'_>, sgd: &Sgd, position: &Position) -> Resul
     write_atomically(path, &Weights::from_tensors(tensors).with_note(note).to_bytes()?)
 }
 
-/// Takes up what [`save`] kept; returns where that is. What cannot be read is as good as absent.
-fn resume(path: &Path, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Position> {
+/// Takes up what [`save`] kept; returns where that is, or `start`. What cannot be read is as good as absent.
+fn resume(path: &Path, start: Position, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Position> {
     if !path.exists() {
-        return Ok(Position::default());
+        return Ok(start);
     }
     let read = Weights::read(path).and_then(|kept| {
         let position = serde_json::from_str(kept.note().unwrap_or_default());
@@ -134,7 +141,7 @@ fn resume(path: &Path, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Position>
         Ok(read) => read,
         Err(error) => {
             eprintln!("warning: training starts over: {error}");
-            return Ok(Position::default());
+            return Ok(start);
         }
     };
     let part = |prefix: &str| {

@@ -1,5 +1,7 @@
 //! What several tests share: tiny CLIPs made from recipes.
 
+pub mod case;
+
 use std::path::Path;
 
 use maple_pipe_worker::clip::Weights;

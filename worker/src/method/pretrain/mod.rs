@@ -184,6 +184,7 @@ mod tests {
     use super::*;
     use crate::clip::{Architecture, Clip, VisionLayers};
     use maple_pipe::data::world::World;
+    use maple_pipe::method::Precision;
 
     fn pretraining() -> Pretraining {
         let architecture = Architecture {
@@ -274,7 +275,7 @@ mod tests {
         let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
         let weights = run(&pretraining(), captioned.path(), resume.path(), Device::Cpu, control(&|_| ())).unwrap();
         assert!(weights.iter().all(|(_, tensor)| tensor.kind() == Kind::Half));
-        let clip = Clip::from_weights(&weights, Device::Cpu, Kind::Float).unwrap();
+        let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).unwrap();
         assert_eq!(clip.architecture(), &pretraining().architecture);
     }
 

@@ -8,6 +8,7 @@
 
 use crate::clip::{Clip, Weights, normalised};
 use maple_pipe::error::Result;
+use maple_pipe::method::Precision;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -29,7 +30,7 @@ impl Replicas {
     pub(super) fn new(parameters: &[(String, Tensor)], device: Device) -> Result<Replicas> {
         let replica = |_| {
             let tensors = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
-            let clip = Clip::from_weights(&Weights::from_tensors(tensors), device, Kind::Float)?;
+            let clip = Clip::from_weights(&Weights::from_tensors(tensors), device, Precision::Fp32)?;
             Ok(Replica { clip, features: [Tensor::new(), Tensor::new()] })
         };
         (0..PARTS).map(replica).collect::<Result<_>>().map(Replicas)
