@@ -16,4 +16,5 @@ pub mod run;
 pub mod stage;
 pub mod store;
 pub mod table;
+pub mod tensorboard;
 pub mod weights;

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector};
 use crate::stage::{Stage, Task, TaskInput};
 use crate::store::{CanonicalJson, Claim, Digest, Record, Store};
+use crate::tensorboard::EventFolder;
 
 /// A node ready to run.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(super) struct Job<'a> {
     pub inputs: BTreeMap<String, Vec<TaskInput>>,
     pub scratch: PathBuf,
     pub partial: PathBuf,
+    pub tensorboard: Option<PathBuf>,
     pub log: PathBuf,
     pub threads: usize,
     pub device: Option<Device>,
@@ -127,6 +129,7 @@ impl Job<'_> {
             inputs: self.inputs,
             scratch: self.scratch,
             partial: self.partial,
+            tensorboard: self.tensorboard.map(|path| EventFolder { path, key: self.key }),
             threads: self.threads,
             device: self.device.unwrap_or_default(),
         };

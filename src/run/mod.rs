@@ -419,6 +419,7 @@ impl<'a> Scheduler<'a> {
             inputs,
             scratch,
             partial: self.store.partial(&key),
+            tensorboard: Some(self.store.events(self.pipeline, self.name(index))),
             log: self.store.log(self.pipeline, self.name(index)),
             threads: (self.options.threads / wanted).max(1),
             device,

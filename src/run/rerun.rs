@@ -104,6 +104,7 @@ impl Again<'_> {
             inputs: self.inspector.task_inputs(index, &|needed| self.records.get(&needed).copied())?,
             scratch,
             partial: folder.join("partial"),
+            tensorboard: None,
             log: folder.join("log"),
             threads: (self.options.threads / self.options.jobs).max(1),
             device: Some(device).filter(|_| self.graph.node(index).stage.needs_device()),

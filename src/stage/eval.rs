@@ -1,4 +1,5 @@
-//! `eval`: the accuracy of a trained prompt, or of zero-shot CLIP, on test images. Runs in `worker`.
+//! `eval`: a trained prompt, or zero-shot CLIP, on test images: accuracy and macro F1, the same by class, and every image's
+//! prediction. Runs in `worker`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,9 @@ use crate::data::Classes;
 use crate::error::{Error, Result};
 use crate::method::{Learner, Method};
 
-pub(super) const VERSION: u32 = 1;
-pub(super) static OUTPUTS: [Output; 1] = [output("metrics", "metrics.json")];
+pub(super) const VERSION: u32 = 2;
+pub(super) static OUTPUTS: [Output; 3] =
+    [output("metrics", "metrics.json"), output("per-class", "per-class.csv"), output("predictions", "predictions.csv")];
 
 /// Parameters of an `eval` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -22,19 +24,6 @@ pub struct Eval {
     /// A method that needs no training (zero-shot); a trained prompt brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
-}
-
-/// What an evaluation measures.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Metrics {
-    /// The classes that were told apart.
-    pub classes: Classes,
-    /// 100 x correct / total over all test images, as in the published code (no mean over classes).
-    pub accuracy: f64,
-    /// Images whose largest logit was their label's.
-    pub correct: usize,
-    /// Test images.
-    pub total: usize,
 }
 
 impl Eval {

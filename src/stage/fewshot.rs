@@ -1,5 +1,6 @@
 //! `fewshot`: draws the few-shot sample of a data set as the published code does: over all classes first, then cut.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use schemars::JsonSchema;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Index, Kind, Output, PathPort, Port, Takes, Task, output};
 use crate::data::{Classes, Split, few_shot};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 3] =
@@ -47,9 +48,59 @@ impl FewShot {
         let (train, val): (Index, Index) = (task.json("dataset.train")?, task.json("dataset.val")?);
         let sample = few_shot(&Split { train, val, test: Vec::new() }, self.shots, self.seed);
         let train = self.classes.select(&sample.train, class_names.len());
+        let kept = self.classes.names(&class_names);
+        check(&train, kept).map_err(|message| {
+            let folder = task.one("dataset.location").path.display();
+            Error::hinted(
+                format!(
+                    "there is nothing to learn {} classes from: the data set in `{folder}` {message}",
+                    self.classes
+                ),
+                "leave this data set out of the stage with `exclude`, or give every class at least one training image",
+            )
+        })?;
         task.write_json("train", &train)?;
         task.write_json("val", &self.classes.select(&sample.val, class_names.len()))?;
-        task.write_json("classes", &self.classes.names(&class_names))?;
+        task.write_json("classes", &kept)?;
         Ok(format!("{} images", train.len()))
+    }
+}
+
+/// What is missing of a sample that something can be learned from: every class has an image.
+fn check(train: &Index, class_names: &[String]) -> Result<(), String> {
+    if class_names.is_empty() {
+        return Err("has none".to_owned());
+    }
+    let present: HashSet<usize> = train.iter().map(|item| item.label).collect();
+    let lacking: Vec<&String> =
+        class_names.iter().enumerate().filter(|(label, _)| !present.contains(label)).map(|(_, name)| name).collect();
+    match lacking[..] {
+        [] => Ok(()),
+        _ if train.is_empty() => Err("has no training images of them".to_owned()),
+        [one] => Err(format!("has no training image of `{one}`")),
+        [one, two] => Err(format!("has no training images of `{one}` and `{two}`")),
+        [one, two, ..] => Err(format!("has no training images of `{one}`, `{two}` and {} more", lacking.len() - 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Indexed, Item};
+
+    #[test]
+    fn every_class_needs_a_training_image() {
+        let names = ["cat", "dog", "newt"].map(str::to_owned);
+        let check = |labels: &[usize], classes: usize| {
+            let item = |&label: &usize| Item { path: String::new(), label, class_name: String::new() };
+            let train = labels.iter().map(|label| Indexed::new(item(label), String::new())).collect();
+            check(&train, &names[..classes]).err().unwrap_or_default()
+        };
+        assert_eq!(check(&[2, 0, 1, 0], 3), "");
+        assert_eq!(check(&[2, 0, 0], 3), "has no training image of `dog`");
+        assert_eq!(check(&[2], 3), "has no training images of `cat` and `dog`");
+        assert_eq!(check(&[3], 3), "has no training images of `cat`, `dog` and 1 more");
+        assert_eq!(check(&[], 3), "has no training images of them");
+        assert_eq!(check(&[], 0), "has none");
     }
 }

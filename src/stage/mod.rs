@@ -5,6 +5,8 @@ mod command;
 mod dataset;
 mod eval;
 mod fewshot;
+mod metrics;
+mod prediction;
 mod pretrain;
 mod table;
 mod train;
@@ -20,8 +22,10 @@ use serde::{Deserialize, Serialize};
 
 pub use command::CommandStage;
 pub use dataset::{Dataset, Index, Template, test_output};
-pub use eval::{Eval, Metrics};
+pub use eval::Eval;
 pub use fewshot::FewShot;
+pub use metrics::{ClassMetrics, Metrics};
+pub use prediction::{Prediction, PredictionRow};
 pub use pretrain::Pretrain;
 pub use table::TableStage;
 pub use train::Train;
@@ -31,6 +35,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
 use crate::store::{ArtifactKind, Listing};
+use crate::tensorboard::EventFolder;
 
 /// What a `[stage.NAME]` table's `kind` may say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -358,6 +363,9 @@ pub struct Task {
     pub scratch: PathBuf,
     /// A folder kept from run to run until the node is done, for resuming.
     pub partial: PathBuf,
+    /// Where event files for TensorBoard go while the node runs; they are no part of its result. Nothing where none are
+    /// wanted.
+    pub tensorboard: Option<EventFolder>,
     /// Threads for decoding images and for the fixed parts of a batch; the result does not depend on it.
     pub threads: usize,
     /// Where libtorch computes.
@@ -406,6 +414,19 @@ impl Task {
         let text = serde_json::to_string(value).map_err(|error| Error::format(&path, "JSON value", error))?;
         std::fs::write(&path, text + "\n").map_err(Error::io("write", &path))
     }
+
+    /// Writes a CSV output with a header.
+    pub fn write_csv(&self, name: &str, rows: impl IntoIterator<Item: Serialize>) -> Result<()> {
+        let path = self.output(name);
+        std::fs::write(&path, csv(rows)).map_err(Error::io("write", &path))
+    }
+}
+
+/// Plain structs as CSV, their fields' names as its header.
+fn csv(rows: impl IntoIterator<Item: Serialize>) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.into_iter().for_each(|row| writer.serialize(row).expect("a vector takes all writes"));
+    String::from_utf8(writer.into_inner().expect("a vector takes all writes")).expect("only text was written")
 }
 
 /// Reads a JSON file.

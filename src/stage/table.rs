@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Metrics, Output, PathPort, Port, Takes, Task, TaskInput, output, read_json};
+use super::{Kind, Output, PathPort, Port, Takes, Task, TaskInput, output, read_json};
+use crate::data::Classes;
 use crate::error::{Error, Result};
 use crate::pipeline::AxisValue;
 use crate::table::{Order, Score, Table};
@@ -43,12 +44,19 @@ pub(super) fn ports() -> Vec<Port> {
     }]
 }
 
+/// What a table reads of an evaluation's metrics; a command's may hold nothing else.
+#[derive(Deserialize)]
+struct Accuracy {
+    classes: Classes,
+    accuracy: f64,
+}
+
 impl TableStage {
     pub(super) fn run(&self, task: &Task) -> Result<String> {
         let mut order = Order { labels: self.labels.clone(), ..Order::default() };
         let mut scores = Vec::new();
         for input in task.all("evals.metrics") {
-            let metrics: Metrics = read_json(&input.path)?;
+            let metrics: Accuracy = read_json(&input.path)?;
             let score = Score {
                 dataset: axis(input, "dataset")?,
                 method: axis(input, "method")?,

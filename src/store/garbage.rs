@@ -20,6 +20,8 @@ pub struct Needed {
     pub partial: HashSet<Digest>,
     /// Logs, as [`Store::log`] names them.
     pub logs: HashSet<PathBuf>,
+    /// Folders of event files, as [`Store::events`] names them.
+    pub events: HashSet<PathBuf>,
     /// The records of these runs.
     pub runs: HashSet<String>,
 }
@@ -44,6 +46,8 @@ pub enum Leftovers {
     Partial,
     /// Logs of nodes that are gone.
     Logs,
+    /// Event files of nodes that are gone.
+    Events,
     /// Records of runs.
     Runs,
     /// What killed commands left, and damaged records.
@@ -112,6 +116,11 @@ impl Store {
             (Leftovers::Fragments, self.entries("work", 1)?, &own),
             (Leftovers::Differing, self.entries("differs", 1)?, &HashSet::new()),
         ];
+        for file in self.entries_below("tensorboard")? {
+            if !file.parent().is_some_and(|folder| needed.events.contains(folder)) {
+                garbage.leave(Leftovers::Events, file)?;
+            }
+        }
         for (what, paths, kept) in rest {
             for path in paths.into_iter().filter(|path| !kept.contains(path)) {
                 garbage.leave(what, path)?;

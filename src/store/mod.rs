@@ -9,6 +9,7 @@
 //! work/run-<...>/             scratch of a command that writes, with its claim beside it
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
+//! tensorboard/<pipeline>/<node>/  event files: what training and evaluation tell TensorBoard while they run
 //! runs/<id>.jsonl             what each run did
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them
@@ -252,6 +253,11 @@ impl Store {
     /// Where the log of a node's worker is.
     pub fn log(&self, pipeline: &str, node: &str) -> PathBuf {
         self.root.join("logs").join(pipeline).join(format!("{node}.log"))
+    }
+
+    /// Where the event files of a node are.
+    pub fn events(&self, pipeline: &str, node: &str) -> PathBuf {
+        self.root.join("tensorboard").join(pipeline).join(node)
     }
 
     /// Moves an output that came out otherwise than before, or the log of such an attempt, to where it can be looked

@@ -1469,7 +1469,7 @@ fn without_keep_going_a_failure_ends_the_run() {
         str![[r#"
 <stderr>
       FAILED [TIME] ( 5/10) train/shapes/coop/seed1
-error: the loss is NaN in epoch 1, step 2, learning rate 1000000000000000000000000000000
+error: the loss is NaN in epoch 1 of 2, step 2 of 2, at learning rate 1e30, on `images/solid_blue_square/0002.jpg`, `images/solid_blue_square/0001.png`
 hint: a smaller `learning_rate` may help
 log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
 10 nodes: 0 ran, 4 cached, 1 failed, 2 blocked, 3 not started in [TIME]
@@ -1482,11 +1482,11 @@ log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
         str![[r#"
 <stderr>
       FAILED [TIME] ( 5/10) train/shapes/coop/seed1
-error: the loss is NaN in epoch 1, step 2, learning rate 1000000000000000000000000000000
+error: the loss is NaN in epoch 1 of 2, step 2 of 2, at learning rate 1e30, on `images/solid_blue_square/0002.jpg`, `images/solid_blue_square/0001.png`
 hint: a smaller `learning_rate` may help
 log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
       FAILED [TIME] ( 6/10) train/shapes/maple/seed1
-error: the loss is NaN in epoch 1, step 2, learning rate 1000000000000000000000000000000
+error: the loss is NaN in epoch 1 of 2, step 2 of 2, at learning rate 1e30, on `images/solid_blue_square/0002.jpg`, `images/solid_blue_square/0001.png`
 hint: a smaller `learning_rate` may help
 log: [PROJECT]/.maple/logs/tiny/train/shapes/maple/seed1.log
 10 nodes: 0 ran, 4 cached, 2 failed, 4 blocked in [TIME]
@@ -1526,4 +1526,76 @@ changed: inputs.dataset.test-novel (1)
 
 "#]],
     );
+}
+
+#[test]
+fn classes_without_images() {
+    // One class is all there is: it is the base, and nothing is novel.
+    let one = |project: &Project| {
+        let split: serde_json::Value = serde_json::from_str(&project.read("data/shapes/split.json")).unwrap();
+        let first = |part: &str| {
+            let items = split[part].as_array().unwrap().iter();
+            items.filter(|item| item[1] == 0).cloned().collect::<Vec<_>>()
+        };
+        let split = serde_json::json!({ "train": first("train"), "val": first("val"), "test": first("test") });
+        project.write("data/shapes/split.json", &split.to_string());
+    };
+    let project = Project::new();
+    one(&project);
+    project.prints(
+        &["run", PIPELINE, "--only", "zeroshot/*", "--keep-going", "-j", "1"],
+        str![[r#"
+<stderr>
+        DONE [TIME] (1/5) captioned
+        DONE [TIME] (2/5) data/shapes   1 classes, 8 images
+        DONE [TIME] (3/5) clip   [NUMBER]
+        DONE [TIME] (4/5) zeroshot/shapes/clip/base   [NUMBER]
+      FAILED [TIME] (5/5) zeroshot/shapes/clip/novel
+error: the data set in `[PROJECT]/pipelines/../data/shapes` has no test images of its novel classes, which are 0 of 1
+hint: leave this data set out of the stage with `exclude`, or give it test images
+log: [PROJECT]/.maple/logs/tiny/zeroshot/shapes/clip/novel.log
+5 nodes: 4 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    project.replace(
+        PIPELINE,
+        "shots = 2\nseed = \"{seed}\"\nclasses = \"base\"",
+        "shots = 2\nseed = 1\nclasses = \"novel\"",
+    );
+    project.prints(
+        &["run", PIPELINE, "--only", "shots/*/seed1", "-j", "1"],
+        str![[r#"
+<stderr>
+      FAILED [TIME] (2/2) shots/shapes/seed1
+error: there is nothing to learn novel classes from: the data set in `[PROJECT]/pipelines/../data/shapes` has none
+hint: leave this data set out of the stage with `exclude`, or give every class at least one training image
+2 nodes: 0 ran, 1 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    // The last class is tested but not trained on, which a split file may not say.
+    let project = Project::new();
+    let split: serde_json::Value = serde_json::from_str(&project.read("data/shapes/split.json")).unwrap();
+    let without = |part: &str, label: u64| {
+        let mut split = split.clone();
+        split[part].as_array_mut().unwrap().retain(|item| item[1] != label);
+        split.to_string()
+    };
+    project.write("data/shapes/split.json", &without("train", 3));
+    project.prints(&["run", PIPELINE, "--only", "data/*"], str![[r#"
+<stderr>
+      FAILED [TIME] (1/1) data/shapes
+error: `[PROJECT]/pipelines/../data/shapes/split.json` is not a valid split file: `val[3]` (`dotted_green_triangle/0005.png`) has label 3, which no image of `train` has
+1 node: 0 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
+    // A class without test images is no class to measure, and no mistake.
+    project.write("data/shapes/split.json", &without("test", 1));
+    project.ran(&["run", PIPELINE, "--only", "zeroshot/*/base"]);
+    let per_class = fs::read_to_string(project.artifact("zeroshot/shapes/clip/base", "per-class")).unwrap();
+    assert!(per_class.lines().nth(2).unwrap().ends_with(",,"), "{per_class}");
 }

@@ -19,6 +19,7 @@ mod runs;
 mod schema;
 mod staleness;
 mod support;
+mod tensorboard;
 mod verify;
 mod views;
 mod weights;

@@ -110,7 +110,7 @@ fn neither_jobs_nor_threads_nor_the_folder_change_an_artifact() {
     let (first, second) = (Project::after_a_run(), Project::new());
     second.ran(&["run", PIPELINE, "--jobs", "1", "--threads", "2"]);
     assert_eq!(second.digests(), first.digests());
-    assert_eq!(first.digests().len(), 1 + 1 + 7 + 2 * 3 + 4 * 2 + 10 + 3);
+    assert_eq!(first.digests().len(), 1 + 1 + 7 + 2 * 3 + 4 * 2 + 10 * 3 + 3);
 }
 
 #[test]
@@ -170,5 +170,67 @@ fn every_precision_trains_and_evaluates() {
         let prompt = prompt();
         assert!(!prompts.contains(&prompt), "{precision}");
         prompts.push(prompt);
+    }
+}
+
+#[test]
+fn an_evaluation_says_what_it_took_every_image_for() {
+    let project = Project::after_a_run();
+    project.replace(
+        PIPELINE,
+        "name = \"tiny\"\n",
+        "name = \"tiny\"\nresults = [\"@eval.predictions\", \"@eval.per-class\"]\n",
+    );
+    assert_eq!(project.ran(&["run", PIPELINE]), names(&[]));
+    for output in ["predictions", "per-class"] {
+        let file = format!("results/tiny/eval/shapes/maple/seed2/novel.{output}.csv");
+        let stored = fs::read_to_string(project.artifact("eval/shapes/maple/seed2/novel", output)).unwrap();
+        assert_eq!(project.read(&file), stored);
+    }
+    let csv = |node: &str, output: &str| -> Vec<Vec<String>> {
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_path(project.artifact(node, output))
+            .unwrap_or_else(|error| panic!("{node}: {error}"));
+        reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
+    };
+    let json = |node: &str, output: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(project.artifact(node, output)).unwrap()).unwrap()
+    };
+    let names = json("data/shapes", "classes");
+    for (node, classes, first) in
+        [("zeroshot/shapes/clip/base", "base", 0), ("eval/shapes/maple/seed2/novel", "novel", 2)]
+    {
+        let (predictions, per_class) = (csv(node, "predictions"), csv(node, "per-class"));
+        assert_eq!(predictions[0], ["path", "label", "class", "prediction", "predicted_class", "top5", "probability"]);
+        assert_eq!(per_class[0], ["label", "class", "images", "predicted", "correct", "accuracy", "f1"]);
+        let index = json("data/shapes", &format!("test-{classes}"));
+        let index = index.as_array().unwrap();
+        assert_eq!(predictions.len(), 1 + index.len());
+        let name = |label: usize| names[first + label].as_str().unwrap();
+        let mut counts = [[0; 3]; 2];
+        for (row, item) in predictions[1..].iter().zip(index) {
+            let [path, label, class, prediction, predicted_class, top5, probability] = &row[..] else { panic!() };
+            assert_eq!((path.as_str(), label.as_str()), (item["path"].as_str().unwrap(), &*item["label"].to_string()));
+            let [label, predicted] = [label, prediction].map(|number| number.parse::<usize>().unwrap());
+            assert_eq!((class.as_str(), predicted_class.as_str()), (name(label), name(predicted)));
+            // Of two classes, the likelier one first.
+            assert_eq!(*top5, format!("{predicted} {}", 1 - predicted));
+            assert!((0.5..=1.0).contains(&probability.parse::<f64>().unwrap()) && probability.len() == 8, "{row:?}");
+            counts[label][0] += 1;
+            counts[predicted][1] += 1;
+            counts[label][2] += u64::from(label == predicted);
+        }
+        for (label, (row, count)) in per_class[1..].iter().zip(counts).enumerate() {
+            assert_eq!(row[..2], [label.to_string(), name(label).to_owned()]);
+            assert_eq!(row[2..5], count.map(|number| number.to_string()));
+        }
+        let metrics = json(node, "metrics");
+        assert_eq!((per_class.len(), metrics["correct"].as_u64().unwrap()), (3, counts[0][2] + counts[1][2]));
+        let mean =
+            |column: usize| per_class[1..].iter().map(|row| row[column].parse::<f64>().unwrap()).sum::<f64>() / 2.0;
+        // As many images of either class, so the mean accuracy is the accuracy.
+        assert!((mean(5) - metrics["accuracy"].as_f64().unwrap()).abs() < 1e-4, "{metrics}");
+        assert!((mean(6) - metrics["macro_f1"].as_f64().unwrap()).abs() < 1e-4, "{metrics}");
     }
 }

@@ -28,21 +28,21 @@ fn waiting(ignore: &str) -> Project {
 }
 
 /// A run that is going on; its standard error is in a file.
-struct Running<'a> {
+pub struct Running<'a> {
     project: &'a Project,
     child: Child,
     stderr: PathBuf,
 }
 
 impl<'a> Running<'a> {
-    fn start(project: &'a Project, name: &str, arguments: &[&str]) -> Running<'a> {
+    pub fn start(project: &'a Project, name: &str, arguments: &[&str]) -> Running<'a> {
         let [stdout, stderr] = ["out", "err"].map(|stream| project.file(&format!("{name}.{stream}")));
         let mut command = project.command(arguments);
         command.stdout(File::create(stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         Running { project, child: command.spawn().unwrap(), stderr }
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         let status = std::process::Command::new("kill").args(["-s", signal, &id]).status().unwrap();
         assert!(status.success());
@@ -54,7 +54,7 @@ impl<'a> Running<'a> {
         eventually(text, || fs::read_to_string(&self.stderr).unwrap().contains(text));
     }
 
-    fn end(mut self) -> crate::support::Printed {
+    pub fn end(mut self) -> crate::support::Printed {
         let status = self.child.wait().unwrap();
         let stdout = fs::read(self.stderr.with_extension("out")).unwrap();
         self.project.printed(Output { status, stdout, stderr: fs::read(&self.stderr).unwrap() })
@@ -62,7 +62,7 @@ impl<'a> Running<'a> {
 }
 
 #[track_caller]
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(60), "in vain: {what}");

@@ -1,12 +1,14 @@
 //! Runs an `eval` stage: text features once, then logits of every test image, batch by batch.
 
+use tch::{Device, Kind};
+
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{Model, prompt};
-use maple_pipe::data::{Loader, Transform};
+use maple_pipe::data::{Classes, Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::Learner;
-use maple_pipe::stage::{Eval, Index, Metrics, Task, Template, test_output};
+use maple_pipe::stage::{ClassMetrics, Eval, Index, Metrics, Prediction, Task, Template, test_output};
 
 /// Test images a batch, as in the published code.
 const BATCH: usize = 100;
@@ -14,6 +16,10 @@ const BATCH: usize = 100;
 pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<String> {
     let all_names: Vec<String> = task.json("dataset.classes")?;
     let class_names = stage.classes.names(&all_names);
+    let items: Index = task.json(&format!("dataset.{}", test_output(stage.classes)))?;
+    if items.is_empty() {
+        return Err(no_images(task, stage.classes, all_names.len()));
+    }
     let tokenizer = Tokenizer::new();
     let clip;
     let model = match &stage.method {
@@ -34,25 +40,47 @@ pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<Str
             model
         }
     };
-    let items: Index = task.json(&format!("dataset.{}", test_output(stage.classes)))?;
-    if items.is_empty() {
-        return Err(Error::invalid("there are no test images of these classes"));
-    }
     let size = clip.architecture().image_size as u32;
     let loader = Loader::new(&task.one("dataset.location").path, items, Transform::Evaluation { size }, 0, 0);
     let evaluator = model.evaluator();
     let places: Vec<usize> = (0..loader.items().len()).collect();
-    let mut correct = 0;
+    let mut predictions = Vec::with_capacity(places.len());
     for places in places.chunks(BATCH) {
         if control.is_stopping() {
             return Err(Error::Interrupted);
         }
-        let (images, labels) = super::train::tensors(loader.batch(places, 0)?, clip.device());
-        let predictions = evaluator.logits(&images).argmax(-1, false);
-        correct += i64::try_from(predictions.eq_tensor(&labels).sum(tch::Kind::Int64)).map_err(torch)? as usize;
+        let (images, _) = super::train::tensors(loader.batch(places, 0)?, clip.device());
+        let logits = evaluator.logits(&images).to_device(Device::Cpu).to_kind(Kind::Float);
+        let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
+        for (&place, logits) in places.iter().zip(logits.chunks(class_names.len())) {
+            let prediction = Prediction::new(logits);
+            predictions.push(prediction.ok_or_else(|| not_finite(&loader.items()[place].path))?);
+        }
     }
-    let total = loader.items().len();
-    let accuracy = 100.0 * correct as f64 / total as f64;
-    task.write_json("metrics", &Metrics { classes: stage.classes, accuracy, correct, total })?;
-    Ok(format!("accuracy {accuracy:.1}"))
+    let items = loader.items();
+    let pairs = items.iter().zip(&predictions).map(|(item, prediction)| (item.label, prediction.label()));
+    let counts = ClassMetrics::count(class_names, pairs);
+    let metrics = Metrics::new(stage.classes, &counts);
+    super::events(task, 0).scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1)]);
+    task.write_json("metrics", &metrics)?;
+    task.write_csv("per-class", counts)?;
+    task.write_csv("predictions", items.iter().zip(&predictions).map(|(item, one)| one.row(item, class_names)))?;
+    Ok(format!("accuracy {:.1}", metrics.accuracy))
+}
+
+/// There is nothing to measure.
+fn no_images(task: &Task, classes: Classes, of: usize) -> Error {
+    let (folder, number) = (task.one("dataset.location").path.display(), classes.labels(of).len());
+    Error::hinted(
+        format!("the data set in `{folder}` has no test images of its {classes} classes, which are {number} of {of}"),
+        "leave this data set out of the stage with `exclude`, or give it test images",
+    )
+}
+
+/// The model says nothing of an image.
+fn not_finite(path: &str) -> Error {
+    Error::hinted(
+        format!("the logits of `{path}` are not finite"),
+        "the weights or the trained prompt are damaged, or the training diverged",
+    )
 }

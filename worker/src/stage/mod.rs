@@ -7,6 +7,7 @@ mod train;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::Precision;
 use maple_pipe::stage::{Stage, Task};
+use maple_pipe::tensorboard::EventFile;
 
 use crate::clip::{Clip, Weights};
 use crate::{Control, device};
@@ -29,6 +30,11 @@ pub fn run(task: &Task, control: Control<'_>) -> Result<String> {
         Stage::Eval(stage) => eval::run(task, stage, control),
         _ => Err(Error::invalid(format!("`{}` is not for a worker", task.node))),
     }
+}
+
+/// An event file of a task, for the steps from `first` on; where none is wanted, it takes all and keeps nothing.
+fn events(task: &Task, first: usize) -> EventFile {
+    task.tensorboard.as_ref().map(|folder| folder.begin(first)).unwrap_or_default()
 }
 
 /// The CLIP model that a task works with.

@@ -11,7 +11,14 @@ use crate::{Control, device};
 
 pub(super) fn run(task: &Task, stage: &Pretrain, control: Control<'_>) -> Result<String> {
     let loss = RefCell::new(None);
+    let events = RefCell::new(None);
     let progress = |one: Progress| {
+        let mut events = events.borrow_mut();
+        let events = events.get_or_insert_with(|| super::events(task, one.epoch));
+        events.scalars(
+            one.epoch,
+            &[("loss", one.loss), ("learning_rate", one.learning_rate), ("images_per_second", one.images_per_second)],
+        );
         loss.replace(Some(one.loss));
         control.progress(one);
     };

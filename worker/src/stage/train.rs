@@ -51,12 +51,15 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
     let partial = task.partial.join("epoch.safetensors");
     let start = Position { loss_scale: LossScale::new(stage.method.precision), ..Position::default() };
     let mut position = resume(&partial, start, &mut model, &mut sgd)?;
+    // The last incomplete batch is dropped, unless it is the only one.
+    let batch = (training.batch_size as usize).min(loader.items().len());
+    let steps_an_epoch = loader.items().len() / batch;
+    let mut step = position.log.len() * steps_an_epoch + position.steps;
+    let mut events = super::events(task, step + 1);
     for epoch in position.log.len() as u32..training.epochs {
         let started = Instant::now();
         let rate = learning_rate(training, epoch);
         let order = loader.order(epoch.into());
-        // The last incomplete batch is dropped, unless it is the only one.
-        let batch = (training.batch_size as usize).min(order.len());
         let resumed = position.steps;
         for places in order.chunks_exact(batch).skip(resumed) {
             if control.is_stopping() {
@@ -67,11 +70,14 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
             let loss = cross_entropy(&model.logits(&images), &labels);
             let value = f64::try_from(&loss).map_err(torch)?;
             if !value.is_finite() {
+                let images: Vec<&str> = places.iter().map(|&place| loader.items()[place].path.as_str()).collect();
                 return Err(Error::hinted(
                     format!(
-                        "the loss is {value} in epoch {}, step {}, learning rate {rate}",
+                        "the loss is {value} in epoch {} of {}, step {} of {steps_an_epoch}, at learning rate {rate:?}, on {}",
                         epoch + 1,
-                        position.steps + 1
+                        training.epochs,
+                        position.steps + 1,
+                        first_few(&images),
                     ),
                     "a smaller `learning_rate` may help",
                 ));
@@ -85,23 +91,35 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
             }
             position.loss_sum += value;
             position.steps += 1;
+            step += 1;
+            events.scalars(step, &[("loss", value), ("learning_rate", rate)]);
         }
         let (steps, loss) = (position.steps, position.loss_sum / position.steps as f64);
         position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
         position = Position { log: position.log, loss_scale: position.loss_scale, ..Position::default() };
         save(&partial, &model, &sgd, &position)?;
+        let images_per_second = ((steps - resumed) * batch) as f64 / started.elapsed().as_secs_f64();
+        events.scalars(step, &[("epoch_loss", loss), ("images_per_second", images_per_second)]);
         control.progress(Progress {
             epoch: epoch as usize + 1,
             epochs: training.epochs as usize,
             loss,
             learning_rate: rate,
-            images_per_second: ((steps - resumed) * batch) as f64 / started.elapsed().as_secs_f64(),
+            images_per_second,
         });
     }
     let description = prompt::Description::new(&stage.method, training.epochs, &class_names);
     prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     Ok(position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss)))
+}
+
+/// The first three of a batch's images, and how many there are besides.
+fn first_few(images: &[&str]) -> String {
+    let (shown, rest) = images.split_at(images.len().min(3));
+    let shown: Vec<String> = shown.iter().map(|path| format!("`{path}`")).collect();
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    shown.join(", ") + &more
 }
 
 /// Writes the training log, one JSON object a line.
