@@ -1,7 +1,8 @@
-//! Measures the engine: the same DAG of trivial commands for this program and for ninja.
+//! Measures this program: the engine beside ninja, the reading of images beside Pillow.
 
 mod child;
 mod dag;
+mod images;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use child::{Measured, measure, measure_commands};
 use dag::Dag;
+pub use images::{ImageReport, images};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]

@@ -1,17 +1,42 @@
 //! `maple-pipe bench`: how fast this program is on this machine.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::print;
-use crate::bench::{Options, Report, dag};
+use crate::bench::{ImageReport, Options, Report, dag, images};
 use crate::error::{Error, Result};
 
 /// Measure how fast this program is on this machine
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
     Dag(Dag),
+    Images(Images),
+}
+
+/// Images a second from files to what the vision tower reads, beside Pillow where Python has that
+#[derive(Args, Debug)]
+pub(super) struct Images {
+    /// A folder with images
+    folder: PathBuf,
+    /// Pixels a side of what the tower reads
+    #[arg(long, value_name = "N", default_value_t = 224)]
+    size: u32,
+    /// Numbers of threads
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2")]
+    threads: Vec<NonZeroUsize>,
+    /// How often everything is timed; the table shows the best
+    #[arg(long, value_name = "N", default_value = "3")]
+    runs: NonZeroUsize,
+    /// The Python that has Pillow
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    python: PathBuf,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 /// A DAG of trivial commands, beside the same DAG in ninja where that is installed
@@ -36,14 +61,42 @@ pub(super) struct Dag {
 
 impl Bench {
     pub(super) fn run(self) -> Result<()> {
-        let Bench::Dag(Dag { nodes, files, runs, jobs, json }) = self;
-        let report = dag(Options { nodes, files, runs: runs.get(), jobs: jobs.get() })?;
-        if json {
-            let text = serde_json::to_string(&report).map_err(|error| Error::format("-", "report", error))?;
-            return print(&(text + "\n"));
+        match self {
+            Bench::Dag(Dag { nodes, files, runs, jobs, json }) => {
+                let report = dag(Options { nodes, files, runs: runs.get(), jobs: jobs.get() })?;
+                if json { print_json(&report) } else { print(&table(&report)) }
+            }
+            Bench::Images(Images { folder, size, threads, runs, python, json }) => {
+                let threads: Vec<usize> = threads.into_iter().map(usize::from).collect();
+                let report = images(&folder, size, &threads, runs.get(), &python)?;
+                if json { print_json(&report) } else { print(&image_table(&report)) }
+            }
         }
-        print(&table(&report))
     }
+}
+
+fn print_json(report: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(report).map_err(|error| Error::format("-", "report", error))?;
+    print(&(text + "\n"))
+}
+
+fn image_table(report: &ImageReport) -> String {
+    let ImageReport { images, size, rows } = report;
+    let mut text = format!(
+        "{images} images to {size} x {size}; images a second\n\n{:<8} {:>12} {:>12} {:>12} {:>7}\n",
+        "threads", "prepared", "from files", "Pillow", "ratio"
+    );
+    for row in rows {
+        let (pillow, ratio) = row.pillow.map_or(("-".to_owned(), "-".to_owned()), |pillow| {
+            (format!("{pillow:.0}"), format!("{:.2}", row.from_files / pillow))
+        });
+        let (prepared, files) = (row.from_prepared, row.from_files);
+        text += &format!("{:<8} {prepared:>12.0} {files:>12.0} {pillow:>12} {ratio:>7}\n", row.threads);
+    }
+    if rows.iter().all(|row| row.pillow.is_none()) {
+        text += "\nthis Python has no Pillow: nothing to compare with\n";
+    }
+    text
 }
 
 fn table(report: &Report) -> String {

@@ -184,6 +184,7 @@ fn describe(what: Leftovers) -> &'static str {
         Leftovers::Partial => "what unfinished nodes would resume from",
         Leftovers::Logs => "logs of nodes that are gone",
         Leftovers::Events => "event files of nodes that are gone",
+        Leftovers::Pixels => "prepared pixels that nobody has read for 30 days",
         Leftovers::Runs => "records of runs",
         Leftovers::Fragments => "what killed commands left",
         Leftovers::Differing => "outputs that `verify --rerun` kept",

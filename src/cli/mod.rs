@@ -114,6 +114,10 @@ struct WorkArguments {
     /// card [default: the cards that libtorch sees, else `cpu`]
     #[arg(long, value_name = "DEVICES")]
     devices: Option<String>,
+    /// Do not keep the pixels of evaluation images in the store once they are decoded and cropped (150 kB an image at
+    /// 224 pixels); results do not depend on it
+    #[arg(long)]
+    no_pixel_cache: bool,
 }
 
 impl WorkArguments {
@@ -124,7 +128,8 @@ impl WorkArguments {
             Some(text) => Devices::parse(text, jobs)?,
             None => crate::run::devices(jobs),
         };
-        Ok(Options { jobs, threads: self.threads.map_or(processors, usize::from), devices, keep_going })
+        let threads = self.threads.map_or(processors, usize::from);
+        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache })
     }
 }
 

@@ -1,15 +1,19 @@
 //! Batches of images: read, checked, decoded and transformed in parallel, the same whatever the number of threads.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use image::RgbImage;
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::image::decode;
 use super::item::Indexed;
+use super::pixels::{PixelCache, Pixels};
 use super::random;
 use super::transform::{Transform, normalise};
 use crate::error::{Error, Result};
@@ -17,6 +21,8 @@ use crate::error::{Error, Result};
 /// Images ready for the vision tower, and their labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
+    /// The images' places in the loader's list, without those that were skipped.
+    pub places: Vec<usize>,
     /// (image, channel, row, column), contiguous.
     pub pixels: Vec<f32>,
     /// The class of each image.
@@ -24,6 +30,20 @@ pub struct Batch {
     /// Rows, and columns, of an image.
     pub size: u32,
 }
+
+/// What to do about an image that cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadImage {
+    /// The node fails and names it.
+    #[default]
+    Fail,
+    /// It is left out, counted and named.
+    Skip,
+}
+
+/// Batches that are loaded before they are asked for.
+const AHEAD: usize = 2;
 
 /// Loads batches out of one list of images.
 ///
@@ -35,6 +55,9 @@ pub struct Loader {
     transform: Transform,
     seed: u64,
     cache: Cache,
+    prepared: Option<Pixels>,
+    on_bad_image: OnBadImage,
+    skipped: Mutex<BTreeMap<usize, String>>,
 }
 
 impl Loader {
@@ -42,7 +65,37 @@ impl Loader {
     /// image is read anew, which suits one pass over many images.
     pub fn new(folder: &Path, items: Vec<Indexed>, transform: Transform, seed: u64, cache_bytes: usize) -> Loader {
         let cache = Cache::new(items.len(), cache_bytes);
-        Loader { folder: folder.to_owned(), items, transform, seed, cache }
+        Loader {
+            folder: folder.to_owned(),
+            items,
+            transform,
+            seed,
+            cache,
+            prepared: None,
+            on_bad_image: OnBadImage::Fail,
+            skipped: Mutex::default(),
+        }
+    }
+
+    /// The same, with another way to treat images that cannot be decoded.
+    pub fn on_bad_image(self, on_bad_image: OnBadImage) -> Loader {
+        Loader { on_bad_image, ..self }
+    }
+
+    /// The same, on pixels out of `cache`, which are prepared now where they are not yet. Only what is the same in every
+    /// epoch can be prepared.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read or decoded.
+    pub fn prepared(self, cache: &PixelCache, stop: &dyn Fn() -> bool) -> Result<Loader> {
+        let Transform::Evaluation { size } = self.transform else { return Ok(self) };
+        match (cache.pixels(&self, size, stop), self.on_bad_image) {
+            (Ok(prepared), _) => Ok(Loader { prepared, ..self }),
+            (Err(Error::Interrupted), _) => Err(Error::Interrupted),
+            // Those that are skipped have no place among prepared ones.
+            (Err(_), OnBadImage::Skip) => Ok(self),
+            (Err(error), OnBadImage::Fail) => Err(or_skip(error)),
+        }
     }
 
     /// The images that the loader has, in the order that batches refer to.
@@ -59,28 +112,91 @@ impl Loader {
     /// seed, the epoch and the image's place alone.
     ///
     /// # Errors
-    /// When a place is beyond the list, a file cannot be read or decoded, or its content is not what was indexed.
+    /// When a place is beyond the list, a file cannot be read or decoded (unless such images are skipped), or its content
+    /// is not what was indexed.
     pub fn batch(&self, places: &[usize], epoch: u64) -> Result<Batch> {
         let size = self.transform.size();
         let values = 3 * size as usize * size as usize;
         let mut pixels = vec![0.0; places.len() * values];
         let images = pixels.par_chunks_mut(values.max(1)).zip(places);
-        images.try_for_each(|(output, &place)| {
-            normalise(&self.square(place, epoch)?, output);
-            Ok::<(), Error>(())
-        })?;
+        let good: Vec<bool> = images.map(|(output, &place)| self.fill(output, place, epoch)).collect::<Result<_>>()?;
+        let places: Vec<usize> = places.iter().zip(&good).filter(|(_, good)| **good).map(|(place, _)| *place).collect();
+        if places.len() < good.len() {
+            let kept = pixels.chunks_exact(values).zip(&good).filter(|(_, good)| **good);
+            pixels = kept.flat_map(|(image, _)| image).copied().collect();
+        }
         let labels = places.iter().map(|&place| self.items[place].label as i64).collect();
-        Ok(Batch { pixels, labels, size })
+        Ok(Batch { places, pixels, labels, size })
+    }
+
+    /// Gives the batches with these places to `work`, in order. The next ones are loaded meanwhile, on all threads, so
+    /// that the device need not wait; a few of them, so that memory is bounded.
+    ///
+    /// # Errors
+    /// Those of [`Loader::batch`] and of `work`, whichever comes first.
+    pub fn each_batch<'p>(
+        &self,
+        batches: impl IntoIterator<Item = &'p [usize], IntoIter: Send>,
+        epoch: u64,
+        work: impl FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        let (batches, mut work) = (batches.into_iter(), work);
+        std::thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(AHEAD - 1);
+            scope.spawn(move || {
+                for places in batches {
+                    // The receiver is gone when the work has failed.
+                    if sender.send(self.batch(places, epoch)).is_err() {
+                        break;
+                    }
+                }
+            });
+            receiver.into_iter().try_for_each(|batch| work(batch?))
+        })
+    }
+
+    /// The images that were skipped so far, and what is wrong with each.
+    pub fn skipped(&self) -> Vec<(&Indexed, String)> {
+        let skipped = self.skipped.lock().expect("nobody panics with it");
+        skipped.iter().map(|(&place, message)| (&self.items[place], message.clone())).collect()
+    }
+
+    /// Writes an image as the vision tower reads it; false when it is skipped.
+    fn fill(&self, output: &mut [f32], place: usize, epoch: u64) -> Result<bool> {
+        if let Some(prepared) = &self.prepared {
+            normalise(prepared.get(place), output);
+            return Ok(true);
+        }
+        match (self.square(place, epoch), self.on_bad_image) {
+            (Ok(square), _) => normalise(square.as_raw(), output),
+            (Err(error @ Error::Format { .. }), OnBadImage::Skip) => {
+                self.skipped.lock().expect("nobody panics with it").insert(place, error.to_string());
+                return Ok(false);
+            }
+            (Err(error), _) => return Err(or_skip(error)),
+        }
+        Ok(true)
     }
 
     /// One image after the transform, in 8 bits.
-    fn square(&self, place: usize, epoch: u64) -> Result<RgbImage> {
+    pub(super) fn square(&self, place: usize, epoch: u64) -> Result<RgbImage> {
         let item = self.items.get(place).ok_or_else(|| {
             Error::invalid(format!("image {place} was asked for, but there are only {}", self.items.len()))
         })?;
         let image = self.cache.get_or_decode(place, || read(&self.folder, item))?;
         let mut random = random::generator(self.seed, "augmentation", epoch, place as u64);
         Ok(self.transform.apply(&image, &mut random))
+    }
+}
+
+/// Says how to go on without a broken image.
+fn or_skip(error: Error) -> Error {
+    match error {
+        Error::Format { .. } => Error::hinted(
+            error.to_string(),
+            "replace the file, or leave such images out with `on_bad_image = \"skip\"`",
+        ),
+        error => error,
     }
 }
 
@@ -186,6 +302,47 @@ mod tests {
         assert_eq!(loader.batch(&[0, 1], 1).unwrap(), batch);
         let error = loader.batch(&[2], 1).unwrap_err().to_string();
         assert!(error.contains("could not read") && error.contains("2.png"), "{error}");
+    }
+
+    #[test]
+    fn batches_come_in_order_whatever_is_loaded_ahead() {
+        let (folder, items) = images(7);
+        let loader = Loader::new(folder.path(), items, Transform::Evaluation { size: 6 }, 1, 0);
+        let places: Vec<usize> = (0..7).collect();
+        let mut seen = Vec::new();
+        loader
+            .each_batch(places.chunks(2), 0, |batch| {
+                assert_eq!(loader.batch(&batch.places, 0).unwrap(), batch);
+                seen.extend(batch.places);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, places);
+        let mut count = 0;
+        let stopped = loader.each_batch(places.chunks(1), 0, |_| {
+            count += 1;
+            if count == 2 { Err(Error::Interrupted) } else { Ok(()) }
+        });
+        assert!(matches!(stopped, Err(Error::Interrupted)) && count == 2);
+    }
+
+    #[test]
+    fn bad_images_fail_or_are_skipped_and_named() {
+        let (folder, mut items) = images(4);
+        fs::write(folder.path().join("1.png"), "no image").unwrap();
+        items[1].digest = blake3::hash(b"no image").to_hex().to_string();
+        let loader = || Loader::new(folder.path(), items.clone(), Transform::Evaluation { size: 6 }, 1, 0);
+        let message = loader().batch(&[0, 1], 0).unwrap_err().to_string();
+        assert!(message.contains("1.png` is not a valid image"), "{message}");
+        let skipping = loader().on_bad_image(OnBadImage::Skip);
+        let batch = skipping.batch(&[0, 1, 3], 0).unwrap();
+        assert_eq!(batch, loader().batch(&[0, 3], 0).unwrap());
+        assert_eq!(batch.labels, [0, 0]);
+        let skipped = skipping.skipped();
+        assert_eq!(skipped.iter().map(|(item, _)| item.path.as_str()).collect::<Vec<_>>(), ["1.png"]);
+        // What cannot be read at all is another matter.
+        fs::remove_file(folder.path().join("0.png")).unwrap();
+        assert!(skipping.batch(&[0], 0).is_err());
     }
 
     #[test]

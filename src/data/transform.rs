@@ -1,5 +1,7 @@
 //! From a decoded image to what the vision tower reads, as torchvision does it on Pillow images.
 
+use std::sync::LazyLock;
+
 use image::RgbImage;
 use image::imageops::{crop_imm, flip_horizontal_in_place};
 use rand_chacha::rand_core::Rng;
@@ -131,21 +133,28 @@ fn shorter_side_and_centre(image: &RgbImage, size: u32) -> RgbImage {
 }
 
 /// Writes an image as the vision tower reads it: (channel, row, column), each channel less its mean, by its standard
-/// deviation, in f32 as torchvision computes it. `output` holds 3 x height x width values.
+/// deviation, in f32 as torchvision computes it. `pixels` are its rows, a pixel's channels together, and `output` holds
+/// as many values.
 ///
 /// # Panics
 /// When `output` has another length.
-pub fn normalise(image: &RgbImage, output: &mut [f32]) {
-    assert_eq!(output.len(), image.as_raw().len(), "one value for each of the image's");
+pub fn normalise(pixels: &[u8], output: &mut [f32]) {
+    assert_eq!(output.len(), pixels.len(), "one value for each of the image's");
+    let tables = &*TABLES;
     let plane = output.len() / 3;
-    for (channel, values) in output.chunks_exact_mut(plane.max(1)).enumerate() {
-        let table: [f32; 256] =
-            std::array::from_fn(|value| (value as f32 / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel]);
-        for (value, pixel) in values.iter_mut().zip(image.pixels()) {
-            *value = table[usize::from(pixel.0[channel])];
-        }
+    let (red, others) = output.split_at_mut(plane);
+    let (green, blue) = others.split_at_mut(plane);
+    for (((pixel, red), green), blue) in pixels.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
+        let [r, g, b] = pixel.map(usize::from);
+        (*red, *green, *blue) = (tables[0][r], tables[1][g], tables[2][b]);
     }
 }
+
+/// What each 8-bit value becomes, by channel.
+static TABLES: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
+    let value = |channel: usize, value: usize| (value as f32 / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel];
+    std::array::from_fn(|channel| std::array::from_fn(|index| value(channel, index)))
+});
 
 #[cfg(test)]
 mod tests {
@@ -217,9 +226,8 @@ mod tests {
 
     #[test]
     fn pixels_are_normalised_by_channel() {
-        let image = RgbImage::from_raw(2, 1, vec![0, 128, 255, 255, 0, 128]).unwrap();
         let mut output = [0.0; 6];
-        normalise(&image, &mut output);
+        normalise(&[0, 128, 255, 255, 0, 128], &mut output);
         let expected = |channel: usize, value: f32| (value / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel];
         let values = [(0, 0.0), (0, 255.0), (1, 128.0), (1, 0.0), (2, 255.0), (2, 128.0)];
         assert_eq!(output, values.map(|(channel, value)| expected(channel, value)));

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Progress;
 use super::command::run_command;
 use super::process::{Processes, worker_program};
+use crate::data::PixelCache;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector};
@@ -36,6 +37,7 @@ pub(super) struct Job<'a> {
     pub scratch: PathBuf,
     pub partial: PathBuf,
     pub tensorboard: Option<PathBuf>,
+    pub pixels: Option<PixelCache>,
     pub log: PathBuf,
     pub threads: usize,
     pub device: Option<Device>,
@@ -130,6 +132,7 @@ impl Job<'_> {
             scratch: self.scratch,
             partial: self.partial,
             tensorboard: self.tensorboard.map(|path| EventFolder { path, key: self.key }),
+            pixels: self.pixels,
             threads: self.threads,
             device: self.device.unwrap_or_default(),
         };

@@ -45,6 +45,7 @@ pub use reporter::{Reporter, duration, error_word, nodes};
 pub use rerun::{Rerun, rerun};
 pub use slots::devices;
 
+use crate::data::PixelCache;
 use crate::device::{Device, Devices};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, State as Staleness};
@@ -65,6 +66,8 @@ pub struct Options {
     pub devices: Devices,
     /// After a failure, go on with nodes that do not need the failed one.
     pub keep_going: bool,
+    /// Keep the pixels of evaluation images in the store once they are decoded and cropped.
+    pub pixel_cache: bool,
 }
 
 /// Where a node stands in this run.
@@ -420,6 +423,7 @@ impl<'a> Scheduler<'a> {
             scratch,
             partial: self.store.partial(&key),
             tensorboard: Some(self.store.events(self.pipeline, self.name(index))),
+            pixels: self.options.pixel_cache.then(|| PixelCache(self.store.pixels())),
             log: self.store.log(self.pipeline, self.name(index)),
             threads: (self.options.threads / wanted).max(1),
             device,

@@ -105,6 +105,8 @@ impl Again<'_> {
             scratch,
             partial: folder.join("partial"),
             tensorboard: None,
+            // What is made again is made from the images.
+            pixels: None,
             log: folder.join("log"),
             threads: (self.options.threads / self.options.jobs).max(1),
             device: Some(device).filter(|_| self.graph.node(index).stage.needs_device()),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::test_output;
 use super::train::weights;
 use super::{Kind, Output, PathPort, Port, Takes, output};
-use crate::data::Classes;
+use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::method::{Learner, Method};
 
@@ -24,6 +24,9 @@ pub struct Eval {
     /// A method that needs no training (zero-shot); a trained prompt brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// What to do about an image that cannot be decoded.
+    #[serde(default)]
+    pub on_bad_image: OnBadImage,
 }
 
 impl Eval {

@@ -18,6 +18,8 @@ pub struct Metrics {
     pub correct: usize,
     /// Test images.
     pub total: usize,
+    /// Test images that could not be decoded and were left out, where the stage says `on_bad_image = "skip"`.
+    pub skipped: usize,
 }
 
 /// What an evaluation counts of one class: a row of `per-class.csv`.
@@ -72,7 +74,7 @@ impl Metrics {
         let correct = counts.iter().map(|one| one.correct).sum();
         let scores: Vec<f64> = counts.iter().filter_map(|one| one.f1).collect();
         let macro_f1 = scores.iter().sum::<f64>() / scores.len() as f64;
-        Metrics { classes, accuracy: 100.0 * correct as f64 / total as f64, macro_f1, correct, total }
+        Metrics { classes, accuracy: 100.0 * correct as f64 / total as f64, macro_f1, correct, total, skipped: 0 }
     }
 }
 

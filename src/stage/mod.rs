@@ -31,6 +31,7 @@ pub use table::TableStage;
 pub use train::Train;
 pub use world::WorldStage;
 
+use crate::data::PixelCache;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
@@ -366,6 +367,8 @@ pub struct Task {
     /// Where event files for TensorBoard go while the node runs; they are no part of its result. Nothing where none are
     /// wanted.
     pub tensorboard: Option<EventFolder>,
+    /// Where prepared pixels are kept, if they are; the result does not depend on it.
+    pub pixels: Option<PixelCache>,
     /// Threads for decoding images and for the fixed parts of a batch; the result does not depend on it.
     pub threads: usize,
     /// Where libtorch computes.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Output, PathPort, Port, Takes, output};
+use crate::data::OnBadImage;
 use crate::error::{Error, Result};
 use crate::method::Method;
 
@@ -18,6 +19,9 @@ pub struct Train {
     pub method: Method,
     /// For the learner's random start, the order of the images and their crops.
     pub seed: u64,
+    /// What to do about an image that cannot be decoded.
+    #[serde(default)]
+    pub on_bad_image: OnBadImage,
 }
 
 impl Train {

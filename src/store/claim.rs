@@ -28,7 +28,10 @@ pub enum Claimed {
 
 impl Claim {
     /// Takes the claim whose file is `path`, unless somebody has it.
-    pub(super) fn take(path: PathBuf) -> Result<Claimed> {
+    ///
+    /// # Errors
+    /// When the file cannot be written or locked.
+    pub fn take(path: PathBuf) -> Result<Claimed> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use walkdir::WalkDir;
 
 use super::{Artifact, ArtifactKind, Digest, Scratch, Store};
 use crate::error::{Error, Result};
+
+/// How long prepared pixels stay that nobody reads.
+const KEPT_PIXELS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What must stay.
 #[derive(Debug, Default)]
@@ -48,6 +52,8 @@ pub enum Leftovers {
     Logs,
     /// Event files of nodes that are gone.
     Events,
+    /// Prepared pixels that nobody has read for long.
+    Pixels,
     /// Records of runs.
     Runs,
     /// What killed commands left, and damaged records.
@@ -111,6 +117,7 @@ impl Store {
         let logs: Vec<PathBuf> = self.entries_below("logs")?;
         let rest = [
             (Leftovers::Partial, self.entries("partial", 1)?, &partial),
+            (Leftovers::Pixels, self.entries("pixels", 1)?, &self.pixels_in_use()?),
             (Leftovers::Logs, logs, &needed.logs),
             (Leftovers::Runs, self.entries("runs", 1)?, &runs),
             (Leftovers::Fragments, self.entries("work", 1)?, &own),
@@ -127,6 +134,15 @@ impl Store {
             }
         }
         Ok(garbage)
+    }
+
+    /// Prepared pixels that were read in the last [`KEPT_PIXELS`].
+    fn pixels_in_use(&self) -> Result<HashSet<PathBuf>> {
+        let recent = |path: &PathBuf| {
+            let age = fs::metadata(path).ok()?.modified().ok()?.elapsed().unwrap_or_default();
+            Some(age < KEPT_PIXELS && path.extension()? == "pixels")
+        };
+        Ok(self.entries("pixels", 1)?.into_iter().filter(|path| recent(path) == Some(true)).collect())
     }
 
     /// The key that a record's place says it is of.

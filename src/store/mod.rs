@@ -10,6 +10,7 @@
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
 //! tensorboard/<pipeline>/<node>/  event files: what training and evaluation tell TensorBoard while they run
+//! pixels/<digest>.pixels  evaluation images as the vision tower sees them; may be removed at any time
 //! runs/<id>.jsonl             what each run did
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them
@@ -248,6 +249,11 @@ impl Store {
     /// The right to compute `key`, unless another process has it.
     pub fn claim(&self, key: &Digest) -> Result<Claimed> {
         Claim::take(self.claims().join(key.to_string()))
+    }
+
+    /// Where prepared pixels are.
+    pub fn pixels(&self) -> PathBuf {
+        self.root.join("pixels")
     }
 
     /// Where the log of a node's worker is.

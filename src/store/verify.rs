@@ -1,7 +1,9 @@
 //! Rehashes what is in the store.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -67,6 +69,11 @@ impl Store {
                 }
             }
         }
+        for path in self.entries("pixels", 1)? {
+            if path.extension().is_some_and(|extension| extension == "pixels") && !is_sealed(&path)? {
+                faults.push(Fault { outputs: Vec::new(), path, missing: false });
+            }
+        }
         self.read_all(owners, faults)
     }
 
@@ -97,6 +104,20 @@ impl Fault {
     pub fn remove(&self) -> Result<()> {
         remove(&self.path).map_err(Error::io("remove", &self.path))
     }
+}
+
+/// Whether a file of prepared pixels ends with the hash of all before.
+fn is_sealed(path: &Path) -> Result<bool> {
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len().saturating_sub(blake3::OUT_LEN as u64);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(file.by_ref().take(length))?;
+        let mut seal = Vec::new();
+        file.read_to_end(&mut seal)?;
+        Ok(hasher.finalize().as_bytes() == seal.as_slice())
+    };
+    read().map_err(Error::io("read", path))
 }
 
 fn note_owner(owners: &mut Owners, record: &Record) {

@@ -1509,6 +1509,7 @@ fn an_image_that_does_not_decode_fails_what_reads_it() {
         DONE [TIME] (3/5) data/shapes   4 classes, 32 images
       FAILED [TIME] (5/5) zeroshot/shapes/clip/novel
 error: `[PROJECT]/pipelines/../data/shapes/images/dotted_green_triangle/0008.jpg` is not a valid image: The image format could not be determined
+hint: replace the file, or leave such images out with `on_bad_image = "skip"`
 log: [PROJECT]/.maple/logs/tiny/zeroshot/shapes/clip/novel.log
 5 nodes: 1 ran, 3 cached, 1 failed in [TIME]
 <exit code 1>

@@ -12,6 +12,7 @@ mod graph;
 mod inputs;
 mod keys;
 mod kills;
+mod pixels;
 mod results;
 mod run;
 mod running;

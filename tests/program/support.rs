@@ -128,7 +128,7 @@ impl Project {
                 (r"maple-pipe \d+\.\d+\.\d+", "maple-pipe [VERSION]"),
                 (r"\[ *\d+\.\ds\]", "[TIME]"),
                 (r"\bin (\d+ms|\d+\.\ds|\d+m \d\ds)", "in [TIME]"),
-                (r"(?m)\b(?:loss|accuracy) \d+\.\d+$", "[NUMBER]"),
+                (r"(?m)\b(?:loss|accuracy) \d+\.\d+(, .* skipped)?$", "[NUMBER]$1"),
                 (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[DATE]"),
                 (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "[DIGEST]"),
                 (r"/[0-9a-f]{2}/\[DIGEST\]", "/[DIGEST]"),

@@ -100,8 +100,8 @@ mod tests {
         let mut bytes = Vec::new();
         match format {
             ImageFormat::Gif => {
-                let mut pixels = image.into_raw();
-                let frame = ::gif::Frame::from_rgb(60, 40, &mut pixels);
+                let pixels = image.into_raw();
+                let frame = ::gif::Frame::from_rgb(60, 40, &pixels);
                 let mut encoder = ::gif::Encoder::new(&mut bytes, 60, 40, &[]).unwrap();
                 encoder.write_frame(&frame).unwrap();
             }

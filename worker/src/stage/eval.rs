@@ -42,30 +42,38 @@ pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<Str
     };
     let size = clip.architecture().image_size as u32;
     let loader = Loader::new(&task.one("dataset.location").path, items, Transform::Evaluation { size }, 0, 0);
+    let mut loader = loader.on_bad_image(stage.on_bad_image);
+    if let Some(cache) = &task.pixels {
+        loader = loader.prepared(cache, &|| control.is_stopping())?;
+    }
     let evaluator = model.evaluator();
     let places: Vec<usize> = (0..loader.items().len()).collect();
-    let mut predictions = Vec::with_capacity(places.len());
-    for places in places.chunks(BATCH) {
+    let (mut items, mut predictions) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+    loader.each_batch(places.chunks(BATCH), 0, |batch| {
         if control.is_stopping() {
             return Err(Error::Interrupted);
         }
-        let (images, _) = super::train::tensors(loader.batch(places, 0)?, clip.device());
+        let batch_items = batch.places.iter().map(|&place| &loader.items()[place]);
+        items.extend(batch_items.clone());
+        let (images, _) = super::train::tensors(batch.clone(), clip.device());
         let logits = evaluator.logits(&images).to_device(Device::Cpu).to_kind(Kind::Float);
         let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
-        for (&place, logits) in places.iter().zip(logits.chunks(class_names.len())) {
-            let prediction = Prediction::new(logits);
-            predictions.push(prediction.ok_or_else(|| not_finite(&loader.items()[place].path))?);
+        for (item, logits) in batch_items.zip(logits.chunks(class_names.len())) {
+            predictions.push(Prediction::new(logits).ok_or_else(|| not_finite(&item.path))?);
         }
+        Ok(())
+    })?;
+    if items.is_empty() {
+        return Err(Error::invalid("none of the test images could be decoded"));
     }
-    let items = loader.items();
     let pairs = items.iter().zip(&predictions).map(|(item, prediction)| (item.label, prediction.label()));
     let counts = ClassMetrics::count(class_names, pairs);
-    let metrics = Metrics::new(stage.classes, &counts);
+    let metrics = Metrics { skipped: loader.skipped().len(), ..Metrics::new(stage.classes, &counts) };
     super::events(task, 0).scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1)]);
     task.write_json("metrics", &metrics)?;
     task.write_csv("per-class", counts)?;
     task.write_csv("predictions", items.iter().zip(&predictions).map(|(item, one)| one.row(item, class_names)))?;
-    Ok(format!("accuracy {:.1}", metrics.accuracy))
+    Ok(format!("accuracy {:.1}", metrics.accuracy) + &super::skipped(&loader))
 }
 
 /// There is nothing to measure.

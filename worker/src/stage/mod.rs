@@ -4,6 +4,7 @@ mod eval;
 mod pretrain;
 mod train;
 
+use maple_pipe::data::Loader;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::Precision;
 use maple_pipe::stage::{Stage, Task};
@@ -35,6 +36,17 @@ pub fn run(task: &Task, control: Control<'_>) -> Result<String> {
 /// An event file of a task, for the steps from `first` on; where none is wanted, it takes all and keeps nothing.
 fn events(task: &Task, first: usize) -> EventFile {
     task.tensorboard.as_ref().map(|folder| folder.begin(first)).unwrap_or_default()
+}
+
+/// What to add to a note about images that were left out; they are named in the log.
+fn skipped(loader: &Loader) -> String {
+    let skipped = loader.skipped();
+    skipped.iter().for_each(|(_, message)| eprintln!("warning: left out: {message}"));
+    match skipped.len() {
+        0 => String::new(),
+        1 => ", 1 image skipped".to_owned(),
+        count => format!(", {count} images skipped"),
+    }
 }
 
 /// The CLIP model that a task works with.

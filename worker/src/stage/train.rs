@@ -48,6 +48,7 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
     let size = clip.architecture().image_size as u32;
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
+    let loader = loader.on_bad_image(stage.on_bad_image);
     let partial = task.partial.join("epoch.safetensors");
     let start = Position { loss_scale: LossScale::new(stage.method.precision), ..Position::default() };
     let mut position = resume(&partial, start, &mut model, &mut sgd)?;
@@ -61,12 +62,18 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
         let rate = learning_rate(training, epoch);
         let order = loader.order(epoch.into());
         let resumed = position.steps;
-        for places in order.chunks_exact(batch).skip(resumed) {
+        loader.each_batch(order.chunks_exact(batch).skip(resumed), epoch.into(), |batch| {
             if control.is_stopping() {
                 save(&partial, &model, &sgd, &position)?;
                 return Err(Error::Interrupted);
             }
-            let (images, labels) = tensors(loader.batch(places, epoch.into())?, clip.device());
+            position.steps += 1;
+            step += 1;
+            if batch.labels.is_empty() {
+                return Ok(());
+            }
+            let places = batch.places.clone();
+            let (images, labels) = tensors(batch, clip.device());
             let loss = cross_entropy(&model.logits(&images), &labels);
             let value = f64::try_from(&loss).map_err(torch)?;
             if !value.is_finite() {
@@ -76,7 +83,7 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
                         "the loss is {value} in epoch {} of {}, step {} of {steps_an_epoch}, at learning rate {rate:?}, on {}",
                         epoch + 1,
                         training.epochs,
-                        position.steps + 1,
+                        position.steps,
                         first_few(&images),
                     ),
                     "a smaller `learning_rate` may help",
@@ -90,10 +97,9 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
                 sgd.step(&gradients, rate);
             }
             position.loss_sum += value;
-            position.steps += 1;
-            step += 1;
             events.scalars(step, &[("loss", value), ("learning_rate", rate)]);
-        }
+            Ok(())
+        })?;
         let (steps, loss) = (position.steps, position.loss_sum / position.steps as f64);
         position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
         position = Position { log: position.log, loss_scale: position.loss_scale, ..Position::default() };
@@ -111,7 +117,8 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
     let description = prompt::Description::new(&stage.method, training.epochs, &class_names);
     prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
-    Ok(position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss)))
+    let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
+    Ok(note + &super::skipped(&loader))
 }
 
 /// The first three of a batch's images, and how many there are besides.

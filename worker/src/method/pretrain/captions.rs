@@ -81,7 +81,7 @@ impl Captioned {
             let mut generator = random::generator(seed, "pretraining crop", epoch, index as u64);
             let picture = &self.pictures[index];
             let view = draw_view(picture.width(), picture.height(), crop, &mut generator);
-            normalise(&view.of(picture, size), output);
+            normalise(view.of(picture, size).as_raw(), output);
         }
         let size = i64::from(size);
         Tensor::from_slice(&pixels).reshape([indices.len() as i64, 3, size, size])

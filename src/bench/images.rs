@@ -1,0 +1,144 @@
+//! Measures how fast images become what the vision tower reads, beside Pillow where that is installed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use serde::Serialize;
+use walkdir::WalkDir;
+
+use crate::data::{Indexed, Item, Loader, PixelCache, Transform};
+use crate::error::{Error, Result};
+
+/// Images a batch, as in evaluation.
+const BATCH: usize = 100;
+/// What Pillow does, as torchvision asks it to; prints the seconds.
+const PILLOW: &str = r#"
+import multiprocessing, sys, time
+from PIL import Image
+
+def work(path):
+    size = int(sys.argv[1])
+    image = Image.open(path).convert("RGB")
+    width, height = image.size
+    shorter = min(width, height)
+    width, height = int(size * width / shorter), int(size * height / shorter)
+    image = image.resize((width, height), Image.BICUBIC)
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return image.crop((left, top, left + size, top + size)).tobytes()[0]
+
+if __name__ == "__main__":
+    paths = sys.stdin.read().split("\0")
+    with multiprocessing.Pool(int(sys.argv[2])) as pool:
+        pool.map(work, paths[:8])
+        start = time.perf_counter()
+        pool.map(work, paths, 16)
+        print(time.perf_counter() - start)
+"#;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct ImageReport {
+    /// Images in the folder.
+    pub images: usize,
+    /// Pixels a side of the result.
+    pub size: u32,
+    /// One for each number of threads.
+    pub rows: Vec<ImageRow>,
+}
+
+/// Images a second.
+#[derive(Debug, Serialize)]
+pub struct ImageRow {
+    /// Threads, or Pillow's processes.
+    pub threads: usize,
+    /// Read, checked, decoded, resized, cropped and normalised.
+    pub from_files: f64,
+    /// Normalised out of prepared pixels.
+    pub from_prepared: f64,
+    /// Read, decoded, resized and cropped by Pillow, where Python has it.
+    pub pillow: Option<f64>,
+}
+
+/// Measures all JPEG, PNG, WebP, GIF and BMP files below a folder, best of `runs`.
+///
+/// # Errors
+/// When there are none, or one cannot be read.
+pub fn images(folder: &Path, size: u32, threads: &[usize], runs: usize, python: &Path) -> Result<ImageReport> {
+    let paths = files(folder)?;
+    if paths.is_empty() {
+        return Err(Error::hinted(
+            format!("there are no images in `{}`", folder.display()),
+            "name a folder with photographs, such as a data set's",
+        ));
+    }
+    let mut items = Vec::new();
+    for path in &paths {
+        let bytes = std::fs::read(folder.join(path)).map_err(Error::io("read", path))?;
+        let item = Item { path: path.to_string_lossy().into_owned(), label: 0, class_name: String::new() };
+        items.push(Indexed::new(item, blake3::hash(&bytes).to_hex().to_string()));
+    }
+    let cache = tempfile::tempdir().map_err(Error::io("write in", std::env::temp_dir()))?;
+    let cache = PixelCache(cache.path().to_owned());
+    let loader = || Loader::new(folder, items.clone(), Transform::Evaluation { size }, 0, 0);
+    let prepared = loader().prepared(&cache, &|| false)?;
+    let mut rows = Vec::new();
+    for &threads in threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|error| Error::invalid(format!("could not start threads: {error}")))?;
+        let rate = |loader: &Loader| -> Result<f64> {
+            let mut best = 0.0f64;
+            for _ in 0..runs {
+                best = best.max(pool.install(|| images_per_second(loader))?);
+            }
+            Ok(best)
+        };
+        let pillow = (0..runs).filter_map(|_| pillow(python, folder, &paths, size, threads)).fold(None, best);
+        rows.push(ImageRow { threads, from_files: rate(&loader())?, from_prepared: rate(&prepared)?, pillow });
+    }
+    Ok(ImageReport { images: paths.len(), size, rows })
+}
+
+fn best(best: Option<f64>, rate: f64) -> Option<f64> {
+    Some(best.map_or(rate, |best: f64| best.max(rate)))
+}
+
+fn images_per_second(loader: &Loader) -> Result<f64> {
+    let places: Vec<usize> = (0..loader.items().len()).collect();
+    let clock = Instant::now();
+    for places in places.chunks(BATCH) {
+        std::hint::black_box(loader.batch(places, 0)?);
+    }
+    Ok(places.len() as f64 / clock.elapsed().as_secs_f64())
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in WalkDir::new(folder).sort_by_file_name() {
+        let entry = entry.map_err(|error| Error::io("read", folder)(error.into()))?;
+        let extension = entry.path().extension().unwrap_or_default().to_ascii_lowercase();
+        let known = ["jpg", "jpeg", "png", "webp", "gif", "bmp"].iter().any(|known| extension == *known);
+        if known && entry.file_type().is_file() {
+            paths.push(entry.path().strip_prefix(folder).expect("it is below").to_owned());
+        }
+    }
+    Ok(paths)
+}
+
+/// Images a second of Pillow; `None` where Python does not have it.
+fn pillow(python: &Path, folder: &Path, paths: &[PathBuf], size: u32, processes: usize) -> Option<f64> {
+    let script = tempfile::Builder::new().suffix(".py").tempfile().ok()?;
+    std::fs::write(script.path(), PILLOW).ok()?;
+    let list = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>().join("\0");
+    let input = tempfile::NamedTempFile::new().ok()?;
+    std::fs::write(input.path(), list).ok()?;
+    let output = Command::new(python)
+        .arg(script.path())
+        .args([size.to_string(), processes.to_string()])
+        .current_dir(folder)
+        .stdin(std::fs::File::open(input.path()).ok()?)
+        .output()
+        .ok()?;
+    let seconds: f64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+    Some(paths.len() as f64 / seconds)
+}
