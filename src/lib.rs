@@ -17,4 +17,5 @@ pub mod stage;
 pub mod store;
 pub mod table;
 pub mod tensorboard;
+pub mod tokenizer;
 pub mod weights;

@@ -8,6 +8,7 @@ mod explain;
 mod gc;
 mod graph;
 mod logs;
+mod prompts;
 mod report;
 mod run;
 mod runs;
@@ -57,6 +58,7 @@ enum Command {
     #[command(hide = true)]
     Reap,
     Weights(weights::WeightsCommand),
+    Prompts(prompts::PromptsCommand),
 }
 
 /// What every command on a pipeline takes.
@@ -231,6 +233,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Weights(command) => command.run(),
+        Command::Prompts(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

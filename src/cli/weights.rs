@@ -56,7 +56,7 @@ enum Action {
 }
 
 #[derive(Args, Debug)]
-struct DataRoot {
+pub(super) struct DataRoot {
     /// The folder that holds the data sets' folders
     #[arg(long = "data-root", value_name = "FOLDER", env = "MAPLE_DATA")]
     folder: Option<PathBuf>,
@@ -92,7 +92,7 @@ impl DataRoot {
     }
 
     /// The file that is meant by its path or by a published name.
-    fn locate(&self, given: &str) -> Result<PathBuf> {
+    pub(super) fn locate(&self, given: &str) -> Result<PathBuf> {
         match Published::find(given) {
             Some(published) => published.locate(self.folder.as_deref()),
             None if Path::new(given).is_file() => Ok(given.into()),

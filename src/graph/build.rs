@@ -310,7 +310,7 @@ impl<'a> Builder<'a> {
         }
         if let Takes::Outputs(kind, outputs) = &port.from
             && target.kind != *kind
-            && (target.kind != Kind::Command || outputs.len() != 1)
+            && !(outputs.len() == 1 && leaves(target.kind, outputs[0]))
         {
             let message =
                 format!("`{}` takes a `{}` stage, but `{name}` is a `{}`", port.name, kind.name(), target.kind.name());
@@ -459,6 +459,12 @@ fn named_in<'v>(message: &str, parameters: &'v Value) -> Option<&'v Span> {
 struct Context<'a> {
     stage: &'a StageSpecification,
     coordinates: &'a Coordinates,
+}
+
+/// Whether a stage of another kind can leave what a port reads as its one output: a command, or one that leaves something
+/// of that name.
+fn leaves(kind: Kind, output: &str) -> bool {
+    kind == Kind::Command || kind.outputs().iter().any(|known| known.name == output)
 }
 
 /// The outputs of a node that a port reads, each with the name it has as an input.

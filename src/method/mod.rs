@@ -1,14 +1,19 @@
 //! A method as its TOML file in `pipelines/methods/` states it: which learner, its options, and how it is trained.
 //! The learners themselves are in the package `maple-pipe-worker`.
 
+pub mod learnable;
 mod precision;
 mod pretraining;
+pub mod prompt;
+mod vocabulary;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use precision::Precision;
 pub use pretraining::Pretraining;
+pub use prompt::{Description, Prompt};
+pub use vocabulary::{Interpretation, Neighbour};
 
 use crate::architecture::{Architecture, VisionLayers};
 use crate::error::{Error, Result};

@@ -129,6 +129,19 @@ fn place(written: &Value, resolved: &Table) -> Span {
     elsewhere.map_or(&written.span, |first| &first.span).clone()
 }
 
+/// The table of a TOML file with what it includes, for a command that is given a part of a pipeline alone.
+///
+/// # Errors
+/// When the file cannot be read, is no TOML, or includes what is not there.
+pub fn read_table(path: &Path) -> Result<Value, Vec<Diagnostic>> {
+    let reader = Reader::default();
+    let table = reader.file(path, None)?;
+    let source = Source { name: path.display().to_string(), folder: PathBuf::new(), text: String::new() };
+    let span = table.entries().first().map(|first| first.span.clone());
+    let span = span.unwrap_or_else(|| Span { source: Arc::new(source), range: 0..0 });
+    reader.resolve(&Value { span, data: Data::Table(table) }, &Bindings::new())
+}
+
 /// All values, or all the mistakes; a failure may come without a mistake where it only follows from another.
 pub fn gather<T>(results: impl IntoIterator<Item = Result<T, Vec<Diagnostic>>>) -> Result<Vec<T>, Vec<Diagnostic>> {
     let (mut values, mut failure) = (Vec::new(), None);

@@ -15,7 +15,7 @@ use std::path::Path;
 pub use axis::{Axis, AxisValue, Coordinates};
 pub use combination::{Combination, product};
 pub use diagnostic::{Diagnostic, Source, Span};
-pub use include::{Binding, Bindings, Reader, gather};
+pub use include::{Binding, Bindings, Reader, gather, read_table};
 pub use reference::Reference;
 pub use value::{Data, Entry, Table, Value};
 

@@ -5,6 +5,7 @@ mod command;
 mod dataset;
 mod eval;
 mod fewshot;
+mod imported;
 mod metrics;
 mod prediction;
 mod pretrain;
@@ -24,6 +25,7 @@ pub use command::CommandStage;
 pub use dataset::{Dataset, Index, Template, test_output};
 pub use eval::Eval;
 pub use fewshot::FewShot;
+pub use imported::Imported;
 pub use metrics::{ClassMetrics, Metrics};
 pub use prediction::{Prediction, PredictionRow};
 pub use pretrain::Pretrain;
@@ -51,6 +53,8 @@ pub enum Kind {
     FewShot,
     /// Trains a prompt.
     Train,
+    /// Makes a trained prompt of a published checkpoint.
+    Imported,
     /// Measures a trained prompt, or zero-shot CLIP, on test images.
     Eval,
     /// Collects evaluations into tables.
@@ -61,12 +65,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::World,
         Kind::Dataset,
         Kind::Pretrain,
         Kind::FewShot,
         Kind::Train,
+        Kind::Imported,
         Kind::Eval,
         Kind::Table,
         Kind::Command,
@@ -80,6 +85,7 @@ impl Kind {
             Kind::Pretrain => "pretrain",
             Kind::FewShot => "fewshot",
             Kind::Train => "train",
+            Kind::Imported => "imported",
             Kind::Eval => "eval",
             Kind::Table => "table",
             Kind::Command => "command",
@@ -104,6 +110,7 @@ impl Kind {
             Kind::Pretrain => &["captioned"],
             Kind::FewShot => &["dataset"],
             Kind::Train => &["shots", "weights"],
+            Kind::Imported => &["checkpoint"],
             Kind::Eval => &["dataset", "prompt", "weights"],
             Kind::Table => &["evals"],
             Kind::Command => &["inputs"],
@@ -140,6 +147,7 @@ impl Kind {
             Kind::Pretrain => &pretrain::OUTPUTS,
             Kind::FewShot => &fewshot::OUTPUTS,
             Kind::Train => &train::OUTPUTS,
+            Kind::Imported => &imported::OUTPUTS,
             Kind::Eval => &eval::OUTPUTS,
             Kind::Table => &table::OUTPUTS,
             Kind::Command => &[],
@@ -150,7 +158,7 @@ impl Kind {
     pub fn table_parameters(self) -> &'static [&'static str] {
         match self {
             Kind::Dataset => &["manifest"],
-            Kind::Train | Kind::Eval => &["method"],
+            Kind::Train | Kind::Imported | Kind::Eval => &["method"],
             Kind::Command => &["parameters"],
             _ => &[],
         }
@@ -174,6 +182,7 @@ impl Kind {
             Kind::Pretrain => Pretrain::json_schema(generator),
             Kind::FewShot => FewShot::json_schema(generator),
             Kind::Train => Train::json_schema(generator),
+            Kind::Imported => Imported::json_schema(generator),
             Kind::Eval => Eval::json_schema(generator),
             Kind::Table => TableStage::json_schema(generator),
             Kind::Command => CommandStage::json_schema(generator),
@@ -188,6 +197,7 @@ impl Kind {
             Kind::Pretrain => Stage::Pretrain(parameters.read()?),
             Kind::FewShot => Stage::FewShot(parameters.read()?),
             Kind::Train => Stage::Train(parameters.read()?),
+            Kind::Imported => Stage::Imported(parameters.read()?),
             Kind::Eval => Stage::Eval(parameters.read()?),
             Kind::Table => Stage::Table(parameters.read()?),
             Kind::Command => Stage::Command(parameters.read()?),
@@ -209,6 +219,8 @@ pub enum Stage {
     FewShot(FewShot),
     /// See [`Train`].
     Train(Train),
+    /// See [`Imported`].
+    Imported(Imported),
     /// See [`Eval`].
     Eval(Eval),
     /// See [`TableStage`].
@@ -291,6 +303,7 @@ impl Stage {
             Stage::Pretrain(_) => Kind::Pretrain,
             Stage::FewShot(_) => Kind::FewShot,
             Stage::Train(_) => Kind::Train,
+            Stage::Imported(_) => Kind::Imported,
             Stage::Eval(_) => Kind::Eval,
             Stage::Table(_) => Kind::Table,
             Stage::Command(_) => Kind::Command,
@@ -305,6 +318,7 @@ impl Stage {
             Stage::Pretrain(_) => pretrain::VERSION,
             Stage::FewShot(_) => fewshot::VERSION,
             Stage::Train(_) => train::VERSION,
+            Stage::Imported(_) => imported::VERSION,
             Stage::Eval(_) => eval::VERSION,
             Stage::Table(_) => table::VERSION,
             Stage::Command(_) => command::VERSION,
@@ -322,6 +336,7 @@ impl Stage {
             Stage::Pretrain(stage) => stage.ports()?,
             Stage::FewShot(_) => fewshot::ports(),
             Stage::Train(stage) => stage.ports()?,
+            Stage::Imported(stage) => stage.ports()?,
             Stage::Eval(stage) => stage.ports(given)?,
             Stage::Table(_) => table::ports(),
             Stage::Command(stage) => stage.ports(given)?,
@@ -345,6 +360,7 @@ impl Stage {
             Stage::World(stage) => Some(stage.run(task)),
             Stage::Dataset(stage) => Some(stage.run(task)),
             Stage::FewShot(stage) => Some(stage.run(task)),
+            Stage::Imported(stage) => Some(stage.run(task)),
             Stage::Table(stage) => Some(stage.run(task)),
             Stage::Pretrain(_) | Stage::Train(_) | Stage::Eval(_) | Stage::Command(_) => None,
         }

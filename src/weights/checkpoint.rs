@@ -35,6 +35,7 @@ pub struct Checkpoint {
     format: Format,
     names: Names,
     note: Option<String>,
+    epoch: Option<i64>,
     tensors: BTreeMap<String, Array>,
 }
 
@@ -45,26 +46,41 @@ impl Checkpoint {
     /// # Errors
     /// When the file cannot be read or its format is none of [`Format`].
     pub fn read(path: &Path) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::read_some(path, &|_| true)?;
+        if checkpoint.tensors.is_empty() {
+            return Err(Error::format(path, "checkpoint", "it holds no tensors"));
+        }
+        Ok(checkpoint)
+    }
+
+    /// [`Checkpoint::read`] for the tensors whose names are `wanted`, of which there may be none; the others are not
+    /// kept in memory.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`].
+    pub fn read_some(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Checkpoint> {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let mut start = Vec::new();
         file.by_ref().take(torch::PLAIN.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
         file.rewind().map_err(Error::io("read", path))?;
         let wrong = |message: String| Error::format(path, "checkpoint", message);
-        let (format, note, tensors) = if start.starts_with(b"PK\x03\x04") {
-            let (tensors, torch_script) = torch::read_archive(file).map_err(wrong)?;
-            (if torch_script { Format::TorchScript } else { Format::TorchSave }, None, tensors)
+        let of_pytorch = if start.starts_with(b"PK\x03\x04") {
+            Some(torch::read_archive(file, wanted).map_err(wrong)?)
         } else if start == torch::PLAIN {
-            (Format::TorchSave, None, torch::read_plain(file).map_err(wrong)?)
+            Some(torch::read_plain(file, wanted).map_err(wrong)?)
         } else {
-            let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-            let (note, tensors) = safetensors(&bytes)
-                .map_err(|error| wrong(format!("it is neither PyTorch's nor safetensors ({error})")))?;
-            (Format::SafeTensors, note, tensors)
+            None
         };
-        if tensors.is_empty() {
-            return Err(wrong("it holds no tensors".to_owned()));
+        let (path, names) = (path.to_owned(), Names::OpenAi);
+        if let Some(torch::Contents { tensors, epoch, torch_script }) = of_pytorch {
+            let format = if torch_script { Format::TorchScript } else { Format::TorchSave };
+            return Ok(Checkpoint { path, format, names, note: None, epoch, tensors });
         }
-        Ok(Checkpoint { path: path.to_owned(), format, names: Names::OpenAi, note, tensors })
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let read = safetensors(&bytes, wanted);
+        let (note, tensors) =
+            read.map_err(|error| wrong(format!("it is neither PyTorch's nor safetensors ({error})")))?;
+        Ok(Checkpoint { path, format: Format::SafeTensors, names, note, epoch: None, tensors })
     }
 
     /// CLIP's tensors under OpenAI's names, whatever they had; what is no weight is left out.
@@ -97,6 +113,11 @@ impl Checkpoint {
         self.note.as_deref()
     }
 
+    /// The entry `epoch` that a training kept beside the model.
+    pub fn epoch(&self) -> Option<i64> {
+        self.epoch
+    }
+
     /// The tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, Array> {
         &self.tensors
@@ -118,7 +139,10 @@ impl Checkpoint {
 }
 
 /// The note and the tensors of a safetensors file.
-fn safetensors(bytes: &[u8]) -> Result<(Option<String>, BTreeMap<String, Array>), safetensors::SafeTensorError> {
+fn safetensors(
+    bytes: &[u8],
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(Option<String>, BTreeMap<String, Array>), safetensors::SafeTensorError> {
     let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned());
     let views = SafeTensors::deserialize(bytes)?.tensors();
@@ -127,7 +151,8 @@ fn safetensors(bytes: &[u8]) -> Result<(Option<String>, BTreeMap<String, Array>)
         shape: view.shape().iter().map(|length| *length as i64).collect(),
         bytes: view.data().to_vec(),
     };
-    Ok((note, views.iter().map(|(name, view)| (name.clone(), array(view))).collect()))
+    let views = views.iter().filter(|(name, _)| wanted(name));
+    Ok((note, views.map(|(name, view)| (name.clone(), array(view))).collect()))
 }
 
 /// The bytes of a safetensors file with a text beside the tensors; the same tensors give the same bytes.

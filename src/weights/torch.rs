@@ -20,8 +20,16 @@ const DEEPEST: usize = 64;
 
 type Tensors = BTreeMap<String, Array>;
 
-/// Reads a zip archive; the flag says whether it is TorchScript.
-pub(super) fn read_archive(file: File) -> Result<(Tensors, bool), String> {
+/// What a file of PyTorch's holds.
+pub(super) struct Contents {
+    pub tensors: Tensors,
+    /// The entry `epoch` beside the model.
+    pub epoch: Option<i64>,
+    pub torch_script: bool,
+}
+
+/// Reads those tensors of a zip archive whose names are wanted.
+pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Contents, String> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| error.to_string())?;
     let names = archive.file_names().filter_map(Result::ok);
     let data = names.filter_map(|name| Some(name.strip_suffix("/data.pkl")?.to_owned())).next();
@@ -37,13 +45,13 @@ pub(super) fn read_archive(file: File) -> Result<(Tensors, bool), String> {
         return Err("its numbers are big-endian, which is not read".to_owned());
     }
     let torch_script = entry(format!("{folder}/constants.pkl")).is_ok();
-    let tensors = build(&pickle, |key| entry(format!("{folder}/data/{key}")))?;
-    Ok((tensors, torch_script))
+    let tensors = build(&pickle, wanted, |key| entry(format!("{folder}/data/{key}")))?;
+    Ok(Contents { tensors, epoch: epoch(&pickle), torch_script })
 }
 
 /// Reads a plain pickle file: a number, a version, a description of the machine, the object, the keys of its storages,
 /// and these.
-pub(super) fn read_plain(file: File) -> Result<Tensors, String> {
+pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Contents, String> {
     let mut input = BufReader::new(file);
     for _ in 0..3 {
         Pickle::read(&mut input)?;
@@ -71,7 +79,13 @@ pub(super) fn read_plain(file: File) -> Result<Tensors, String> {
         }
         storages.insert(key.to_owned(), bytes);
     }
-    build(&object, |key| storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`")))
+    let tensors =
+        build(&object, wanted, |key| storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`")))?;
+    Ok(Contents { tensors, epoch: epoch(&object), torch_script: false })
+}
+
+fn epoch(pickle: &Pickle) -> Option<i64> {
+    pickle.integer(pickle.entry(pickle.root, "epoch")?)
 }
 
 /// Where a storage's bytes are, and what they are.
@@ -89,12 +103,16 @@ struct View<'a> {
 }
 
 /// Finds the tensors under a pickle's root and reads their storages, each once.
-fn build(pickle: &Pickle, mut read: impl FnMut(&str) -> Result<Vec<u8>, String>) -> Result<Tensors, String> {
+fn build(
+    pickle: &Pickle,
+    wanted: &dyn Fn(&str) -> bool,
+    mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
+) -> Result<Tensors, String> {
     let root = pickle.entry(pickle.root, STATE).unwrap_or(pickle.root);
     let mut views = BTreeMap::new();
     collect(pickle, root, "", 0, &mut views)?;
     let mut by_storage: BTreeMap<String, Vec<(String, View)>> = BTreeMap::new();
-    for (name, view) in views {
+    for (name, view) in views.into_iter().filter(|(name, _)| wanted(name)) {
         by_storage.entry(view.storage.key.to_owned()).or_default().push((name, view));
     }
     let mut tensors = Tensors::new();

@@ -13,6 +13,7 @@ mod inputs;
 mod keys;
 mod kills;
 mod pixels;
+mod prompts;
 mod results;
 mod run;
 mod running;

@@ -8,7 +8,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::case::Case;
-use maple_pipe::method::{Learner, Method, Precision};
+use maple_pipe::method::{Description, Learner, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights, normalised};
 use maple_pipe_worker::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -152,6 +152,10 @@ fn trained(setting: &Setting, case: &Case, method: &Method, recorded: &Weights) 
     let found = learnable.iter().map(|(name, tensor)| (name.as_str(), tensor.size(), tensor.kind()));
     let expected = case.learnable.iter().map(|named| (named.name.as_str(), named.shape.clone(), named.kind()));
     assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{case}");
+    // What an import expects of a checkpoint is what the model learns.
+    let names = method.learner.learnable().into_iter().map(|(name, axes)| (name, axes.len()));
+    let learned = learnable.iter().map(|(name, tensor)| (name.clone(), tensor.dim()));
+    assert_eq!(names.collect::<Vec<_>>(), learned.collect::<Vec<_>>(), "{case}");
     let initial = under(recorded, "init.");
     let get = |name: &str| recorded.get(name).unwrap_or_else(|| panic!("`{name}` in {}", case.name));
     starts_as_recorded(&learnable, &initial);
@@ -232,7 +236,7 @@ fn new_classes(setting: &Setting, case: &Case, method: &Method, recorded: &Weigh
     model.load(&under(recorded, "final.")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prompt.safetensors");
-    let description = prompt::Description::new(method, 5, &case.classes);
+    let description = Description::new(method, 5, &case.classes);
     prompt::pack(&model, &description).unwrap().write(&path).unwrap();
     let file = Weights::read(&path).unwrap();
 
@@ -441,7 +445,7 @@ fn training_twice_gives_the_same_bits() {
             let gradients = optimiser.gradients(&cross_entropy(&model.logits(images), &labels)).unwrap();
             optimiser.step(&gradients, 0.01);
         }
-        prompt::pack(&model, &prompt::Description::new(method, 4, &classes)).unwrap().to_bytes().unwrap()
+        prompt::pack(&model, &Description::new(method, 4, &classes)).unwrap().to_bytes().unwrap()
     };
     for method in &every_learner()[1..] {
         assert_eq!(train(method), train(method), "{:?}", method.learner);
@@ -470,7 +474,7 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(&longer, &classes, ""), "`a photo of a` has 4 tokens, fewer than the context of 5");
 
     let model = setting.model(coop, &classes, "");
-    let packed = prompt::pack(&model, &prompt::Description::new(coop, 3, &classes)).unwrap();
+    let packed = prompt::pack(&model, &Description::new(coop, 3, &classes)).unwrap();
     let message = prompt::describe(&common::tiny_weights()).unwrap_err().to_string();
     assert_eq!(message, "the weights are no trained prompt: they name no method");
     let message = setting.model(maple, &classes, "").load(&packed).unwrap_err().to_string();

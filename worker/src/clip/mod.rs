@@ -2,7 +2,6 @@
 
 mod resnet;
 mod text;
-mod tokenizer;
 mod transformer;
 mod vision;
 mod weights;
@@ -10,8 +9,8 @@ mod weights;
 use tch::{Device, Kind, Tensor};
 
 pub use maple_pipe::architecture::{Architecture, VisionLayers};
+pub use maple_pipe::tokenizer::Tokenizer;
 pub use text::PromptRows;
-pub use tokenizer::Tokenizer;
 pub use vision::VisionPrompts;
 pub use weights::Weights;
 

@@ -3,15 +3,13 @@
 use tch::Tensor;
 
 use super::context::{Arrangement, ClassPrompts, Words};
-use super::coop::CONTEXT;
 use super::initial::{Initial, LearnedLinear};
 use super::model::{Adaptation, Text};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::method::learnable::{CONTEXT, META_NET};
 
 /// The hidden layer is the embedding's width divided by this.
 const REDUCTION: i64 = 16;
-const LINEAR_1: &str = "prompt_learner.meta_net.linear1";
-const LINEAR_2: &str = "prompt_learner.meta_net.linear2";
 
 /// The context, the network that shifts it, and the prompts around it.
 pub(super) struct Cocoop {
@@ -20,6 +18,11 @@ pub(super) struct Cocoop {
     context: Tensor,
     linear_1: LearnedLinear,
     linear_2: LearnedLinear,
+}
+
+/// The published name of a layer of the network.
+fn linear(number: u32) -> String {
+    format!("{META_NET}.linear{number}")
 }
 
 impl Cocoop {
@@ -35,8 +38,8 @@ impl Cocoop {
         Ok(Cocoop {
             prompts: words.context_prompts(initial_words, Arrangement::in_front(length))?,
             context: words.initial_context(initial, CONTEXT, initial_words, length)?,
-            linear_1: initial.linear(LINEAR_1, hidden, architecture.embedding),
-            linear_2: initial.linear(LINEAR_2, architecture.text_width, hidden),
+            linear_1: initial.linear(&linear(1), hidden, architecture.embedding),
+            linear_2: initial.linear(&linear(2), architecture.text_width, hidden),
         })
     }
 }
@@ -44,8 +47,8 @@ impl Cocoop {
 impl Adaptation for Cocoop {
     fn learnable(&self) -> Vec<(String, Tensor)> {
         let mut learnable = vec![(CONTEXT.to_owned(), self.context.shallow_clone())];
-        learnable.extend(self.linear_1.named(LINEAR_1));
-        learnable.extend(self.linear_2.named(LINEAR_2));
+        learnable.extend(self.linear_1.named(&linear(1)));
+        learnable.extend(self.linear_2.named(&linear(2)));
         learnable
     }
 

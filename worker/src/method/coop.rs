@@ -6,6 +6,7 @@ use super::context::{Arrangement, ClassPrompts, Words};
 use super::initial::Initial;
 use super::model::{Adaptation, Text};
 use maple_pipe::error::Result;
+use maple_pipe::method::learnable::CONTEXT;
 
 /// The context and the prompts around it.
 pub(super) struct Coop {
@@ -13,9 +14,6 @@ pub(super) struct Coop {
     /// `(n, text width)`, or `(classes, n, text width)`.
     context: Tensor,
 }
-
-/// The published name of the context.
-pub(super) const CONTEXT: &str = "prompt_learner.ctx";
 
 impl Coop {
     pub(super) fn new(words: Words, initial: &Initial, initial_words: &str, arrangement: Arrangement) -> Result<Coop> {

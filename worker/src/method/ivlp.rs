@@ -4,12 +4,12 @@
 use tch::Tensor;
 
 use super::context::{Arrangement, ClassPrompts, Words};
-use super::coop::CONTEXT;
 use super::initial::Initial;
 use super::model::{Adaptation, Text};
 use super::vpt::LearnedVision;
 use crate::clip::VisionPrompts;
 use maple_pipe::error::Result;
+use maple_pipe::method::learnable::{CONTEXT, text_names};
 
 /// The learned tokens of both towers and the prompts around those of the text.
 pub(super) struct Ivlp {
@@ -31,7 +31,7 @@ impl Ivlp {
         vision: LearnedVision,
     ) -> Result<Ivlp> {
         let width = words.clip.architecture().text_width;
-        let names = (1..depth).map(|block| format!("text_encoder.transformer.resblocks.{block}.VPT_shallow"));
+        let names = text_names(depth);
         Ok(Ivlp {
             prompts: words.context_prompts(initial_words, Arrangement::in_front(length))?,
             context: words.initial_context(initial, CONTEXT, initial_words, length)?,

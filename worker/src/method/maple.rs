@@ -4,15 +4,11 @@
 use tch::Tensor;
 
 use super::context::{Arrangement, ClassPrompts, Words};
-use super::coop::CONTEXT;
 use super::initial::{Initial, LearnedLinear};
 use super::model::{Adaptation, Text};
 use crate::clip::VisionPrompts;
 use maple_pipe::error::Result;
-
-const PROJECTION: &str = "prompt_learner.proj";
-const DEEP: &str = "prompt_learner.compound_prompts_text";
-const DEEP_PROJECTION: &str = "prompt_learner.compound_prompt_projections";
+use maple_pipe::method::learnable::{CONTEXT, DEEP, DEEP_PROJECTION, PROJECTION};
 
 /// The learned tokens of the text tower, their projections to the vision tower, and the prompts around them.
 pub(super) struct Maple {

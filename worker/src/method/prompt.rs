@@ -1,35 +1,9 @@
-//! A trained prompt as a file: the learned tensors under their published names, with the method that they belong to.
-//!
-//! The tensors know nothing of the classes that they were trained on, so they serve novel classes and other data sets.
-//! The exception is CoOp's class-specific context, which belongs to its own classes in their order.
-
-use serde::{Deserialize, Serialize};
+//! Trained prompts as files: `maple_pipe::method::prompt` says what is in them.
 
 use super::model::Model;
 use crate::clip::Weights;
 use maple_pipe::error::{Error, Result};
-use maple_pipe::method::{Learner, Method};
-
-/// What the file says about its tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Description {
-    /// The method that trained the prompt.
-    pub method: Method,
-    /// How many epochs it was trained for.
-    pub epoch: u32,
-    /// The classes it is bound to; empty where it serves any.
-    pub classes: Vec<String>,
-}
-
-impl Description {
-    /// Describes what `method` has learned on `class_names` after `epoch` epochs.
-    pub fn new(method: &Method, epoch: u32, class_names: &[String]) -> Description {
-        let bound = matches!(method.learner, Learner::Coop { class_specific_context: true, .. });
-        let classes = if bound { class_names.to_vec() } else { Vec::new() };
-        Description { method: method.clone(), epoch, classes }
-    }
-}
+use maple_pipe::method::Description;
 
 /// The learned tensors of `model` and their description, ready to be written.
 ///
@@ -46,14 +20,7 @@ pub fn pack(model: &Model, description: &Description) -> Result<Weights> {
 /// # Errors
 /// When the file is none of ours.
 pub fn describe(prompt: &Weights) -> Result<Description> {
-    let note = prompt.note().ok_or_else(|| {
-        Error::hinted(
-            format!("{} are no trained prompt: they name no method", prompt.origin()),
-            "train the prompt again",
-        )
-    })?;
-    serde_json::from_str(note)
-        .map_err(|error| Error::invalid(format!("{} describe themselves wrongly: {error}", prompt.origin())))
+    Description::parse(prompt.note(), prompt.origin())
 }
 
 /// Puts a trained prompt into `model`, which was made for `description.method` and `class_names`.

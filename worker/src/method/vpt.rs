@@ -7,6 +7,7 @@ use super::initial::Initial;
 use super::model::{Adaptation, Text};
 use crate::clip::{Clip, VisionPrompts};
 use maple_pipe::error::Result;
+use maple_pipe::method::learnable::vision_names;
 
 /// The text of every data set.
 const TEMPLATE: &str = "a photo of a {}.";
@@ -20,10 +21,7 @@ pub(super) struct LearnedVision {
 impl LearnedVision {
     /// Tokens for the first `depth` blocks.
     pub(super) fn new(clip: &Clip, initial: &Initial, length: i64, depth: i64) -> LearnedVision {
-        let names = (0..depth).map(|block| match block {
-            0 => "image_encoder.VPT".to_owned(),
-            block => format!("image_encoder.transformer.resblocks.{block}.VPT_shallow"),
-        });
+        let names = vision_names(depth);
         let width = clip.architecture().vision_width;
         let sets = names.map(|name| (name.clone(), initial.wide().context(&name, &[length, width])));
         LearnedVision { sets: sets.collect() }

@@ -12,6 +12,7 @@ use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
 use maple_pipe::data::{Batch, Loader, Transform};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::method::Description;
 use maple_pipe::run::Progress;
 use maple_pipe::stage::{Index, Task, Train};
 use maple_pipe::store::write_atomically;
@@ -114,7 +115,7 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
             images_per_second,
         });
     }
-    let description = prompt::Description::new(&stage.method, training.epochs, &class_names);
+    let description = Description::new(&stage.method, training.epochs, &class_names);
     prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));

@@ -3,7 +3,7 @@
 
 use instant_clip_tokenizer::Token;
 
-use maple_pipe::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Start and end of text as OpenAI's vocabulary writes them.
 const MARKERS: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
@@ -35,6 +35,16 @@ impl Tokenizer {
         }
         self.encoder.encode(&unmarked(rest), &mut tokens);
         tokens.into_iter().map(id).collect()
+    }
+
+    /// A token as OpenAI's vocabulary writes it: `</w>` stands where a word ends. `None` for an id beyond it.
+    pub fn word(&self, token: i64) -> Option<String> {
+        let token = Token::from_u16(u16::try_from(token).ok()?, &self.encoder)?;
+        if [self.encoder.start_of_text(), self.encoder.end_of_text()].contains(&token) {
+            return Some(MARKERS[usize::from(token == self.encoder.end_of_text())].to_owned());
+        }
+        let text = self.encoder.decode([token]);
+        Some(text.strip_suffix(' ').map_or(text.clone(), |word| format!("{word}</w>")))
     }
 
     /// The id with which every text starts.
@@ -129,7 +139,7 @@ mod tests {
 
     #[test]
     fn equal_to_the_published_tokenizer() {
-        let text = include_str!("../../tests/fixtures/reference/tokenizer.json");
+        let text = include_str!("../tests/fixtures/tokenizer/cases.json");
         let reference: Reference = serde_json::from_str(text).unwrap();
         let tokenizer = Tokenizer::new();
         let mut different = Vec::new();
@@ -143,6 +153,17 @@ mod tests {
         }
         assert_eq!(reference.cases.len(), 213);
         assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+    }
+
+    #[test]
+    fn tokens_are_written_as_in_the_vocabulary() {
+        let tokenizer = Tokenizer::new();
+        let words: Vec<String> =
+            tokenizer.encode("a photo of boeing 737").into_iter().map(|token| tokenizer.word(token).unwrap()).collect();
+        assert_eq!(words, ["a</w>", "photo</w>", "of</w>", "boeing</w>", "7</w>", "3</w>", "7</w>"]);
+        assert_eq!(tokenizer.word(tokenizer.start_of_text()).unwrap(), MARKERS[0]);
+        assert_eq!(tokenizer.word(tokenizer.end_of_text()).unwrap(), MARKERS[1]);
+        assert_eq!((tokenizer.word(49_408), tokenizer.word(-1)), (None, None));
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! `maple-pipe prompts`: trained prompts as files.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::weights::DataRoot;
+use super::{display, print, say};
+use crate::error::{Error, Result};
+use crate::method::{Method, Prompt};
+use crate::pipeline::read_table;
+use crate::store::write_atomically;
+use crate::tokenizer::Tokenizer;
+use crate::weights::Checkpoint;
+
+/// Import, show and interpret trained prompts
+#[derive(Args, Debug)]
+pub(super) struct PromptsCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a trained prompt of a checkpoint of the published code, such as `model.pth.tar-5`
+    ///
+    /// Nothing in the checkpoint is executed. A pipeline does the same with a stage of kind `imported`.
+    Import {
+        /// The checkpoint
+        file: PathBuf,
+        /// The method that it was trained with, e.g. `pipelines/methods/maple.toml`; what its tensors tell is checked
+        #[arg(long, short, value_name = "FILE")]
+        method: Option<PathBuf>,
+        /// The names of the classes of a class-specific context: a JSON list, or one a line
+        #[arg(long, value_name = "FILE")]
+        classes: Option<PathBuf>,
+        /// The file to write [default: `prompt.safetensors` beside the checkpoint]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Say what a file holds: the learner, its options, and the learned tensors
+    Show {
+        /// A trained prompt, or a checkpoint of the published code
+        file: PathBuf,
+    },
+    /// Print the words of the vocabulary that are nearest to every learned context vector
+    Interpret {
+        /// A trained prompt, or a checkpoint of the published code
+        file: PathBuf,
+        /// The weights of the CLIP model that it was trained with: a file, or the name of published ones
+        #[arg(long, short)]
+        weights: String,
+        /// Words for each vector
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        top: usize,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataRoot,
+    },
+}
+
+impl PromptsCommand {
+    pub(super) fn run(self) -> Result<()> {
+        match self.action {
+            Action::Import { file, method, classes, output } => {
+                let output = output.unwrap_or_else(|| file.with_file_name("prompt.safetensors"));
+                import(&file, method.as_deref(), classes.as_deref(), &output)
+            }
+            Action::Show { file } => show(&file),
+            Action::Interpret { file, weights, top, json, data } => {
+                interpret(&file, &data.locate(&weights)?, top, json)
+            }
+        }
+    }
+}
+
+fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &Path) -> Result<()> {
+    let prompt = Prompt::read(file)?;
+    let Some(method) = method else {
+        return Err(Error::hinted(
+            format!(
+                "`{}` does not say with which method it was trained; its tensors tell: {}",
+                display(file),
+                prompt.told()
+            ),
+            "name the method with `--method`, e.g. one of `pipelines/methods/`",
+        ));
+    };
+    let table = read_table(method)?;
+    let method: Method = table.read().map_err(|mistake| vec![mistake])?;
+    let classes = classes.map(class_names).transpose()?.unwrap_or_default();
+    write_atomically(output, &prompt.import(&method, &classes)?)?;
+    say(&format!("wrote {}: {}", display(output), prompt.told()));
+    Ok(())
+}
+
+fn class_names(path: &Path) -> Result<Vec<String>> {
+    let text = super::read_text(path)?;
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(&text).map_err(|error| Error::format(path, "list of class names", error));
+    }
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+}
+
+fn show(file: &Path) -> Result<()> {
+    let prompt = Prompt::read(file)?;
+    let epoch = match prompt.description() {
+        Some(description) => Some(i64::from(description.epoch)),
+        None => prompt.epoch(),
+    };
+    let mut rows = vec![("file", display(file)), ("learner", prompt.told())];
+    rows.extend(epoch.map(|epoch| ("epochs", epoch.to_string())));
+    if let Some(description) = prompt.description() {
+        let method = serde_json::to_string(&description.method).expect("a method is plain data");
+        rows.push(("method", method));
+        if !description.classes.is_empty() {
+            rows.push(("classes", description.classes.join(", ")));
+        }
+    }
+    rows.iter().try_for_each(|(name, value)| print(&format!("{name:9}  {value}\n")))?;
+    let width = prompt.tensors().keys().map(String::len).max().unwrap_or(0);
+    prompt.tensors().iter().try_for_each(|(name, array)| {
+        let shape: Vec<String> = array.shape.iter().map(i64::to_string).collect();
+        print(&format!("{name:width$}  {:12} {}\n", shape.join(" x "), array.dtype))
+    })
+}
+
+fn interpret(file: &Path, weights: &Path, top: usize, json: bool) -> Result<()> {
+    let prompt = Prompt::read(file)?;
+    let sections = prompt.interpret(&Checkpoint::read_clip(weights)?, &Tokenizer::new(), top)?;
+    if json {
+        let text = serde_json::to_string(&sections).expect("plain data");
+        return print(&(text + "\n"));
+    }
+    for (number, section) in sections.iter().enumerate() {
+        let class = section.class.map_or_else(String::new, |class| format!(", class {class}"));
+        let gap = if number > 0 { "\n" } else { "" };
+        print(&format!("{gap}{} (block {}{class})\n", section.tensor, section.depth))?;
+        for (place, words) in section.vectors.iter().enumerate() {
+            let words: Vec<String> =
+                words.iter().map(|near| format!("{:<16} {:.4}", near.word, near.distance)).collect();
+            print(&format!("{:>4}  {}\n", place + 1, words.join("   ")))?;
+        }
+    }
+    Ok(())
+}

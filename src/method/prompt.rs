@@ -1,0 +1,251 @@
+//! A trained prompt as a file: the learned tensors under their published names as safetensors, with the method that they
+//! belong to in a note beside them. Also the checkpoints of the published code, which become such files.
+//!
+//! The tensors know nothing of the classes that they were trained on, so they serve novel classes and other data sets.
+//! The exception is CoOp's class-specific context, which belongs to its own classes in their order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::learnable::Axis;
+use super::{Learner, Method};
+use crate::error::{Error, Result};
+use crate::weights::{Array, Checkpoint, to_safetensors};
+
+/// What the file says about its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The method that trained the prompt.
+    pub method: Method,
+    /// How many epochs it was trained for.
+    pub epoch: u32,
+    /// The classes it is bound to; empty where it serves any.
+    pub classes: Vec<String>,
+}
+
+impl Description {
+    /// Describes what `method` has learned on `class_names` after `epoch` epochs.
+    pub fn new(method: &Method, epoch: u32, class_names: &[String]) -> Description {
+        let classes = if is_bound(&method.learner) { class_names.to_vec() } else { Vec::new() };
+        Description { method: method.clone(), epoch, classes }
+    }
+
+    /// What a file's note says, if it is a trained prompt's.
+    ///
+    /// # Errors
+    /// When there is no note, or one of another kind; `origin` names the file, as in "the weights `file`".
+    pub fn parse(note: Option<&str>, origin: &str) -> Result<Description> {
+        let note = note.ok_or_else(|| {
+            Error::hinted(
+                format!("{origin} are no trained prompt: they name no method"),
+                "train the prompt again, or import a published checkpoint with `maple-pipe prompts import`",
+            )
+        })?;
+        serde_json::from_str(note)
+            .map_err(|error| Error::invalid(format!("{origin} describe themselves wrongly: {error}")))
+    }
+}
+
+/// Whether what is learned belongs to certain classes.
+fn is_bound(learner: &Learner) -> bool {
+    matches!(learner, Learner::Coop { class_specific_context: true, .. })
+}
+
+/// The learned tensors of a file: a trained prompt, or a checkpoint of the published code.
+#[derive(Debug)]
+pub struct Prompt {
+    origin: String,
+    /// By published name.
+    tensors: BTreeMap<String, Array>,
+    /// The epoch that a published checkpoint says it is of.
+    epoch: Option<i64>,
+    /// Present in a trained prompt of ours.
+    description: Option<Description>,
+}
+
+impl Prompt {
+    /// Reads the learned tensors and nothing else: a published checkpoint may hold all of CLIP beside them, and the
+    /// embeddings of its training classes, which nobody needs.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds no learned prompt.
+    pub fn read(path: &Path) -> Result<Prompt> {
+        let checkpoint = Checkpoint::read_some(path, &|name| learned_name(name).is_some())?;
+        let origin = checkpoint.origin();
+        let description = checkpoint.note().map(|note| Description::parse(Some(note), &origin)).transpose()?;
+        let named = |(name, array): (&String, &Array)| Some((learned_name(name)?, array.clone()));
+        let tensors: BTreeMap<String, Array> = checkpoint.tensors().iter().filter_map(named).collect();
+        let prompt = Prompt { tensors, epoch: checkpoint.epoch(), description, origin };
+        if prompt.learner().is_none() {
+            return Err(Error::hinted(
+                format!("{} hold no learned prompt", prompt.origin),
+                "give a trained prompt, or a checkpoint of the published code such as `model.pth.tar-5`",
+            ));
+        }
+        Ok(prompt)
+    }
+
+    /// What the file says of itself, if it is one of ours.
+    pub fn description(&self) -> Option<&Description> {
+        self.description.as_ref()
+    }
+
+    /// The epoch that a published checkpoint says it is of.
+    pub fn epoch(&self) -> Option<i64> {
+        self.epoch
+    }
+
+    /// The learned tensors by published name.
+    pub fn tensors(&self) -> &BTreeMap<String, Array> {
+        &self.tensors
+    }
+
+    /// The learner that the tensors are of, with those options that they tell.
+    pub fn learner(&self) -> Option<Learner> {
+        let shapes = self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone()));
+        Learner::of_tensors(&shapes.collect())
+    }
+
+    /// What the tensors tell of the learner, as a method file has it.
+    pub fn told(&self) -> String {
+        listed(&options(&self.learner().expect("looked at when it was read")))
+    }
+
+    /// The bytes of the trained prompt that these tensors are under `method`, bound to `class_names` if they are
+    /// class-specific.
+    ///
+    /// # Errors
+    /// When the tensors are of another learner or have other options, which the message names.
+    pub fn import(&self, method: &Method, class_names: &[String]) -> Result<Vec<u8>> {
+        method.validate()?;
+        // Where a tensor does not fit, an option that it contradicts says more than its name.
+        let classes = self
+            .check_shapes(&method.learner)
+            .or_else(|mismatch| self.check_options(&method.learner).and(Err(mismatch)))?;
+        if let Some(classes) = classes
+            && classes != class_names.len() as i64
+        {
+            return Err(Error::hinted(
+                format!("{} have a context for each of {classes} classes, not of {}", self.origin, class_names.len()),
+                "name the classes that it was trained on, in the order of their labels",
+            ));
+        }
+        let said = self.description.as_ref().map(|description| description.epoch);
+        let recorded = self.epoch.and_then(|epoch| u32::try_from(epoch).ok());
+        let planned = method.training.as_ref().map_or(0, |training| training.epochs);
+        let epoch = said.or(recorded).unwrap_or(planned);
+        let description = Description::new(method, epoch, class_names);
+        let note = serde_json::to_string(&description).map_err(|error| Error::invalid(error.to_string()))?;
+        to_safetensors(&self.tensors, Some(&note))
+    }
+
+    /// Compares the options that the tensors tell with those of the method.
+    fn check_options(&self, wanted: &Learner) -> Result<()> {
+        let found = self.learner().expect("looked at when it was read");
+        let (found, wanted) = (options(&found), options(wanted));
+        if found["learner"] != wanted["learner"] {
+            return Err(Error::hinted(
+                format!("{} are of the learner {}, not {}", self.origin, found["learner"], wanted["learner"]),
+                format!("a method that fits has: {}", listed(&found)),
+            ));
+        }
+        let differ = TOLD.iter().find(|name| found.get(**name) != wanted.get(**name));
+        differ.map_or(Ok(()), |name| {
+            let value = |options: &Value| options.get(name).map_or("nothing".to_owned(), Value::to_string);
+            Err(Error::hinted(
+                format!("{} have `{name}` {}, but the method says {}", self.origin, value(&found), value(&wanted)),
+                format!("a method that fits has: {}", listed(&found)),
+            ))
+        })
+    }
+
+    /// Compares names and shapes; returns the number of classes that they are bound to.
+    fn check_shapes(&self, learner: &Learner) -> Result<Option<i64>> {
+        let mut widths: Vec<(Axis, i64)> = Vec::new();
+        let expected = learner.learnable();
+        let known = |name: &String| expected.iter().any(|(known, _)| known == name);
+        if let Some(name) = self.tensors.keys().find(|name| !known(name)) {
+            return Err(Error::invalid(format!("{} hold `{name}`, which this learner does not learn", self.origin)));
+        }
+        for (name, axes) in &expected {
+            let Some(array) = self.tensors.get(name) else {
+                return Err(Error::invalid(format!("{} lack `{name}`", self.origin)));
+            };
+            let mut fits = axes.len() == array.shape.len();
+            for (axis, &length) in axes.iter().zip(&array.shape) {
+                fits &= match (axis, widths.iter().find(|(known, _)| known == axis)) {
+                    (Axis::Count(count), _) => *count == length,
+                    (_, Some((_, known))) => *known == length,
+                    (axis, None) => {
+                        widths.push((*axis, length));
+                        true
+                    }
+                };
+            }
+            if !fits {
+                return Err(Error::invalid(format!(
+                    "{} hold `{name}` as {:?}, which does not fit",
+                    self.origin, array.shape
+                )));
+            }
+        }
+        Ok(widths.iter().find(|(axis, _)| *axis == Axis::Classes).map(|(_, classes)| *classes))
+    }
+}
+
+/// The options of learners that tensors tell.
+const TOLD: [&str; 5] = ["context_length", "depth", "vision_context_length", "vision_depth", "class_specific_context"];
+
+fn options(learner: &Learner) -> Value {
+    serde_json::to_value(learner).expect("a learner is plain data")
+}
+
+/// The options that tensors tell, as a method file has them.
+fn listed(options: &Value) -> String {
+    let told = ["learner"].iter().chain(&TOLD);
+    let shown = told.filter_map(|name| Some(format!("{name} = {}", options.get(name)?)));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// The published name of a learned tensor, by its name in a file; `None` for what is not learned. Checkpoints of CoOp and
+/// CoCoOp hold the prompt learner alone, without its name, and those of several cards a `module.` in front.
+fn learned_name(name: &str) -> Option<String> {
+    let name = name.strip_prefix("module.").unwrap_or(name);
+    let inner = name.strip_prefix("prompt_learner.").unwrap_or(name);
+    let of_the_learner = ["ctx", "proj.", "compound_prompts_text.", "compound_prompt_projections.", "meta_net."]
+        .iter()
+        .any(|part| inner == part.trim_end_matches('.') || part.ends_with('.') && inner.starts_with(part));
+    match name {
+        _ if of_the_learner => Some(format!("prompt_learner.{inner}")),
+        name if name.ends_with(".VPT") || name.ends_with(".VPT_shallow") => Some(name.to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learned_tensors_are_known_by_their_names() {
+        for (name, expected) in [
+            ("ctx", Some("prompt_learner.ctx")),
+            ("module.ctx", Some("prompt_learner.ctx")),
+            ("prompt_learner.ctx", Some("prompt_learner.ctx")),
+            ("module.prompt_learner.proj.weight", Some("prompt_learner.proj.weight")),
+            ("meta_net.linear1.bias", Some("prompt_learner.meta_net.linear1.bias")),
+            ("image_encoder.VPT", Some("image_encoder.VPT")),
+            ("prompt_learner.token_prefix", None),
+            ("token_suffix", None),
+            ("image_encoder.proj", None),
+            ("text_encoder.text_projection", None),
+            ("ctxx", None),
+        ] {
+            assert_eq!(learned_name(name).as_deref(), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! `maple-pipe prompts`, and the stage that imports released checkpoints. `fixtures/prompts/write.py` says how the
+//! checkpoints were made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maple_pipe::weights::{Array, Checkpoint, to_safetensors};
+use safetensors::Dtype;
+use serde::Deserialize;
+use snapbox::str;
+
+use crate::support::{PIPELINE, Project, names};
+
+#[derive(Deserialize)]
+struct Expected {
+    epoch: u32,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+#[derive(Deserialize)]
+struct Tensor {
+    shape: Vec<i64>,
+    dtype: String,
+    sum: f64,
+    last: f64,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prompts")
+}
+
+/// A project with the recorded checkpoints in `released/`, and methods that fit them.
+fn project() -> Project {
+    let project = Project::new();
+    for entry in fs::read_dir(fixtures()).unwrap() {
+        let folder = entry.unwrap().path();
+        for file in fs::read_dir(&folder).into_iter().flatten() {
+            let file = file.unwrap().path();
+            let target = project.file("released").join(folder.file_name().unwrap());
+            fs::create_dir_all(&target).unwrap();
+            fs::copy(&file, target.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let training = "\n[training]\nepochs = 5\nbatch_size = 4\nlearning_rate = 0.0035\n";
+    let methods = [
+        ("maple", "learner = \"maple\"\ncontext_length = 2\ncontext_initial_words = \"a photo of a\"\ndepth = 3\n"),
+        ("ivlp", "learner = \"ivlp\"\ncontext_length = 2\ndepth = 3\nvision_context_length = 2\nvision_depth = 3\n"),
+        (
+            "language",
+            "learner = \"ivlp\"\ncontext_length = 4\ndepth = 3\nvision_context_length = 0\nvision_depth = 0\n",
+        ),
+        ("vpt", "learner = \"vpt\"\nvision_context_length = 8\nvision_depth = 4\n"),
+        ("coop", "learner = \"coop\"\ncontext_length = 16\n"),
+        ("coop_class_specific", "learner = \"coop\"\ncontext_length = 4\nclass_specific_context = true\n"),
+        ("cocoop", "learner = \"cocoop\"\ncontext_length = 4\n"),
+    ];
+    methods
+        .iter()
+        .for_each(|(name, text)| project.write(&format!("methods/{name}.toml"), &format!("{text}{training}")));
+    project.write("classes.txt", "cat\ndog\nfish\nnewt\nowl\n");
+    project
+}
+
+fn value(array: &Array, place: usize) -> f64 {
+    let array = array.to_float(Dtype::F64);
+    f64::from_le_bytes(array.bytes[8 * place..][..8].try_into().unwrap())
+}
+
+#[test]
+fn published_checkpoints_of_every_method_are_imported() {
+    let expected = fs::read_to_string(fixtures().join("expected.json")).unwrap();
+    let expected: BTreeMap<String, Expected> = serde_json::from_str(&expected).unwrap();
+    assert_eq!(expected.len(), 9);
+    let project = project();
+    for (name, Expected { epoch, tensors }) in expected {
+        let file = format!("released/{name}/model.pth.tar-{epoch}");
+        let method = name.trim_end_matches("_module").trim_end_matches("_legacy");
+        let method = format!("methods/{method}.toml");
+        let mut arguments = vec!["prompts", "import", &file, "--method", &method, "-o", "prompt.safetensors"];
+        if name == "coop_class_specific" {
+            arguments.extend(["--classes", "classes.txt"]);
+        }
+        let printed = project.run(&arguments);
+        assert_eq!(printed.code, Some(0), "{name}: {}", printed.stderr);
+        let prompt = Checkpoint::read(&project.file("prompt.safetensors")).unwrap();
+        assert_eq!(prompt.tensors().len(), tensors.len(), "{name}");
+        let note: serde_json::Value = serde_json::from_str(prompt.note().unwrap()).unwrap();
+        assert_eq!(note["epoch"], epoch, "{name}");
+        assert_eq!(note["classes"].as_array().unwrap().len(), if name == "coop_class_specific" { 5 } else { 0 });
+        for (tensor, expected) in tensors {
+            let short = tensor.trim_start_matches("module.");
+            let prefix =
+                if short.contains("VPT") || short.starts_with("prompt_learner") { "" } else { "prompt_learner." };
+            let found = &prompt.tensors()[&format!("{prefix}{short}")];
+            assert_eq!(found.shape, expected.shape, "{name} {tensor}");
+            let dtype = if expected.dtype == "float16" { Dtype::F16 } else { Dtype::F32 };
+            assert_eq!(found.dtype, dtype, "{name} {tensor}");
+            let sum: f64 = (0..found.count()).map(|place| value(found, place)).sum();
+            assert!((sum - expected.sum).abs() < 1e-9, "{name} {tensor}: {sum}, not {}", expected.sum);
+            assert_eq!(value(found, found.count() - 1), expected.last, "{name} {tensor}");
+        }
+    }
+}
+
+#[test]
+fn what_a_checkpoint_contradicts_is_named() {
+    let project = project();
+    let maple = "released/maple/model.pth.tar-5";
+    project.prints(&["prompts", "import", maple], str![[r#"
+<stderr>
+error: `released/maple/model.pth.tar-5` does not say with which method it was trained; its tensors tell: learner = "maple", context_length = 2, depth = 3
+hint: name the method with `--method`, e.g. one of `pipelines/methods/`
+<exit code 2>
+
+"#]]);
+    project.write("methods/deeper.toml", &project.read("methods/maple.toml").replace("depth = 3", "depth = 9"));
+    project.prints(
+        &["prompts", "import", maple, "--method", "methods/deeper.toml"],
+        str![[r#"
+<stderr>
+error: the weights `released/maple/model.pth.tar-5` have `depth` 3, but the method says 9
+hint: a method that fits has: learner = "maple", context_length = 2, depth = 3
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "import", maple, "--method", "methods/coop.toml"],
+        str![[r#"
+<stderr>
+error: the weights `released/maple/model.pth.tar-5` are of the learner "maple", not "coop"
+hint: a method that fits has: learner = "maple", context_length = 2, depth = 3
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &[
+            "prompts",
+            "import",
+            "released/coop_class_specific/model.pth.tar-50",
+            "-m",
+            "methods/coop_class_specific.toml",
+        ],
+        str![[r#"
+<stderr>
+error: the weights `released/coop_class_specific/model.pth.tar-50` have a context for each of 5 classes, not of 0
+hint: name the classes that it was trained on, in the order of their labels
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "import", "released/other/model.pth.tar-1", "--method", "methods/coop.toml"],
+        str![[r#"
+<stderr>
+error: the weights `released/other/model.pth.tar-1` hold no learned prompt
+hint: give a trained prompt, or a checkpoint of the published code such as `model.pth.tar-5`
+<exit code 2>
+
+"#]],
+    );
+    project.write("methods/wrong.toml", "learner = \"maple\"\ncontext_length = 2\ndepht = 3\n");
+    project.prints(
+        &["prompts", "import", maple, "--method", "methods/wrong.toml"],
+        str![[r#"
+<stderr>
+error: unknown key `depht`
+ --> methods/wrong.toml:3:1
+  |
+3 | depht = 3
+  | ^^^^^
+  |
+  = hint: did you mean `depth`?
+<exit code 2>
+
+"#]],
+    );
+    assert!(!project.file("released/maple/prompt.safetensors").exists());
+}
+
+#[test]
+fn a_prompt_says_what_it_is() {
+    let project = project();
+    project.prints(
+        &["prompts", "import", "released/maple/model.pth.tar-5", "--method", "methods/maple.toml"],
+        str![[r#"
+<stderr>
+wrote released/maple/prompt.safetensors: learner = "maple", context_length = 2, depth = 3
+<exit code 0>
+
+"#]],
+    );
+    project.prints(&["prompts", "show", "released/maple/prompt.safetensors"], str![[r#"
+<stdout>
+file       released/maple/prompt.safetensors
+learner    learner = "maple", context_length = 2, depth = 3
+epochs     5
+method     {"learner":"maple","context_length":2,"context_initial_words":"a photo of a","depth":3,"precision":"fp32","training":{"epochs":5,"batch_size":4,"learning_rate":0.0035,"momentum":0.9,"weight_decay":0.0005,"warmup_epochs":1,"warmup_learning_rate":0.00001}}
+prompt_learner.compound_prompt_projections.0.bias    12           F32
+prompt_learner.compound_prompt_projections.0.weight  12 x 8       F32
+prompt_learner.compound_prompt_projections.1.bias    12           F32
+prompt_learner.compound_prompt_projections.1.weight  12 x 8       F32
+prompt_learner.compound_prompts_text.0               2 x 8        F32
+prompt_learner.compound_prompts_text.1               2 x 8        F32
+prompt_learner.ctx                                   2 x 8        F16
+prompt_learner.proj.bias                             12           F16
+prompt_learner.proj.weight                           12 x 8       F16
+<exit code 0>
+
+"#]]);
+    project.prints(
+        &["prompts", "show", "released/cocoop/model.pth.tar-10"],
+        str![[r#"
+<stdout>
+file       released/cocoop/model.pth.tar-10
+learner    learner = "cocoop", context_length = 4
+epochs     10
+prompt_learner.ctx                      4 x 8        F32
+prompt_learner.meta_net.linear1.bias    1            F32
+prompt_learner.meta_net.linear1.weight  1 x 16       F32
+prompt_learner.meta_net.linear2.bias    8            F32
+prompt_learner.meta_net.linear2.weight  8 x 1        F32
+<exit code 0>
+
+"#]],
+    );
+}
+
+/// The context is the embeddings of "photo" and of "of", the latter moved by 0.003 and by 0.004 at right angles.
+#[test]
+fn the_nearest_words_are_found() {
+    let project = Project::after_a_run();
+    let weights = project.artifact("clip", "weights");
+    let checkpoint = Checkpoint::read(&weights).unwrap();
+    let embedding = &checkpoint.tensors()["token_embedding.weight"];
+    let width = embedding.shape[1] as usize;
+    let row = |token: usize| (0..width).map(|place| value(embedding, token * width + place)).collect::<Vec<f64>>();
+    let mut moved = row(539);
+    moved[0] += 0.003;
+    moved[5] -= 0.004;
+    let array = |rows: &[Vec<f64>]| Array {
+        dtype: Dtype::F32,
+        shape: vec![rows.len() as i64, width as i64],
+        bytes: rows.concat().iter().flat_map(|value| (*value as f32).to_le_bytes()).collect(),
+    };
+    let tensors = BTreeMap::from([
+        ("prompt_learner.ctx".to_owned(), array(&[row(1125), moved])),
+        ("text_encoder.transformer.resblocks.1.VPT_shallow".to_owned(), array(&[row(320), row(2368)])),
+    ]);
+    fs::write(project.file("deep.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+    let interpret = ["prompts", "interpret", "deep.safetensors", "--weights", weights.to_str().unwrap()];
+    project.prints(
+        &[&interpret[..], &["--top", "1"]].concat(),
+        str![[r#"
+<stdout>
+prompt_learner.ctx (block 1)
+   1  photo</w>        0.0000
+   2  of</w>           0.0050
+
+text_encoder.transformer.resblocks.1.VPT_shallow (block 2)
+   1  a</w>            0.0000
+   2  cat</w>          0.0000
+<exit code 0>
+
+"#]],
+    );
+    let json = project.json(&[&interpret[..], &["--top", "2", "--json"]].concat());
+    assert_eq!(json[1]["depth"], 2);
+    let second = &json[0]["vectors"][1];
+    assert_eq!(second.as_array().unwrap().len(), 2);
+    assert!(second[0]["distance"].as_f64().unwrap() <= second[1]["distance"].as_f64().unwrap());
+
+    project.prints(
+        &["prompts", "interpret", "deep.safetensors", "--weights", "deep.safetensors"],
+        str![[r#"
+<stderr>
+error: the weights `deep.safetensors` have no `token_embedding.weight`
+hint: give the weights of the CLIP model that the prompt was trained with
+<exit code 2>
+
+"#]],
+    );
+}
+
+/// What the program trained, taken for a released checkpoint, evaluates to the same.
+#[test]
+fn an_imported_prompt_evaluates_as_the_trained_one() {
+    let project = Project::after_a_run();
+    for method in ["coop", "maple"] {
+        let prompt = project.artifact(&format!("train/shapes/{method}/seed1"), "prompt");
+        fs::create_dir_all(project.file("released")).unwrap();
+        fs::copy(prompt, project.file(&format!("released/{method}.pth"))).unwrap();
+    }
+    let text = project.read(PIPELINE);
+    let (head, rest) = text.split_once("[stage.train]").unwrap();
+    let (_, rest) = rest.split_once("[stage.zeroshot]").unwrap();
+    let imported = "[stage.released]\nkind = \"imported\"\naxes = [\"method\"]\nexclude = { method = \"clip\" }\n\
+                    method = \"methods/{method}.toml\"\ncheckpoint = \"../released/{method}.pth\"\n\n[stage.zeroshot]";
+    let rest = rest
+        .replace("\"@train\"", "\"@released\"")
+        .replace("[\"dataset\", \"method\", \"seed\", \"classes\"]", "[\"dataset\", \"method\", \"classes\"]");
+    project.write(
+        "pipelines/released.toml",
+        &format!("{head}{imported}{rest}").replace("name = \"tiny\"", "name = \"released\""),
+    );
+    let metrics = |node: &str| fs::read_to_string(project.artifact(node, "metrics")).unwrap();
+    let expected = metrics("eval/shapes/maple/seed1/novel");
+    let ran = project.ran(&["run", "pipelines/released.toml"]);
+    // The file is the same prompt, byte by byte, so its evaluations need not run.
+    assert_eq!(ran, names(&["released/coop", "released/maple", "table"]));
+    let table = project.read("results/released/table.csv");
+    let accuracy: f64 = serde_json::from_str::<serde_json::Value>(&expected).unwrap()["accuracy"].as_f64().unwrap();
+    assert!(table.contains(&format!("maple,shapes,novel,{accuracy:.4}")), "{table}");
+}
