@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod download;
 pub mod error;
 pub mod graph;
 pub mod method;
@@ -19,3 +20,7 @@ pub mod table;
 pub mod tensorboard;
 pub mod tokenizer;
 pub mod weights;
+
+#[cfg(test)]
+#[path = "../tests/server/mod.rs"]
+mod server;

@@ -2,9 +2,11 @@
 //! standard output, everything else to standard error.
 
 mod bench;
+mod data;
 mod diff;
 mod dry_run;
 mod explain;
+mod fewshot;
 mod gc;
 mod graph;
 mod logs;
@@ -58,6 +60,8 @@ enum Command {
     #[command(hide = true)]
     Reap,
     Weights(weights::WeightsCommand),
+    Data(data::DataCommand),
+    Fewshot(fewshot::FewShotCommand),
     Prompts(prompts::PromptsCommand),
 }
 
@@ -233,6 +237,8 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Weights(command) => command.run(),
+        Command::Data(command) => command.run(),
+        Command::Fewshot(command) => command.run(),
         Command::Prompts(command) => command.run(),
     };
     match result {

@@ -8,9 +8,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{display, print, say};
 use crate::architecture::{Architecture, VisionLayers};
+use crate::download::sha256;
 use crate::error::{Error, Result};
 use crate::store::write_atomically;
-use crate::weights::{Checkpoint, Format, Names, PUBLISHED, Precision, Published, sha256, to_safetensors};
+use crate::weights::{Checkpoint, Format, Names, PUBLISHED, Precision, Published, to_safetensors};
 
 /// Fetch, check and convert the weights of CLIP models
 #[derive(Args, Debug)]
@@ -59,7 +60,7 @@ enum Action {
 pub(super) struct DataRoot {
     /// The folder that holds the data sets' folders
     #[arg(long = "data-root", value_name = "FOLDER", env = "MAPLE_DATA")]
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl WeightsCommand {
@@ -82,7 +83,7 @@ impl WeightsCommand {
 }
 
 impl DataRoot {
-    fn folder(&self) -> Result<&Path> {
+    pub(super) fn folder(&self) -> Result<&Path> {
         self.folder.as_deref().ok_or_else(|| {
             Error::hinted(
                 "weights are kept in the folder of your data sets, which is not given",

@@ -1,16 +1,21 @@
 //! Data set manifests: one TOML file a data set, `data-manifests/*.toml`, with its layout, counts and sources.
+//!
+//! What is written again, into keys, is what decides the images, their classes and the prompt; the rest informs.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::item::{Item, stays_inside};
+use super::reader::Reader;
 use super::split::Split;
+use crate::download::Checksum;
 use crate::error::{Error, Result};
 
 /// What a data set is called, where its files lie, and what they must amount to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The name in print, e.g. `Caltech101`. Like all that does not decide what the data set holds, it is not written.
@@ -20,31 +25,31 @@ pub struct Manifest {
     #[serde(skip_serializing)]
     pub folder: String,
     /// The image folder below `folder`; image paths are relative to it.
+    #[serde(default = "here")]
     pub images: String,
+    /// The folders below `images` that hold images, where it holds other things, too.
+    #[serde(default, skip_serializing)]
+    pub parts: Vec<String>,
     /// The zero-shot prompt, with `{}` where the class name goes.
     pub template: String,
     /// How the division into training, validation and test images is found.
     pub reader: Reader,
     /// What the reader must find.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub counts: Counts,
     /// The files that the data set is made from.
     #[serde(default, rename = "source", skip_serializing)]
     pub sources: Vec<Source>,
+    /// Under which licence or terms the images may be used.
+    #[serde(default, skip_serializing)]
+    pub licence: Option<String>,
     /// What a person should know, and where facts come from.
     #[serde(default, skip_serializing)]
     pub notes: Vec<String>,
 }
 
-/// How a data set's images, labels and division are found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Reader {
-    /// One of CoOp's `split_zhou_*.json` files.
-    SplitJson {
-        /// The file, below the data set's folder.
-        file: String,
-    },
+fn here() -> String {
+    ".".to_owned()
 }
 
 /// Numbers that a data set must have; what is left out is not checked.
@@ -52,94 +57,186 @@ pub enum Reader {
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Classes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
     /// Training images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<usize>,
     /// Validation images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<usize>,
     /// Test images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
 }
 
-/// A file to be downloaded by hand.
+/// A file that a data set is made from: an archive to unpack, or a file to put into the data set's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// Its name.
+    /// Its name in the data set's folder.
     pub file: String,
     /// Where it can be had.
     pub url: String,
-    /// Its MD5 in hexadecimal, where its publisher or a widely used library gives one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub md5: Option<String>,
+    /// Why a program cannot get it there: what a person must do.
+    #[serde(default)]
+    pub by_hand: Option<String>,
+    /// Its SHA-256 or MD5, where its publisher or a widely used library gives one.
+    #[serde(default)]
+    pub checksum: Option<Checksum>,
+    /// What a person makes of it below the data set's folder, where a program cannot.
+    #[serde(default)]
+    pub gives: Vec<String>,
+    /// The archive in this archive that holds the files.
+    #[serde(default)]
+    pub inner: Option<String>,
+    /// Files and folders of the archive, and where they go below the data set's folder.
+    #[serde(default)]
+    pub unpack: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// What the data set's folder has when this source is in place.
+    pub fn places(&self) -> Vec<&str> {
+        let places: Vec<&str> = self.gives.iter().chain(self.unpack.values()).map(String::as_str).collect();
+        if places.is_empty() { vec![&self.file] } else { places }
+    }
 }
 
 impl Manifest {
     /// The files and folders that are read, below the data set's folder.
     pub fn within(&self) -> Vec<String> {
-        let Reader::SplitJson { file } = &self.reader;
-        vec![self.images.clone(), file.clone()]
+        let below = |part: &str| match (self.images.as_str(), part) {
+            (".", part) => part.to_owned(),
+            (images, ".") => images.to_owned(),
+            (images, part) => format!("{images}/{part}"),
+        };
+        let parts: Vec<&str> = match self.reader.parts() {
+            parts if parts.is_empty() => self.parts.iter().map(String::as_str).collect(),
+            parts => parts.into_iter().map(|(_, part)| part).collect(),
+        };
+        let images: Vec<String> =
+            if parts.is_empty() { vec![self.images.clone()] } else { parts.into_iter().map(below).collect() };
+        images.into_iter().chain(self.reader.files().into_iter().map(|(_, file)| file.to_owned())).collect()
+    }
+
+    /// What of [`Manifest::within`] the data set's folder lacks.
+    pub fn lacks(&self, folder: &Path) -> Vec<PathBuf> {
+        self.within().into_iter().map(|path| folder.join(path)).filter(|path| !path.exists()).collect()
     }
 
     /// Reads the division into training, validation and test images in the data set's folder, and checks it against
-    /// the counts.
+    /// the split file's checksum and the counts.
     ///
     /// # Errors
-    /// When the split cannot be read, or the counts differ.
+    /// When the split cannot be read, or is not what the manifest says.
     pub fn split(&self, folder: &Path) -> Result<Split<Item>> {
-        let (split, file) = match &self.reader {
-            Reader::SplitJson { file } => (Split::read(&folder.join(file))?, folder.join(file)),
-        };
-        self.counts.check(&split).map_err(|message| {
-            let message =
-                format!("data set `{}` is not what its manifest says: `{}` has {message}", self.name, file.display());
-            Error::hinted(
-                message,
-                "fetch the published file again, or write a manifest of your own for another version",
-            )
-        })?;
-        Ok(split)
+        let split = self.read(folder)?;
+        match self.differences(folder, &split)?.first() {
+            None => Ok(split),
+            Some(difference) => Err(Error::hinted(
+                format!("data set `{}` is not what its manifest says: {difference}", self.name),
+                "fetch the published files again, or write a manifest of your own for another version",
+            )),
+        }
+    }
+
+    /// Reads the division without comparing it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, folder: &Path) -> Result<Split<Item>> {
+        self.reader.read(folder, &self.images)
+    }
+
+    /// Every way in which a division that was read in `folder` is not what the manifest says.
+    ///
+    /// # Errors
+    /// When the split file cannot be read.
+    pub fn differences(&self, folder: &Path, split: &Split<Item>) -> Result<Vec<String>> {
+        let mut differences = Vec::new();
+        if let Some((file, checksum)) = self.split_checksum()
+            && let Err(found) = checksum.check(&folder.join(file))?
+        {
+            let file = folder.join(file);
+            differences.push(format!(
+                "`{}` is not the published file: its SHA-256 is {found}, not {checksum}",
+                file.display()
+            ));
+        }
+        let place = folder.join(self.reader.files().first().map_or(self.images.as_str(), |(_, file)| file));
+        let found = self.counts.differences(split);
+        differences.extend(found.into_iter().map(|difference| format!("`{}` has {difference}", place.display())));
+        Ok(differences)
+    }
+
+    /// The split file and its published checksum, where one is known.
+    pub fn split_checksum(&self) -> Option<(&str, Checksum)> {
+        match &self.reader {
+            Reader::SplitJson { file, sha256: Some(sha256) } => Some((file, Checksum::Sha256(sha256.clone()))),
+            _ => None,
+        }
+    }
+
+    /// The split file, where nobody has published its checksum.
+    pub fn unpublished_split(&self) -> Option<&str> {
+        match &self.reader {
+            Reader::SplitJson { file, sha256: None } => Some(file),
+            _ => None,
+        }
     }
 
     /// Checks what the types cannot.
     ///
     /// # Errors
-    /// When the template has not exactly one `{}`, or a path leaves the folder that it is relative to.
+    /// When the template has not exactly one `{}`, a path leaves the folder that it is relative to, a checksum has not
+    /// its length, or the reader's values contradict each other.
     pub fn check(&self) -> Result<()> {
         if self.template.matches("{}").count() != 1 {
             let message = format!("`template` must have one `{{}}` for the class name, not `{}`", self.template);
             return Err(Error::invalid(message));
         }
-        let Reader::SplitJson { file } = &self.reader;
-        for (key, path) in [("folder", &self.folder), ("images", &self.images), ("reader.file", file)] {
+        let own = [("folder", self.folder.as_str()), ("images", self.images.as_str())];
+        let own = own.into_iter().chain(self.parts.iter().map(|part| ("parts", part.as_str())));
+        let own = own.map(|(key, path)| (key.to_owned(), path));
+        let reader = self.reader.files().into_iter().chain(self.reader.parts());
+        let reader = reader.map(|(key, path)| (format!("reader.{key}"), path));
+        let sources = self.sources.iter().flat_map(|source| {
+            let places = source.places().into_iter().chain([source.file.as_str()]);
+            places.chain(source.unpack.keys().map(String::as_str)).map(|path| ("source".to_owned(), path))
+        });
+        for (key, path) in own.chain(reader).chain(sources) {
             if !stays_inside(path) {
                 let message = format!("`{key}` must be a relative path without `..`, not `{path}`");
                 return Err(Error::invalid(message));
             }
         }
-        Ok(())
+        let checksums = self.sources.iter().filter_map(|source| source.checksum.clone());
+        for checksum in checksums.chain(self.split_checksum().map(|(_, checksum)| checksum)) {
+            let text = checksum.to_string();
+            if text.len() != checksum.digits() || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+                let message = format!("`{text}` is no {} of {} hexadecimal digits", checksum.name(), checksum.digits());
+                return Err(Error::invalid(message));
+            }
+        }
+        self.reader.check()
     }
 }
 
 impl Counts {
-    /// The first number that differs.
-    fn check(&self, split: &Split<Item>) -> Result<(), String> {
+    /// Images in all parts together, where all are known.
+    pub fn images(&self) -> Option<usize> {
+        Some(self.train? + self.val? + self.test?)
+    }
+
+    /// The numbers that differ.
+    fn differences(&self, split: &Split<Item>) -> Vec<String> {
         let found = [
             ("classes", self.classes, split.class_names().len()),
             ("training images", self.train, split.train.len()),
             ("validation images", self.val, split.val.len()),
             ("test images", self.test, split.test.len()),
         ];
-        for (what, expected, found) in found {
-            if let Some(expected) = expected.filter(|&expected| expected != found) {
-                return Err(format!("{found} {what}, not {expected}"));
-            }
-        }
-        Ok(())
+        let differs = |(what, expected, found): (&str, Option<usize>, usize)| {
+            expected.filter(|&expected| expected != found).map(|expected| format!("{found} {what}, not {expected}"))
+        };
+        found.into_iter().filter_map(differs).collect()
     }
 }
 

@@ -1,15 +1,22 @@
 //! Data sets: manifests, split files, few-shot sampling, decoding, transforms, and the embedded world.
 
+pub mod archive;
 pub mod batch;
+pub mod catalogue;
+pub mod check;
 pub mod classes;
+pub mod fetch;
 pub mod image;
+pub mod import;
 pub mod item;
 pub mod manifest;
 pub mod pixels;
 pub mod random;
+pub mod reader;
 pub mod resize;
 pub mod sampling;
 pub mod split;
+pub mod sums;
 pub mod transform;
 pub mod world;
 
@@ -18,6 +25,7 @@ pub use classes::Classes;
 pub use item::{Indexed, Item, Labelled};
 pub use manifest::Manifest;
 pub use pixels::PixelCache;
+pub use reader::Reader;
 pub use sampling::few_shot;
 pub use split::Split;
 pub use transform::Transform;

@@ -95,6 +95,17 @@ impl PythonRandom {
         }
     }
 
+    /// `random.shuffle(items)`.
+    ///
+    /// # Panics
+    /// When the length exceeds 32 bits.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = self.below(u32::try_from(last + 1).expect("no class has four billion images"));
+            items.swap(last, other as usize);
+        }
+    }
+
     /// Draws from a shrinking pool, whose last number takes the drawn one's place.
     fn sample_pool(&mut self, length: u32, count: usize) -> Vec<usize> {
         let mut pool: Vec<usize> = (0..length as usize).collect();

@@ -32,9 +32,10 @@ impl<T> Split<T> {
 }
 
 impl<T: Labelled> Split<T> {
-    /// The class names by label, `0..n`: those of the training images.
+    /// The class names by label, `0..n`: those of the training images, or of the test images where there are no others.
     pub fn class_names(&self) -> Vec<String> {
-        let names: BTreeMap<usize, &str> = self.train.iter().map(|item| (item.label(), item.class_name())).collect();
+        let items = if self.train.is_empty() { &self.test } else { &self.train };
+        let names: BTreeMap<usize, &str> = items.iter().map(|item| (item.label(), item.class_name())).collect();
         names.into_values().map(str::to_owned).collect()
     }
 }
@@ -73,7 +74,7 @@ impl Split<Item> {
     }
 
     /// What is wrong with the split, and where.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         for (part, items) in [("train", &self.train), ("test", &self.test)] {
             if items.is_empty() {
                 return Err(format!("`{part}` has no images"));

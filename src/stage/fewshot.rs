@@ -46,6 +46,12 @@ impl FewShot {
     pub(super) fn run(&self, task: &Task) -> Result<String> {
         let class_names: Vec<String> = task.json("dataset.classes")?;
         let (train, val): (Index, Index) = (task.json("dataset.train")?, task.json("dataset.val")?);
+        if train.is_empty() {
+            return Err(Error::hinted(
+                "the data set has no training images to draw from",
+                "it is for testing only: draw the sample from another one, such as `imagenet`",
+            ));
+        }
         let sample = few_shot(&Split { train, val, test: Vec::new() }, self.shots, self.seed);
         let train = self.classes.select(&sample.train, class_names.len());
         let kept = self.classes.names(&class_names);

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::download;
 use crate::architecture::Architecture;
+use crate::download::{self, Checksum};
 use crate::error::{Error, Result};
 
 /// Where OpenAI keeps its weights; each file lies in a folder that is named by its SHA-256.
@@ -97,7 +97,8 @@ impl Published {
     pub fn fetch(&self, data_root: &Path, url: Option<&str>, progress: download::Progress) -> Result<()> {
         let published = self.url();
         let path = self.path(data_root);
-        download::download(url.unwrap_or(&published), self.sha256, &path, progress).map_err(|error| match error {
+        let checksum = Checksum::Sha256(self.sha256.to_owned());
+        download::download(url.unwrap_or(&published), Some(&checksum), &path, progress).map_err(|error| match error {
             Error::Invalid { message, hint: None } => Error::hinted(message, self.by_hand(&path)),
             other => other,
         })

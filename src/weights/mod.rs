@@ -3,7 +3,6 @@
 mod array;
 mod catalogue;
 mod checkpoint;
-mod download;
 mod names;
 mod pickle;
 mod precision;
@@ -13,7 +12,6 @@ mod torch;
 pub use array::Array;
 pub use catalogue::{PUBLISHED, Published};
 pub use checkpoint::{Checkpoint, Format, to_safetensors};
-pub use download::{Progress, sha256};
 pub use names::Names;
 pub use precision::Precision;
 pub use shapes::Shapes;

@@ -194,7 +194,7 @@ error: stage `shots` has no `kind`
 35 | [stage.shots]
    |        ^^^^^
    |
-   = hint: known: world, dataset, pretrain, fewshot, train, eval, table, command
+   = hint: known: world, dataset, pretrain, fewshot, train, imported, eval, table, command
 <exit code 2>
 
 "#]],
@@ -494,7 +494,7 @@ error: `kind` must be a string, not an integer
 71 | kind = 1
    |        ^
    |
-   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `eval`, `table`, `command`
+   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `eval`, `table`, `command`
 <exit code 2>
 
 "#]],
@@ -1400,7 +1400,7 @@ For more information, try '--help'.
         str![[r#"
 <stderr>
       FAILED [TIME] (1/1) data/shapes
-error: could not create `[PROJECT]/.maple/records/52`: Not a directory (os error 20)
+error: could not create `[PROJECT]/.maple/records/c6`: Not a directory (os error 20)
 1 node: 0 ran, 0 cached, 1 failed in [TIME]
 <exit code 1>
 

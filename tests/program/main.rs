@@ -4,6 +4,7 @@
 mod axes;
 mod bench;
 mod command;
+mod data;
 mod disk;
 mod errors;
 mod faults;
@@ -19,6 +20,8 @@ mod run;
 mod running;
 mod runs;
 mod schema;
+#[path = "../server/mod.rs"]
+mod server;
 mod staleness;
 mod support;
 mod tensorboard;

@@ -1,10 +1,14 @@
-//! Downloads a file that is known by its SHA-256: goes on where it stopped, and appears whole or not at all.
+//! Downloads a file: goes on where it stopped, and appears whole or not at all.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use md5::Md5;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::{HeaderMap, StatusCode, header};
@@ -17,16 +21,64 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// What is known of a file's content: its publisher gives the one or the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// SHA-256, in lower-case hexadecimal.
+    Sha256(String),
+    /// MD5, in lower-case hexadecimal.
+    Md5(String),
+}
+
+impl Display for Checksum {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Checksum::Sha256(digits) | Checksum::Md5(digits) => formatter.write_str(digits),
+        }
+    }
+}
+
+impl Checksum {
+    /// What the checksum is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Checksum::Sha256(_) => "SHA-256",
+            Checksum::Md5(_) => "MD5",
+        }
+    }
+
+    /// How many hexadecimal digits it has.
+    pub fn digits(&self) -> usize {
+        match self {
+            Checksum::Sha256(_) => 64,
+            Checksum::Md5(_) => 32,
+        }
+    }
+
+    /// Whether a file has this checksum; if not, the one that it has.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn check(&self, path: &Path) -> Result<Result<(), Checksum>> {
+        let found = match self {
+            Checksum::Sha256(_) => Checksum::Sha256(digest::<Sha256>(path)?),
+            Checksum::Md5(_) => Checksum::Md5(digest::<Md5>(path)?),
+        };
+        Ok(if found == *self { Ok(()) } else { Err(found) })
+    }
+}
+
 /// Downloads `url` to `target`. What has arrived is kept beside it as `*.part`, which the next call goes on from.
 ///
 /// # Errors
-/// When the server stops answering, or sends something else than `sha256`.
-pub(super) fn download(url: &str, sha256: &str, target: &Path, progress: Progress) -> Result<()> {
+/// When the server stops answering, or sends a web page or something else than `checksum`.
+pub fn download(url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<()> {
     let agent = Agent::config_builder().timeout_connect(Some(SILENCE)).timeout_per_read(Some(SILENCE)).build();
-    with_agent(&agent.new_agent(), url, sha256, target, progress)
+    with_agent(&agent.new_agent(), url, checksum, target, progress)
 }
 
-fn with_agent(agent: &Agent, url: &str, sha256: &str, target: &Path, progress: Progress) -> Result<()> {
+fn with_agent(agent: &Agent, url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let mut part = target.as_os_str().to_owned();
@@ -52,10 +104,12 @@ fn with_agent(agent: &Agent, url: &str, sha256: &str, target: &Path, progress: P
         furthest = reached;
     }
     file.sync_all().map_err(Error::io("write", &part))?;
-    let found = self::sha256(&part)?;
-    if found != sha256 {
+    if let Some(checksum) = checksum
+        && let Err(found) = checksum.check(&part)?
+    {
         std::fs::remove_file(&part).map_err(Error::io("remove", &part))?;
-        return Err(Error::invalid(format!("`{url}` is another file: its SHA-256 is {found}, not {sha256}")));
+        let name = checksum.name();
+        return Err(Error::invalid(format!("`{url}` is another file: its {name} is {found}, not {checksum}")));
     }
     std::fs::rename(&part, target).map_err(Error::io("write", target))
 }
@@ -69,6 +123,10 @@ fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Res
     };
     let request = request.config().http_status_as_error(false).build();
     let mut response = request.call().map_err(|error| error.to_string())?;
+    let page = content_type(response.headers()).is_some_and(|kind| kind.starts_with("text/html"));
+    if page && response.status().is_success() {
+        return Err("the server sent a web page instead of the file".to_owned());
+    }
     let total = match response.status() {
         // The server does not send parts.
         StatusCode::OK => {
@@ -97,6 +155,10 @@ fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Res
     }
 }
 
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
 /// The first byte of a `Content-Range` such as `bytes 100-199/200`, and the length of the whole.
 fn range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
@@ -109,8 +171,12 @@ fn range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
 /// # Errors
 /// When the file cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
+    digest::<Sha256>(path)
+}
+
+fn digest<Hash: Digest>(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    let (mut hasher, mut buffer) = (Hash::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer).map_err(Error::io("read", path))? {
             0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
@@ -121,79 +187,28 @@ pub fn sha256(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
-    use std::net::TcpListener;
-    use std::sync::{Arc, Mutex};
-
     use tempfile::TempDir;
 
     use super::*;
-
-    /// How the server treats one request.
-    #[derive(Clone, Copy)]
-    enum Answer {
-        /// Sends the range that is asked for, up to that many bytes, although it promises all.
-        Range(usize),
-        /// Sends everything, whatever is asked for, up to that many bytes.
-        Whole(usize),
-        Status(&'static str),
-    }
-
-    const ALL: usize = usize::MAX;
+    use crate::server::{ALL, Answer, Server};
 
     fn content() -> Vec<u8> {
         (0..300_000u32).map(|number| (number * 7 % 251) as u8).collect()
     }
 
-    /// A server, and the ranges that were asked for; it is gone after the last answer.
-    struct Server {
-        url: String,
-        asked: Arc<Mutex<Vec<String>>>,
-    }
-
     fn serve(answers: &[Answer]) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/w.pt", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (log, answers) = (asked.clone(), answers.to_vec());
-        std::thread::spawn(move || {
-            for answer in answers {
-                let (stream, _) = listener.accept().unwrap();
-                let lines = BufReader::new(&stream).lines().map(|line| line.unwrap().to_lowercase());
-                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-                let range = head.iter().find_map(|line| line.strip_prefix("range: ")).unwrap_or_default().to_owned();
-                let start: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
-                log.lock().unwrap().push(range);
-                let all = content();
-                let (head, body, sent) = match answer {
-                    Answer::Status(status) => (status.to_owned(), &all[..0], 0),
-                    Answer::Range(sent) if start > 0 => {
-                        let range = format!("Content-Range: bytes {start}-{}/{}", all.len() - 1, all.len());
-                        (format!("206 Partial Content\r\n{range}"), &all[start..], sent)
-                    }
-                    Answer::Range(sent) | Answer::Whole(sent) => ("200 OK".to_owned(), &all[..], sent),
-                };
-                let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-                let mut stream = &stream;
-                // A client that has seen enough may be gone.
-                let _ =
-                    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body[..sent.min(body.len())]));
-            }
-        });
-        Server { url, asked }
+        Server::start(content(), answers)
     }
 
-    impl Server {
-        fn asked(&self) -> Vec<String> {
-            self.asked.lock().unwrap().clone()
-        }
+    /// What the callers of `progress` are told.
+    type Seen = Vec<(u64, Option<u64>)>;
 
-        fn send(&self, sha256: &str, target: &Path) -> Result<Vec<(u64, Option<u64>)>> {
-            let agent = Agent::config_builder().proxy(None).build().new_agent();
-            let mut seen = Vec::new();
-            with_agent(&agent, &self.url, sha256, target, &mut |have, total| seen.push((have, total)))?;
-            Ok(seen)
-        }
+    fn send(server: &Server, sha256: &str, target: &Path) -> Result<Seen> {
+        let agent = Agent::config_builder().proxy(None).build().new_agent();
+        let mut seen = Vec::new();
+        let checksum = Checksum::Sha256(sha256.to_owned());
+        with_agent(&agent, &server.url, Some(&checksum), target, &mut |have, total| seen.push((have, total)))?;
+        Ok(seen)
     }
 
     fn place() -> (TempDir, PathBuf, String) {
@@ -221,7 +236,7 @@ mod tests {
     fn a_file_arrives_whole() {
         let (_folder, target, digest) = place();
         let server = serve(&[Answer::Range(ALL)]);
-        let seen = server.send(&digest, &target).unwrap();
+        let seen = send(&server, &digest, &target).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), content());
         assert_eq!((seen[0], seen[seen.len() - 1]), ((0, Some(300_000)), (300_000, Some(300_000))));
         assert!(!part(&target).exists());
@@ -231,7 +246,7 @@ mod tests {
     fn a_broken_connection_is_taken_up_again() {
         let (_folder, target, digest) = place();
         let server = serve(&[Answer::Range(100_000), Answer::Range(50_000), Answer::Range(ALL)]);
-        server.send(&digest, &target).unwrap();
+        send(&server, &digest, &target).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), content());
         assert_eq!(server.asked(), ["", "bytes=100000-", "bytes=150000-"]);
     }
@@ -240,13 +255,13 @@ mod tests {
     fn the_next_call_goes_on_where_one_stopped() {
         let (_folder, target, digest) = place();
         let server = serve(&[Answer::Range(100_000), Answer::Status("503 Service Unavailable")]);
-        let message = server.send(&digest, &target).unwrap_err().to_string();
+        let message = send(&server, &digest, &target).unwrap_err().to_string();
         let expected = format!("could not download `{}`: the server answered 503 Service Unavailable", server.url);
         assert_eq!(message, expected);
         assert_eq!(std::fs::read(part(&target)).unwrap(), content()[..100_000]);
         assert!(!target.exists());
         let server = serve(&[Answer::Range(ALL)]);
-        server.send(&digest, &target).unwrap();
+        send(&server, &digest, &target).unwrap();
         assert_eq!(server.asked(), ["bytes=100000-"]);
         assert_eq!(std::fs::read(&target).unwrap(), content());
     }
@@ -255,11 +270,11 @@ mod tests {
     fn a_server_without_ranges_starts_over_and_is_given_up_when_it_gets_no_further() {
         let (_folder, target, digest) = place();
         let server = serve(&[Answer::Whole(100_000), Answer::Whole(ALL)]);
-        server.send(&digest, &target).unwrap();
+        send(&server, &digest, &target).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), content());
         std::fs::remove_file(&target).unwrap();
         let server = serve(&[Answer::Whole(100_000), Answer::Whole(100_000), Answer::Whole(ALL)]);
-        assert!(server.send(&digest, &target).is_err());
+        assert!(send(&server, &digest, &target).is_err());
         assert_eq!(server.asked().len(), 2);
     }
 
@@ -269,7 +284,7 @@ mod tests {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::write(part(&target), content()).unwrap();
         let server = serve(&[Answer::Status("416 Range Not Satisfiable")]);
-        server.send(&digest, &target).unwrap();
+        send(&server, &digest, &target).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), content());
     }
 
@@ -278,7 +293,7 @@ mod tests {
         let (_folder, target, digest) = place();
         let expected = digest.replace(|_| true, "0");
         let server = serve(&[Answer::Range(ALL)]);
-        let message = server.send(&expected, &target).unwrap_err().to_string();
+        let message = send(&server, &expected, &target).unwrap_err().to_string();
         assert_eq!(message, format!("`{}` is another file: its SHA-256 is {digest}, not {expected}", server.url));
         assert!(!target.exists() && !part(&target).exists());
     }
@@ -290,7 +305,7 @@ mod tests {
         let other = File::create(part(&target)).unwrap();
         other.lock().unwrap();
         let server = serve(&[]);
-        let message = server.send(&digest, &target).unwrap_err().to_string();
+        let message = send(&server, &digest, &target).unwrap_err().to_string();
         assert_eq!(message, format!("another process is downloading `{}`", target.display()));
     }
 }

@@ -1,0 +1,98 @@
+//! Gets the files that a data set is made from into its folder, in the published layout.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::archive::unpack;
+use super::manifest::{Manifest, Source};
+use super::sums::Sums;
+use crate::download::{Checksum, download};
+use crate::error::{Error, Result};
+
+/// How far a source is.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// These bytes are there, of this many if that is known.
+    Downloading(u64, Option<u64>),
+    /// The file is compared with its checksum and unpacked.
+    Unpacking,
+}
+
+/// Puts one source of a data set in place and says whether there was anything to do. An archive that lies in the data
+/// set's folder is unpacked and stays; one that was downloaded goes when it is unpacked. A file without a published
+/// checksum is held to the one that it had when it first came, which `sums` keeps.
+///
+/// # Errors
+/// When the file must be had by hand, cannot be had, or is another one; the hint says what to do.
+pub fn fetch(
+    manifest: &Manifest,
+    source: &Source,
+    data_root: &Path,
+    sums: &Mutex<Sums>,
+    progress: &mut dyn FnMut(Step),
+) -> Result<bool> {
+    let folder = data_root.join(&manifest.folder);
+    if source.places().iter().all(|place| folder.join(place).exists()) {
+        return Ok(false);
+    }
+    let path = folder.join(&source.file);
+    let name = format!("{}/{}", manifest.folder, source.file);
+    let by_hand = || {
+        let unpacks = if source.unpack.is_empty() { "" } else { ", and fetch again to unpack it" };
+        format!("download {} and put it at `{}`{unpacks}", source.url, path.display())
+    };
+    let checksum = published(manifest, source).or_else(|| sums.lock().expect("nobody panics").get(&name));
+    let was_there = path.exists();
+    match &source.by_hand {
+        Some(reason) if !source.gives.is_empty() => {
+            let gives: Vec<String> =
+                source.gives.iter().map(|place| format!("`{}`", folder.join(place).display())).collect();
+            let message = format!("{} lacks {}", manifest.name, gives.join(" and "));
+            return Err(Error::hinted(message, format!("download {} from {}: {reason}", source.file, source.url)));
+        }
+        Some(reason) if !was_there => {
+            let message = format!("`{}` cannot be fetched: {reason}", source.file);
+            return Err(Error::hinted(message, by_hand()));
+        }
+        _ => {}
+    }
+    if was_there {
+        progress(Step::Unpacking);
+        if let Some(checksum) = &checksum
+            && let Err(found) = checksum.check(&path)?
+        {
+            let what = checksum.name();
+            let message = format!("`{}` is another file: its {what} is {found}, not {checksum}", path.display());
+            return Err(Error::hinted(message, "remove it, and fetch it again"));
+        }
+    } else {
+        download(&source.url, checksum.as_ref(), &path, &mut |have, total| progress(Step::Downloading(have, total)))
+            .map_err(|error| match error {
+                Error::Invalid { message, hint: None } => Error::hinted(message, by_hand()),
+                other => other,
+            })?;
+    }
+    if !source.unpack.is_empty() {
+        progress(Step::Unpacking);
+        unpack(&path, source.inner.as_deref(), &source.unpack, &folder).inspect_err(|error| {
+            // What was downloaded and is no archive must not be taken for one the next time.
+            if !was_there && matches!(error, Error::Format { .. }) {
+                let _ = fs::remove_file(&path);
+            }
+        })?;
+    }
+    if published(manifest, source).is_none() {
+        sums.lock().expect("nobody panics").keep(&name)?;
+    }
+    if !was_there && !source.unpack.is_empty() {
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(true)
+}
+
+/// The checksum that the manifest has for a source.
+fn published(manifest: &Manifest, source: &Source) -> Option<Checksum> {
+    let split = manifest.split_checksum().filter(|(file, _)| *file == source.file).map(|(_, checksum)| checksum);
+    source.checksum.clone().or(split)
+}

@@ -1,0 +1,395 @@
+//! How a data set's images, labels and division are found: one reader a family of layouts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::item::Item;
+use super::sampling::PythonRandom;
+use super::split::Split;
+use crate::error::{Error, Result};
+
+/// What counts as an image in class folders; other files there are not looked at.
+const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+
+/// How a data set's images, labels and division are found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reader {
+    /// One of CoOp's `split_zhou_*.json` files.
+    SplitJson {
+        /// The file, below the data set's folder.
+        file: String,
+        /// The SHA-256 of the published file in hexadecimal; another file is refused. The file itself is what counts, so
+        /// this is not written.
+        #[serde(default, skip_serializing)]
+        sha256: Option<String>,
+    },
+    /// One folder a class, below one folder a part or divided here. Labels are the places of the sorted folders.
+    ClassFolders(ClassFolders),
+    /// One list a part, of `<image> <class name>` lines, as FGVC-Aircraft has them.
+    ImageLists(ImageLists),
+    /// A table with the columns `path`, `label`, `classname` and `split` (`train`, `val` or `test`).
+    Csv {
+        /// The file, below the data set's folder.
+        file: String,
+    },
+}
+
+/// Where class folders lie. Files that are no images, and hidden ones, are not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassFolders {
+    /// The folder with the training images' class folders, below `images`. Without it the data set is for testing only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<String>,
+    /// The folder with the validation images' class folders, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val: Option<String>,
+    /// The folder with the test images' class folders; `.` where they lie in `images` itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+    /// How to divide the images of each class, where the class folders lie in `images` itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division: Option<Division>,
+    /// A file of `<folder> <class name>` lines below the data set's folder. Without it a class is called as its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<String>,
+    /// The folders are called `0`, `1`, ... after the lines of `class_names`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub numbered: bool,
+}
+
+/// How the images of each class are divided: shuffled, then cut, as CoOp's `read_and_split_data` does. The rest is for
+/// testing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Division {
+    /// The fraction for training; CoOp takes 0.5.
+    pub train: f64,
+    /// The fraction for validation; CoOp takes 0.2.
+    pub val: f64,
+    /// For Python's `random`.
+    #[serde(default = "one")]
+    pub seed: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// Lists of images; all files lie below the data set's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageLists {
+    /// The class names, one a line; their order gives the labels.
+    pub class_names: String,
+    /// The training images.
+    pub train: String,
+    /// The validation images.
+    pub val: String,
+    /// The test images.
+    pub test: String,
+    /// What an image's file name has behind its name in the lists.
+    pub suffix: String,
+}
+
+impl Reader {
+    /// The files that it reads beside images, each with its key, below the data set's folder.
+    pub(super) fn files(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Reader::SplitJson { file, .. } | Reader::Csv { file } => vec![("file", file)],
+            Reader::ClassFolders(folders) => {
+                folders.class_names.iter().map(|file| ("class_names", file.as_str())).collect()
+            }
+            Reader::ImageLists(lists) => vec![
+                ("class_names", &lists.class_names),
+                ("train", &lists.train),
+                ("val", &lists.val),
+                ("test", &lists.test),
+            ],
+        }
+    }
+
+    /// The folders that hold its images, each with its key, below the image folder.
+    pub(super) fn parts(&self) -> Vec<(&'static str, &str)> {
+        let Reader::ClassFolders(folders) = self else { return Vec::new() };
+        folders.parts().into_iter().filter_map(|(part, folder)| Some((part, folder?))).collect()
+    }
+
+    /// What is wrong with the values by themselves.
+    pub(super) fn check(&self) -> Result<()> {
+        let Reader::ClassFolders(ClassFolders { train, val, test, division, class_names, numbered }) = self else {
+            return Ok(());
+        };
+        match (division, test) {
+            (None, None) => Err(Error::hinted(
+                "`class-folders` needs `test` or `division`",
+                "`train = \"train\"`, `test = \"test\"` name folders; `division = { train = 0.5, val = 0.2 }` cuts each class",
+            )),
+            (Some(_), _) if train.is_some() || val.is_some() || test.is_some() => Err(Error::hinted(
+                "`division` divides what `train`, `val` or `test` name already",
+                "remove one or the other",
+            )),
+            (None, Some(_)) if val.is_some() && train.is_none() => {
+                Err(Error::hinted("`val` without `train`", "a data set for testing only has `test` alone"))
+            }
+            (Some(Division { train, val, .. }), _) if !(*train > 0.0 && *val >= 0.0 && train + val < 1.0) => {
+                let message = format!("`division` takes {train} and {val} of the images and leaves nothing to test");
+                Err(Error::hinted(message, "give two fractions whose sum is below 1, for example 0.5 and 0.2"))
+            }
+            _ if *numbered && class_names.is_none() => {
+                Err(Error::hinted("`numbered` folders need `class_names`", "name the file whose lines they count"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the division in the data set's folder, where `images` is the image folder below it.
+    pub(super) fn read(&self, folder: &Path, images: &str) -> Result<Split<Item>> {
+        match self {
+            Reader::SplitJson { file, .. } => Split::read(&folder.join(file)),
+            Reader::ClassFolders(folders) => folders.read(folder, &folder.join(images)),
+            Reader::ImageLists(lists) => lists.read(folder),
+            Reader::Csv { file } => read_csv(&folder.join(file)),
+        }
+    }
+}
+
+/// The image files of each class folder, sorted.
+type Found = BTreeMap<String, Vec<String>>;
+
+impl ClassFolders {
+    fn parts(&self) -> [(&'static str, Option<&str>); 3] {
+        [("train", self.train.as_deref()), ("val", self.val.as_deref()), ("test", self.test.as_deref())]
+    }
+
+    fn read(&self, folder: &Path, images: &Path) -> Result<Split<Item>> {
+        let names = match &self.class_names {
+            Some(file) => Some(read_class_names(&folder.join(file))?),
+            None => None,
+        };
+        if let Some(division) = &self.division {
+            let found = class_files(images)?;
+            let classes = self.classes(images, &[&found], names.as_deref())?;
+            return division.divide(images, &found, &classes);
+        }
+        let mut found = Vec::new();
+        for (_, part) in self.parts() {
+            found.push(part.map_or_else(|| Ok(Found::new()), |part| class_files(&images.join(part)))?);
+        }
+        let classes = self.classes(images, &found.iter().collect::<Vec<_>>(), names.as_deref())?;
+        let items = |place: usize| {
+            let prefix =
+                self.parts()[place].1.filter(|part| *part != ".").map_or(String::new(), |part| part.to_owned() + "/");
+            classes
+                .iter()
+                .enumerate()
+                .flat_map(|(label, (folder, name))| items(&prefix, folder, label, name, found[place].get(folder)))
+                .collect::<Vec<_>>()
+        };
+        let split = Split { train: items(0), val: items(1), test: items(2) };
+        if self.train.is_some() {
+            let trained: BTreeSet<usize> = split.train.iter().map(|item| item.label).collect();
+            if let Some((_, (folder, _))) = classes.iter().enumerate().find(|(label, _)| !trained.contains(label)) {
+                let message = format!("`{}` has no training images of class `{folder}`", images.display());
+                return Err(Error::hinted(message, "every class needs some: add them, or remove its other folders"));
+            }
+        }
+        if split.test.is_empty() {
+            return Err(Error::hinted(
+                format!("`{}` has no test images", images.display()),
+                "it must hold one folder a class, with images in it",
+            ));
+        }
+        Ok(split)
+    }
+
+    /// The folder and the name of every class, by label.
+    fn classes(
+        &self,
+        images: &Path,
+        found: &[&Found],
+        names: Option<&[(String, String)]>,
+    ) -> Result<Vec<(String, String)>> {
+        let folders: BTreeSet<&String> = found.iter().flat_map(|found| found.keys()).collect();
+        let Some(names) = names else {
+            return Ok(folders.into_iter().map(|folder| (folder.clone(), folder.clone())).collect());
+        };
+        let unnamed = |folder: &str| {
+            let message = format!("`{}` has a folder `{folder}` that `class_names` does not name", images.display());
+            Error::hinted(message, "take the folder away, or take the `classnames.txt` that belongs to these images")
+        };
+        if self.numbered {
+            let classes: Vec<(String, String)> =
+                names.iter().enumerate().map(|(label, (_, name))| (label.to_string(), name.clone())).collect();
+            let known: BTreeSet<&String> = classes.iter().map(|(folder, _)| folder).collect();
+            if let Some(folder) = folders.difference(&known).next() {
+                return Err(unnamed(folder));
+            }
+            if let Some(folder) = known.difference(&folders).next() {
+                let message = format!("`{}` has no folder `{folder}`", images.display());
+                return Err(Error::hinted(message, "the data set is incomplete: fetch or unpack it again"));
+            }
+            return Ok(classes);
+        }
+        let names: HashMap<&str, &str> = names.iter().map(|(folder, name)| (folder.as_str(), name.as_str())).collect();
+        let named = |folder: &String| {
+            let name = names.get(folder.as_str()).ok_or_else(|| unnamed(folder))?;
+            Ok((folder.clone(), (*name).to_owned()))
+        };
+        folders.into_iter().map(named).collect()
+    }
+}
+
+/// The images of one class.
+fn items(prefix: &str, folder: &str, label: usize, name: &str, files: Option<&Vec<String>>) -> Vec<Item> {
+    let item = |file: &String| Item { path: format!("{prefix}{folder}/{file}"), label, class_name: name.to_owned() };
+    files.map_or_else(Vec::new, |files| files.iter().map(item).collect())
+}
+
+impl Division {
+    fn divide(&self, images: &Path, found: &Found, classes: &[(String, String)]) -> Result<Split<Item>> {
+        let mut random = PythonRandom::new(self.seed);
+        let mut split = Split { train: Vec::new(), val: Vec::new(), test: Vec::new() };
+        for (label, (folder, name)) in classes.iter().enumerate() {
+            let mut items = items("", folder, label, name, found.get(folder));
+            random.shuffle(&mut items);
+            let count = items.len() as f64;
+            let train = (count * self.train).round_ties_even() as usize;
+            let val = (count * self.val).round_ties_even() as usize;
+            if train == 0 || train + val >= items.len() || (val == 0 && self.val > 0.0) {
+                let message =
+                    format!("`{}` has {} images, too few to divide", images.join(folder).display(), items.len());
+                return Err(Error::hinted(
+                    message,
+                    "every part needs at least one of each class: add images, or change `division`",
+                ));
+            }
+            split.test.extend(items.split_off(train + val));
+            split.val.extend(items.split_off(train));
+            split.train.extend(items);
+        }
+        if split.train.is_empty() {
+            let message = format!("`{}` has no class folders", images.display());
+            return Err(Error::hinted(message, "it must hold one folder a class, with images in it"));
+        }
+        Ok(split)
+    }
+}
+
+impl ImageLists {
+    fn read(&self, folder: &Path) -> Result<Split<Item>> {
+        let path = folder.join(&self.class_names);
+        let labels: HashMap<String, usize> =
+            read_lines(&path)?.into_iter().enumerate().map(|(label, (_, name))| (name, label)).collect();
+        let part = |file: &String| {
+            let path = folder.join(file);
+            let item = |(line, text): (usize, String)| {
+                let wrong = |what: String| Error::format(&path, "list of images", format!("line {line} {what}"));
+                let (image, class_name) =
+                    text.split_once(' ').ok_or_else(|| wrong("is not `<image> <class name>`".to_owned()))?;
+                let label = labels.get(class_name).copied();
+                let label = label.ok_or_else(|| {
+                    wrong(format!("names the class `{class_name}`, which `{}` lacks", self.class_names))
+                })?;
+                Ok(Item { path: format!("{image}{}", self.suffix), label, class_name: class_name.to_owned() })
+            };
+            read_lines(&path)?.into_iter().map(item).collect::<Result<Vec<_>>>()
+        };
+        let split = Split { train: part(&self.train)?, val: part(&self.val)?, test: part(&self.test)? };
+        split.check().map_err(|message| Error::format(folder.join(&self.train), "list of images", message))?;
+        Ok(split)
+    }
+}
+
+/// One line of a table of images.
+#[derive(Deserialize)]
+struct Row {
+    path: String,
+    label: usize,
+    classname: String,
+    split: Part,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Part {
+    Train,
+    Val,
+    Test,
+}
+
+fn read_csv(path: &Path) -> Result<Split<Item>> {
+    const FORMAT: &str = "table of images";
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_path(path)
+        .map_err(|error| Error::format(path, FORMAT, error))?;
+    let mut split = Split { train: Vec::new(), val: Vec::new(), test: Vec::new() };
+    for row in reader.deserialize() {
+        let Row { path: image, label, classname, split: part } =
+            row.map_err(|error| Error::format(path, FORMAT, error))?;
+        let items = match part {
+            Part::Train => &mut split.train,
+            Part::Val => &mut split.val,
+            Part::Test => &mut split.test,
+        };
+        items.push(Item { path: image, label, class_name: classname });
+    }
+    split.check().map_err(|message| Error::format(path, FORMAT, message))?;
+    Ok(split)
+}
+
+/// `classnames.txt`: a folder and what its class is called, one a line.
+fn read_class_names(path: &Path) -> Result<Vec<(String, String)>> {
+    let pair = |(line, text): (usize, String)| match text.split_once(' ') {
+        Some((folder, name)) => Ok((folder.to_owned(), name.to_owned())),
+        None => Err(Error::format(path, "list of class names", format!("line {line} is not `<folder> <class name>`"))),
+    };
+    read_lines(path)?.into_iter().map(pair).collect()
+}
+
+/// The lines of a text, without white space around them, each with its number; empty ones are left out.
+fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let lines = text.lines().enumerate().map(|(place, line)| (place + 1, line.trim().to_owned()));
+    Ok(lines.filter(|(_, line)| !line.is_empty()).collect())
+}
+
+/// The images in each folder of `folder`, links followed, hidden files and folders left out.
+fn class_files(folder: &Path) -> Result<Found> {
+    let folders = entries(folder, |path, is_folder| is_folder.unwrap_or_else(|| path.is_dir()))?;
+    let files = |name: String| {
+        let is_image = |path: &Path, is_folder: Option<bool>| {
+            let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+            extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+                && !is_folder.unwrap_or_else(|| path.is_dir())
+        };
+        let files = entries(&folder.join(&name), is_image)?;
+        Ok((name, files))
+    };
+    folders.into_par_iter().map(files).collect()
+}
+
+/// The sorted names of a folder's entries that are wanted; `wanted` is told whether it is a folder, unless it is a link.
+fn entries(folder: &Path, wanted: impl Fn(&Path, Option<bool>) -> bool) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        let kind = entry.file_type().map_err(Error::io("read", entry.path()))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            let message = format!("the file name `{}` is not plain UTF-8", entry.path().display());
+            return Err(Error::hinted(message, "rename the file"));
+        };
+        if !name.starts_with('.') && wanted(&entry.path(), (!kind.is_symlink()).then(|| kind.is_dir())) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,83 @@
+//! `SHA256SUMS` in the data root: the digests that files had when they came, where nobody has published one. Its lines
+//! are those of `sha256sum`, which can check them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::download::{Checksum, sha256};
+use crate::error::{Error, Result};
+use crate::store::write_atomically;
+
+/// The digests by path below the data root.
+#[derive(Debug)]
+pub struct Sums {
+    root: PathBuf,
+    digests: BTreeMap<String, String>,
+}
+
+impl Sums {
+    /// Reads what is known of the files below a data root.
+    ///
+    /// # Errors
+    /// When the file is there and is damaged.
+    pub fn read(root: &Path) -> Result<Sums> {
+        let path = file(root);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(Error::io("read", &path))?,
+        };
+        let line = |line: &str| {
+            let (digest, name) = line.split_once("  ")?;
+            (digest.len() == 64).then(|| (name.to_owned(), digest.to_owned()))
+        };
+        let digests = text
+            .lines()
+            .map(|text| line(text).ok_or_else(|| Error::format(&path, "list of checksums", format!("line `{text}`"))));
+        Ok(Sums { root: root.to_owned(), digests: digests.collect::<Result<_>>()? })
+    }
+
+    /// The digest that a file had when it came.
+    pub fn get(&self, name: &str) -> Option<Checksum> {
+        self.digests.get(name).cloned().map(Checksum::Sha256)
+    }
+
+    /// Keeps the digest that a file has now. One that is known stays.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the list cannot be written.
+    pub fn keep(&mut self, name: &str) -> Result<()> {
+        if self.digests.contains_key(name) {
+            return Ok(());
+        }
+        self.digests.insert(name.to_owned(), sha256(&self.root.join(name))?);
+        let text: String = self.digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+        write_atomically(&file(&self.root), text.as_bytes())
+    }
+}
+
+fn file(root: &Path) -> PathBuf {
+    root.join("SHA256SUMS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_digest_stays() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a b"), "abc").unwrap();
+        let mut sums = Sums::read(root.path()).unwrap();
+        assert_eq!(sums.get("a b"), None);
+        sums.keep("a b").unwrap();
+        fs::write(root.path().join("a b"), "changed").unwrap();
+        let mut sums = Sums::read(root.path()).unwrap();
+        sums.keep("a b").unwrap();
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sums.get("a b"), Some(Checksum::Sha256(digest.to_owned())));
+        assert_eq!(fs::read_to_string(root.path().join("SHA256SUMS")).unwrap(), format!("{digest}  a b\n"));
+        fs::write(root.path().join("SHA256SUMS"), "nonsense\n").unwrap();
+        assert!(Sums::read(root.path()).unwrap_err().to_string().contains("line `nonsense`"));
+    }
+}
