@@ -109,7 +109,7 @@ fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<Reference>
         return Vec::new();
     };
     let inputs = stage.kind.take_inputs(&mut table).unwrap_or_default();
-    inputs.iter().flat_map(|entry| elements(&entry.value)).filter_map(Reference::read).collect()
+    inputs.iter().flat_map(|entry| entry.value.elements()).filter_map(Reference::read).collect()
 }
 
 /// What `{axis}` stands for in a node.
@@ -117,13 +117,6 @@ fn bindings<'a>(pipeline: &'a Pipeline, coordinates: &'a Coordinates) -> Binding
     let attributes = |axis: &str, value| pipeline.axis(axis).and_then(|axis| axis.attributes(value));
     let binding = |axis, value| Binding { value, attributes: attributes(axis, value) };
     coordinates.iter().map(|(axis, value)| (axis.as_str(), binding(axis, value))).collect()
-}
-
-fn elements(value: &Value) -> &[Value] {
-    match &value.data {
-        Data::Array(elements) => elements,
-        _ => std::slice::from_ref(value),
-    }
 }
 
 /// Nodes by their values on some axes.
@@ -251,7 +244,7 @@ impl<'a> Builder<'a> {
             let message = format!("`{}` takes one reference, not a list", port.name);
             return Err(one(Diagnostic::at(&entry.value.span, message)));
         }
-        let inputs = gather(elements(&entry.value).iter().map(|value| match (value.text(), Reference::read(value)) {
+        let inputs = gather(entry.value.elements().iter().map(|value| match (value.text(), Reference::read(value)) {
             (_, Some(reference)) => self.follow(context, port, listed, &reference),
             (Some(path), None) => self.path_input(port, listed, path, &value.span).map_err(one),
             (None, None) => {

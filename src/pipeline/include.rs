@@ -40,6 +40,30 @@ impl Reader {
         Ok(self.read(path, from)?.table.clone())
     }
 
+    /// The table of a pipeline's file over the pipelines that it includes; nothing else in it is resolved.
+    pub fn pipeline(&self, path: &Path) -> Result<Table, Vec<Diagnostic>> {
+        self.over_includes(path, None, &[])
+    }
+
+    fn over_includes(&self, path: &Path, from: Option<&Span>, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
+        let file = self.read(path, from)?;
+        if let Some(span) = from.filter(|_| within.contains(&file.place)) {
+            return Err(vec![Diagnostic::at(span, format!("`{}` includes itself", path.display()))]);
+        }
+        let within: Vec<PathBuf> = within.iter().cloned().chain([file.place.clone()]).collect();
+        let mut table = file.table.clone();
+        let mut result = Table::default();
+        for name in table.take("include").iter().flat_map(|include| include.value.elements()) {
+            let Some(text) = name.text() else {
+                let message = format!("`include` must name a TOML file, not {}", name.type_name());
+                return Err(vec![Diagnostic::at(&name.span, message)]);
+            };
+            result.overlay(self.over_includes(&name.span.folder().join(text), Some(&name.span), &within)?);
+        }
+        result.overlay(table);
+        Ok(result)
+    }
+
     fn read(&self, path: &Path, from: Option<&Span>) -> Result<Arc<TableFile>, Vec<Diagnostic>> {
         if let Some(file) = self.files.lock().expect("no reader panics").get(path) {
             return Ok(file.clone());
@@ -85,11 +109,7 @@ impl Reader {
         let mut result = Table::default();
         if let Some(include) = table.take("include") {
             let include = self.resolve_in(&include.value, axes, within)?;
-            let names = match &include.data {
-                Data::Array(values) => values.as_slice(),
-                _ => std::slice::from_ref(&include),
-            };
-            for name in names {
+            for name in include.elements() {
                 let text = match &name.data {
                     Data::Text(text) => text,
                     // Resolved already: the attribute of an axis value, or what every stage of a kind has.

@@ -64,7 +64,7 @@ impl Pipeline {
     /// Every mistake found in the file and the overrides.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Pipeline, Vec<Diagnostic>> {
         let reader = Reader::default();
-        let mut table = reader.file(path, None).map_err(|mut mistakes| {
+        let mut table = reader.pipeline(path).map_err(|mut mistakes| {
             if let [Diagnostic { span: None, hint, .. }] = mistakes.as_mut_slice() {
                 *hint = Some("the argument is the path of a pipeline, e.g. `pipelines/quickstart.toml`".into());
             }

@@ -15,6 +15,7 @@ const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 const INCLUDE: &str = "include";
 const PATH: &str = "path";
 const PLACEHOLDER: &str = "placeholder";
+const STAGE: &str = "stage";
 
 /// Of a pipeline.
 pub fn pipeline() -> Value {
@@ -29,6 +30,11 @@ pub fn pipeline() -> Value {
     let axis = json!({ "type": "array", "minItems": 1, "items": { "anyOf": [value, with_attributes] } });
     let tables = Kind::ALL.map(|kind| (kind, table(kind, &mut generator)));
     let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(*kind, properties.keys())).collect();
+    // What is laid over a stage of an included pipeline need not say its kind again.
+    let without_kind = json!({ "type": "object", "not": { "required": ["kind"] } });
+    let over_included = json!({ "anyOf": [definition(STAGE), without_kind] });
+    let mut definitions = definitions();
+    definitions[STAGE] = json!({ "anyOf": stages });
     let defaults: Map<String, Value> = tables
         .into_iter()
         .map(|(kind, properties)| {
@@ -38,11 +44,12 @@ pub fn pipeline() -> Value {
         .collect();
     json!({
         "$schema": DRAFT,
-        "definitions": definitions(),
+        "definitions": definitions,
         "title": "A pipeline of maple-pipe",
         "type": "object",
         "additionalProperties": false,
         "properties": {
+            "include": definition(INCLUDE),
             "name": described("What its results are called: `results/NAME/`.", json!({ "type": "string" })),
             "axes": described("Named lists that stages expand over.", json!({
                 "type": "object",
@@ -54,15 +61,15 @@ pub fn pipeline() -> Value {
                 "properties": defaults,
                 "additionalProperties": false,
             })),
-            "stage": described("The stages by name.", json!({
-                "type": "object",
-                "additionalProperties": { "anyOf": stages },
-            })),
+            "stage": described("The stages by name.", json!({ "type": "object" })),
             "results": described("The stages, or single outputs, that are written to `results/`.", json!({
                 "type": "array",
                 "items": { "type": "string", "pattern": "^@" },
             })),
         },
+        "if": { "required": ["include"] },
+        "then": { "properties": { "stage": { "additionalProperties": over_included } } },
+        "else": { "properties": { "stage": { "additionalProperties": definition(STAGE) } } },
     })
 }
 

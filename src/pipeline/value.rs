@@ -89,6 +89,14 @@ impl Table {
 }
 
 impl Value {
+    /// The elements of a list; any other value is the only one of its own.
+    pub fn elements(&self) -> &[Value] {
+        match &self.data {
+            Data::Array(elements) => elements,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// What a person calls this kind of value.
     pub fn type_name(&self) -> &'static str {
         match self.data {
