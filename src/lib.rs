@@ -13,6 +13,7 @@ pub mod error;
 pub mod graph;
 pub mod method;
 pub mod pipeline;
+pub mod plot;
 pub mod run;
 pub mod stage;
 pub mod store;

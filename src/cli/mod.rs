@@ -16,6 +16,7 @@ mod run;
 mod runs;
 mod schema;
 mod status;
+mod table;
 mod verify;
 mod weights;
 
@@ -54,6 +55,7 @@ enum Command {
     Logs(logs::Logs),
     Runs(runs::Runs),
     Diff(diff::Diff),
+    Table(table::TableCommand),
     Verify(verify::Verify),
     Gc(gc::Gc),
     /// Kills the programs of a run that died; `run` starts it
@@ -230,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Logs(command) => command.run(),
         Command::Runs(command) => command.run(),
         Command::Diff(command) => command.run(),
+        Command::Table(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Reap => {

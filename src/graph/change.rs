@@ -50,7 +50,9 @@ fn leaves(value: &Value) -> BTreeMap<String, &Value> {
                         .flatten()
                         .map(|(axis, value)| format!("{axis}={value}").replace('"', ""))
                         .collect();
-                    walk(&one["digest"], format!("{path}[{}]", name.join(", ")), leaves);
+                    let place = format!("{path}[{}]", name.join(", "));
+                    one.get("key").into_iter().for_each(|key| walk(key, format!("{place}.key"), leaves));
+                    walk(&one["digest"], place, leaves);
                 }
             }
             leaf => drop(leaves.insert(path, leaf)),

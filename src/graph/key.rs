@@ -7,16 +7,30 @@ use super::{Input, Node};
 use crate::error::Result;
 use crate::store::{CanonicalJson, Digest};
 
-/// Everything that decides the node's result: kind, version, parameters, and the digest of each keyed input. Its own
-/// digest is the node's key.
-pub fn manifest(node: &Node, digest: &dyn Fn(&Input) -> Result<Digest>) -> Result<CanonicalJson> {
+/// What an input brings into a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Content {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// The key of the node that made it, if a node did.
+    pub key: Option<Digest>,
+}
+
+/// Everything that decides the node's result: kind, version, parameters, and the digest of each keyed input; also the keys
+/// of the nodes that it collects, where the result names them. Its own digest is the node's key.
+pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Result<CanonicalJson> {
     let mut inputs = Map::new();
     for input in node.inputs.iter().filter(|input| input.keyed) {
-        let digest = Value::String(digest(input)?.to_string());
+        let Content { digest, key } = content(input)?;
+        let digest = Value::String(digest.to_string());
         if input.many {
             let list = inputs.entry(&input.name).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(list) = list {
-                list.push(json!({ "coordinates": *input.coordinates, "digest": digest }));
+                let mut one = json!({ "coordinates": *input.coordinates, "digest": digest });
+                if let Some(key) = key.filter(|_| node.stage.names_origins()) {
+                    one["key"] = Value::String(key.to_string());
+                }
+                list.push(one);
             }
         } else {
             inputs.insert(input.name.clone(), digest);

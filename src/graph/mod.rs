@@ -20,7 +20,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 pub use change::{Change, changes};
 pub use explain::{Explainer, Explanation, few};
 pub use group::{Group, group};
-pub use key::manifest;
+pub use key::{Content, manifest};
 pub use plan::{Inspector, Plan, State};
 pub use standing::{Counts, Standing};
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
-use super::{Graph, Input, Source, manifest};
+use super::{Content, Graph, Input, Source, manifest};
 use crate::error::{Error, Result};
 use crate::stage::TaskInput;
 use crate::store::{ArtifactKind, CanonicalJson, Digest, Listing, Record, StatCache, Store};
@@ -90,8 +90,11 @@ impl<'a> Inspector<'a> {
         }
         let node = self.graph.node(index);
         let manifest = manifest(node, &|input| match &input.source {
-            Source::Output(source, output) => Ok(record(*source).expect("just checked").outputs[&**output].digest),
-            external => self.external(external),
+            Source::Output(source, output) => {
+                let record = record(*source).expect("just checked");
+                Ok(Content { digest: record.outputs[&**output].digest, key: Some(record.key) })
+            }
+            external => Ok(Content { digest: self.external(external)?, key: None }),
         })?;
         let key = manifest.digest();
         Ok(match self.store.valid_record(&key, node.stage.outputs()) {
@@ -125,7 +128,11 @@ impl<'a> Inspector<'a> {
                 (absolute(path)?, listing)
             }
         };
-        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), listing })
+        let key = match &input.source {
+            Source::Output(source, _) => record(*source).map(|record| record.key.to_string()),
+            _ => None,
+        };
+        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, listing })
     }
 
     /// The inputs of a node that changed since they were first read.

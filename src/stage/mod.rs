@@ -29,7 +29,7 @@ pub use imported::Imported;
 pub use metrics::{ClassMetrics, Metrics};
 pub use prediction::{Prediction, PredictionRow};
 pub use pretrain::Pretrain;
-pub use table::TableStage;
+pub use table::{Evaluation, TableStage};
 pub use train::Train;
 pub use world::WorldStage;
 
@@ -112,7 +112,7 @@ impl Kind {
             Kind::Train => &["shots", "weights"],
             Kind::Imported => &["checkpoint"],
             Kind::Eval => &["dataset", "prompt", "weights"],
-            Kind::Table => &["evals"],
+            Kind::Table => &["evals", "published"],
             Kind::Command => &["inputs"],
         }
     }
@@ -338,7 +338,7 @@ impl Stage {
             Stage::Train(stage) => stage.ports()?,
             Stage::Imported(stage) => stage.ports()?,
             Stage::Eval(stage) => stage.ports(given)?,
-            Stage::Table(_) => table::ports(),
+            Stage::Table(_) => table::ports(given),
             Stage::Command(stage) => stage.ports(given)?,
         })
     }
@@ -346,6 +346,11 @@ impl Stage {
     /// What a node leaves.
     pub fn outputs(&self) -> &[Output] {
         if let Stage::Command(stage) = self { stage.outputs() } else { self.kind().outputs() }
+    }
+
+    /// Whether the result says which nodes it was made from, so that their keys are in its own.
+    pub fn names_origins(&self) -> bool {
+        matches!(self, Stage::Table(_))
     }
 
     /// Whether the stage computes with libtorch, on a device, in a worker.
@@ -398,6 +403,8 @@ pub struct TaskInput {
     pub path: PathBuf,
     /// The axis values of the node that made it.
     pub coordinates: Coordinates,
+    /// The key of the node that made it, if a node did.
+    pub key: Option<String>,
     /// The digests of a folder's files.
     #[serde(skip)]
     pub listing: Option<Arc<Listing>>,

@@ -1,19 +1,24 @@
-//! `table`: collects evaluations into CSV, LaTeX and Markdown.
+//! `table`: collects evaluations into CSV, LaTeX, Markdown and a plot.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Takes, Task, TaskInput, output, read_json};
+use super::{Kind, Output, PathPort, Port, Takes, Task, output, read_json};
 use crate::data::Classes;
 use crate::error::{Error, Result};
-use crate::pipeline::AxisValue;
-use crate::table::{Order, Score, Table};
+use crate::pipeline::{AxisValue, Coordinates};
+use crate::table::{Deviation, Layout, Order, Published, Score, Table};
 
-pub(super) const VERSION: u32 = 1;
-pub(super) static OUTPUTS: [Output; 3] =
-    [output("csv", "table.csv"), output("latex", "table.tex"), output("markdown", "table.md")];
+pub(super) const VERSION: u32 = 2;
+pub(super) static OUTPUTS: [Output; 4] = [
+    output("csv", "table.csv"),
+    output("latex", "table.tex"),
+    output("markdown", "table.md"),
+    output("plot", "table.svg"),
+];
 
 /// Parameters of a `table` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -27,21 +32,52 @@ pub struct TableStage {
     /// How data sets and methods are called in print, by their axis value.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Data sets that are shown and do not enter the average, such as the source of a transfer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside_average: Vec<String>,
+    /// What to show of the spread over the seeds.
+    #[serde(default)]
+    pub deviation: Deviation,
+    /// How data sets are arranged in LaTeX.
+    #[serde(default)]
+    pub layout: Layout,
+    /// What the published files call a method, by its axis value, where it is not its label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub published_as: BTreeMap<String, String>,
+    /// A number further than this from the published one is flagged, in percentage points.
+    #[serde(default = "one")]
+    pub tolerance: f64,
 }
 
 fn table() -> String {
     "table".to_owned()
 }
 
-pub(super) fn ports() -> Vec<Port> {
-    vec![Port {
+fn one() -> f64 {
+    1.0
+}
+
+/// The port of files with published numbers.
+const PUBLISHED: &str = "published";
+
+pub(super) fn ports(given: &[&str]) -> Vec<Port> {
+    let evals = Port {
         name: "evals".into(),
         from: Takes::Outputs(Kind::Eval, vec!["metrics"]),
         many: true,
-        axes: Some((&["dataset", "method"], &["dataset", "method", "seed", "classes"])),
+        axes: Some((&["dataset", "method"], &["dataset", "method", "seed", "shots", "classes"])),
         location: false,
         path: PathPort::Refused,
-    }]
+    };
+    let published = Port {
+        name: PUBLISHED.into(),
+        from: Takes::Anything,
+        many: false,
+        axes: None,
+        location: false,
+        path: PathPort::Any,
+    };
+    [evals].into_iter().chain([published].into_iter().filter(|_| given.contains(&PUBLISHED))).collect()
 }
 
 /// What a table reads of an evaluation's metrics; a command's may hold nothing else.
@@ -51,47 +87,111 @@ struct Accuracy {
     accuracy: f64,
 }
 
-impl TableStage {
-    pub(super) fn run(&self, task: &Task) -> Result<String> {
-        let mut order = Order { labels: self.labels.clone(), ..Order::default() };
-        let mut scores = Vec::new();
-        for input in task.all("evals.metrics") {
-            let metrics: Accuracy = read_json(&input.path)?;
-            let score = Score {
-                dataset: axis(input, "dataset")?,
-                method: axis(input, "method")?,
-                seed: match input.coordinates.get("seed") {
-                    Some(AxisValue::Integer(seed)) => Some(*seed),
-                    Some(AxisValue::Text(seed)) => {
-                        return Err(Error::hinted(
-                            format!("the seed `{seed}` is no integer"),
-                            "write it without quotes",
-                        ));
-                    }
-                    None => None,
-                },
-                classes: metrics.classes,
-                accuracy: metrics.accuracy,
-            };
-            add(&mut order.datasets, &score.dataset);
-            add(&mut order.methods, &score.method);
-            if let Some(seed) = score.seed {
-                add(&mut order.seeds, &seed);
+/// One evaluation that a table collects.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluation<'a> {
+    /// The axis values of its node.
+    pub coordinates: &'a Coordinates,
+    /// Its metrics, and the key of its node; none where it has not run.
+    pub metrics: Option<(&'a Path, &'a str)>,
+    /// The classes that it is to tell apart, where that is known before it runs.
+    pub classes: Option<Classes>,
+}
+
+impl Evaluation<'_> {
+    fn score(&self) -> Result<Score> {
+        let metrics: Option<Accuracy> = self.metrics.map(|(path, _)| read_json(path)).transpose()?;
+        let axis = |name: &str| {
+            let value = self.coordinates.get(name).map(ToString::to_string);
+            value.ok_or_else(|| Error::invalid(format!("an evaluation has no axis `{name}`")))
+        };
+        let classes = || match self.coordinates.get("classes") {
+            Some(AxisValue::Text(name)) => {
+                [Classes::Base, Classes::Novel].into_iter().find(|one| one.to_string() == *name)
             }
-            scores.push(score);
+            _ => None,
+        };
+        Ok(Score {
+            dataset: axis("dataset")?,
+            method: axis("method")?,
+            seed: self.integer("seed")?,
+            shots: self.integer("shots")?.map(u32::try_from).transpose().map_err(|_| {
+                Error::hinted("a number of shots is negative or too large", "give the training images a class")
+            })?,
+            classes: metrics
+                .as_ref()
+                .map(|metrics| metrics.classes)
+                .or(self.classes)
+                .or_else(classes)
+                .unwrap_or(Classes::All),
+            accuracy: metrics.map(|metrics| metrics.accuracy),
+            key: self.metrics.map(|(_, key)| key.to_owned()),
+        })
+    }
+
+    fn integer(&self, axis: &str) -> Result<Option<i64>> {
+        match self.coordinates.get(axis) {
+            Some(AxisValue::Integer(value)) => Ok(Some(*value)),
+            Some(AxisValue::Text(value)) => {
+                Err(Error::hinted(format!("the {axis} `{value}` is no integer"), "write it without quotes"))
+            }
+            None => Ok(None),
         }
-        let table = Table::new(&self.name, &self.caption, &scores, &order)?;
-        for (name, text) in [("csv", table.csv()), ("latex", table.latex()), ("markdown", table.markdown())] {
-            let path = task.output(name);
-            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
-        }
-        Ok(format!("{} evaluations", scores.len()))
     }
 }
 
-fn axis(input: &TaskInput, name: &str) -> Result<String> {
-    let value = input.coordinates.get(name).map(ToString::to_string);
-    value.ok_or_else(|| Error::invalid(format!("an evaluation has no axis `{name}`")))
+impl TableStage {
+    /// The table of these evaluations, compared with the numbers in `published` files.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the evaluations do not make a table.
+    pub fn table<'a>(
+        &self,
+        evaluations: impl Iterator<Item = Evaluation<'a>>,
+        published: impl Iterator<Item = &'a Path>,
+    ) -> Result<Table> {
+        let mut order = Order {
+            labels: self.labels.clone(),
+            deviation: self.deviation,
+            layout: self.layout,
+            published_as: self.published_as.clone(),
+            tolerance: self.tolerance,
+            ..Order::default()
+        };
+        let mut numbers = Published::default();
+        for path in published {
+            numbers.add(path)?;
+        }
+        order.published = numbers;
+        let scores = evaluations.map(|one| one.score()).collect::<Result<Vec<Score>>>()?;
+        for score in &scores {
+            add(&mut order.datasets, &score.dataset);
+            add(&mut order.methods, &score.method);
+        }
+        // A narrowed pipeline may be without them.
+        order.outside_average = self.outside_average.clone();
+        order.outside_average.retain(|name| order.datasets.contains(name));
+        Table::new(&self.name, &self.caption, &scores, &order)
+    }
+
+    pub(super) fn run(&self, task: &Task) -> Result<String> {
+        let evaluations = task.all("evals.metrics");
+        let evaluations = evaluations.iter().map(|input| {
+            let key = input.key.as_deref().unwrap_or_default();
+            Evaluation { coordinates: &input.coordinates, metrics: Some((&input.path, key)), classes: None }
+        });
+        let is_published = |name: &str| name.split('/').next() == Some(PUBLISHED);
+        let published = task.inputs.iter().filter(|(name, _)| is_published(name)).flat_map(|(_, inputs)| inputs);
+        let published = published.map(|input| input.path.as_path());
+        let count = evaluations.len();
+        let table = self.table(evaluations, published)?;
+        let texts = [table.csv(), table.latex(), table.markdown(), table.plot()?];
+        for (name, text) in ["csv", "latex", "markdown", "plot"].into_iter().zip(texts) {
+            let path = task.output(name);
+            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
+        Ok(format!("{count} evaluations"))
+    }
 }
 
 fn add<T: Clone + PartialEq>(list: &mut Vec<T>, value: &T) {

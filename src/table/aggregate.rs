@@ -1,9 +1,11 @@
 //! From scores to a table: means over the seeds, then over the data sets.
 //!
 //! As the papers compute them: a harmonic mean is that of the mean base and the mean novel accuracy, also in the average
-//! over the data sets (it is not the mean of the data sets' harmonic means); a standard deviation is the population's.
-//! Base and novel enter a harmonic mean only from seeds and data sets that have both.
+//! over the data sets (it is not the mean of the data sets' harmonic means); a standard deviation is the population's, unless
+//! another is asked for. Base and novel enter a harmonic mean only from seeds and data sets that have both.
 
+use super::deviation::Deviation;
+use super::latex::Layout;
 use super::metric::Metric;
 use super::order::{AVERAGE, Order};
 use super::score::Score;
@@ -34,20 +36,35 @@ impl Coverage {
     }
 }
 
+/// Whether no data set is missing behind a value: an average of fewer is another number.
+fn is_whole(cell: &Cell) -> bool {
+    cell.datasets.is_none_or(Coverage::is_complete)
+}
+
 /// One number of the table, in percent, and what it was computed from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// The value: a mean over seeds, a mean of such means over data sets, or the harmonic mean of two of them.
-    pub mean: f64,
-    /// The population standard deviation over the seeds; none for a single seed, an average or a harmonic mean.
+    /// The value: a mean over seeds, a mean of such means over data sets, or the harmonic mean of two of them; none where
+    /// it is asked for and nothing is there to compute it from.
+    pub mean: Option<f64>,
+    /// The deviation over the seeds; none for a single seed, an average or a harmonic mean.
     pub std: Option<f64>,
     /// The seeds behind the value, in an average those of the data set with the fewest; none where there is no seed.
     pub seeds: Option<Coverage>,
     /// The data sets behind an average; none for a single data set.
     pub datasets: Option<Coverage>,
+    /// What a paper prints.
+    pub published: Option<f64>,
+    /// The keys of the evaluations behind the value.
+    pub keys: Vec<String>,
 }
 
 impl Cell {
+    /// How much the value is above the published one, in percentage points.
+    pub fn delta(&self) -> Option<f64> {
+        Some(self.mean? - self.published?)
+    }
+
     /// What is missing behind the value, in words, or nothing if all that was asked for is there.
     pub fn note(&self) -> Option<String> {
         let missing = |coverage: Option<Coverage>| {
@@ -56,6 +73,7 @@ impl Cell {
                 .map(|found| format!("{} of {}", found.present, found.asked))
         };
         match (missing(self.datasets), missing(self.seeds)) {
+            _ if self.mean.is_none() => Some("missing".to_owned()),
             (None, None) => None,
             (Some(datasets), None) => Some(format!("{datasets} data sets")),
             (Some(datasets), Some(seeds)) => Some(format!("{datasets} data sets, some with {seeds} seeds")),
@@ -76,7 +94,9 @@ impl Cell {
 pub struct Group {
     /// The data set; of the average, the name is `average`.
     pub label: Label,
-    /// One row for each method of the table, with one cell for each of its metrics; none where there is no score.
+    /// It does not enter the average, such as the source of a transfer.
+    pub is_outside: bool,
+    /// One row for each method of the table, with one cell for each of its metrics; none where nothing is asked for.
     pub rows: Vec<Vec<Option<Cell>>>,
 }
 
@@ -93,6 +113,10 @@ pub struct Table {
     pub methods: Vec<Label>,
     /// The data sets in order; then their average, where more than one data set enters it.
     pub groups: Vec<Group>,
+    /// How far from the published number a value may be, in percentage points.
+    pub tolerance: f64,
+    /// How data sets are arranged in LaTeX.
+    pub layout: Layout,
 }
 
 impl Table {
@@ -106,28 +130,53 @@ impl Table {
         if scores.is_empty() {
             return Err(Error::hinted(format!("table `{name}` has no scores"), "run the evaluations that it shows"));
         }
-        let has = |classes: &Classes| scores.iter().any(|score| score.classes == *classes);
-        let metrics: Vec<_> = Metric::ALL.into_iter().filter(|metric| metric.needs().iter().all(has)).collect();
+        let metrics = metrics(scores);
         let averaged: Vec<_> =
             order.datasets.iter().filter(|dataset| !order.outside_average.contains(dataset)).collect();
         let mut groups = Vec::new();
         for dataset in &order.datasets {
-            let cell = |method: &str, metric| summarize(scores, order, dataset, method, metric).map(Summary::into_cell);
-            groups.push(Group { label: order.label(dataset), rows: rows(order, &metrics, cell) });
+            let cell =
+                |method: &str, metric| Some(summarize(scores, dataset, method, metric)?.into_cell(order.deviation));
+            let is_outside = order.outside_average.contains(dataset);
+            groups.push(Group { label: order.label(dataset), is_outside, rows: rows(order, &metrics, cell) });
         }
         if averaged.len() > 1 {
-            let cell = |method: &str, metric| average(scores, order, &averaged, method, metric);
+            let cell = |method: &str, metric| average(scores, &averaged, method, metric);
             let label = Label { name: AVERAGE.to_owned(), text: "Average".to_owned() };
-            groups.push(Group { label, rows: rows(order, &metrics, cell) });
+            groups.push(Group { label, is_outside: false, rows: rows(order, &metrics, cell) });
+        }
+        for group in &mut groups {
+            for (method, row) in order.methods.iter().zip(&mut group.rows) {
+                for (&metric, cell) in metrics.iter().zip(row) {
+                    let number = || order.published_number(method, &group.label, metric);
+                    cell.iter_mut().for_each(|cell| cell.published = if is_whole(cell) { number() } else { None });
+                }
+            }
         }
         let methods = order.methods.iter().map(|method| order.label(method)).collect();
-        Ok(Table { name: name.to_owned(), caption: caption.to_owned(), metrics, methods, groups })
+        let (name, caption) = (name.to_owned(), caption.to_owned());
+        let Order { tolerance, layout, .. } = *order;
+        Ok(Table { name, caption, metrics, methods, groups, tolerance, layout })
+    }
+
+    /// Whether a value is further from the published one than the table tolerates.
+    pub fn is_off(&self, cell: &Cell) -> bool {
+        cell.delta().is_some_and(|delta| delta.abs() > self.tolerance)
+    }
+
+    /// Whether any cell can be compared with a published number.
+    pub fn is_compared(&self) -> bool {
+        self.cells().any(|cell| cell.delta().is_some())
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.groups.iter().flat_map(|group| group.rows.iter().flatten().flatten())
     }
 
     /// The notes of all cells, each once, in the order in which they first appear.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for cell in self.groups.iter().flat_map(|group| group.rows.iter().flatten().flatten()) {
+        for cell in self.cells() {
             notes.extend(cell.note().filter(|note| !notes.contains(note)));
         }
         notes
@@ -139,77 +188,101 @@ fn rows(order: &Order, metrics: &[Metric], cell: impl Fn(&str, Metric) -> Option
     order.methods.iter().map(|method| metrics.iter().map(|&metric| cell(method, metric)).collect()).collect()
 }
 
+/// The columns that the scores give.
+fn metrics(scores: &[Score]) -> Vec<Metric> {
+    let mut shots: Vec<u32> = scores.iter().filter_map(|score| score.shots).collect();
+    if shots.is_empty() {
+        let has = |classes: &Classes| scores.iter().any(|score| score.classes == *classes);
+        return Metric::PLAIN.into_iter().filter(|metric| metric.needs().iter().all(has)).collect();
+    }
+    if scores.iter().any(|score| score.shots.is_none()) {
+        shots.push(0);
+    }
+    shots.sort_unstable();
+    shots.dedup();
+    shots.into_iter().map(Metric::Shots).collect()
+}
+
 /// A metric of one method on one data set, before the classes are combined.
 struct Summary {
     metric: Metric,
-    /// The accuracy on each of the metric's classes, averaged over the seeds that have all of them.
-    accuracies: Vec<f64>,
-    std: Option<f64>,
+    /// Of each seed that has all classes of the metric, the accuracy on each of them.
+    runs: Vec<Vec<f64>>,
     seeds: Option<Coverage>,
+    keys: Vec<String>,
 }
 
 impl Summary {
-    fn into_cell(self) -> Cell {
-        Cell { mean: self.metric.combine(&self.accuracies), std: self.std, seeds: self.seeds, datasets: None }
+    /// The accuracy on each of the metric's classes, averaged over the seeds that have all of them; none if none has.
+    fn accuracies(&self) -> Option<Vec<f64>> {
+        (!self.runs.is_empty()).then(|| columns_of(&self.runs, self.metric.needs().len()))
+    }
+
+    fn into_cell(self, deviation: Deviation) -> Cell {
+        let has_deviation = self.runs.len() > 1 && self.metric.needs().len() == 1;
+        let std = has_deviation.then(|| deviation.of(&self.runs.concat()));
+        let mean = self.accuracies().map(|accuracies| self.metric.combine(&accuracies));
+        Cell { mean, std, seeds: self.seeds, datasets: None, published: None, keys: self.keys }
     }
 }
 
-/// Averages over the seeds that have all classes of the metric; none if there is no such seed.
-fn summarize(scores: &[Score], order: &Order, dataset: &str, method: &str, metric: Metric) -> Option<Summary> {
-    let accuracy = |seed: Option<i64>, classes: Classes| {
-        let is_it = |score: &&Score| {
-            score.dataset == dataset && score.method == method && score.seed == seed && score.classes == classes
-        };
-        scores.iter().find(is_it).map(|score| score.accuracy)
+/// Finds the seeds that have all classes of the metric; none if nothing of it is asked for.
+fn summarize(scores: &[Score], dataset: &str, method: &str, metric: Metric) -> Option<Summary> {
+    let is_asked = |score: &&Score| {
+        let needed = metric.needs().contains(&score.classes) && metric.counts(score.shots);
+        score.dataset == dataset && score.method == method && needed
     };
-    let of_seed = |seed| metric.needs().iter().map(|&classes| accuracy(seed, classes)).collect::<Option<Vec<f64>>>();
-    let seeded: Vec<_> = order.seeds.iter().filter_map(|&seed| of_seed(Some(seed))).collect();
-    let (runs, seeds) = match of_seed(None) {
-        Some(run) => (vec![run], None),
-        None => {
-            let coverage = Coverage { present: seeded.len(), asked: order.seeds.len() };
-            (seeded, Some(coverage))
+    let asked: Vec<&Score> = scores.iter().filter(is_asked).collect();
+    let mut seeds: Vec<Option<i64>> = Vec::new();
+    for score in &asked {
+        if !seeds.contains(&score.seed) {
+            seeds.push(score.seed);
         }
-    };
-    if runs.is_empty() {
-        return None;
     }
-    let column = |index: usize| runs.iter().map(|run| run[index]).collect::<Vec<f64>>();
-    let accuracies: Vec<_> = (0..metric.needs().len()).map(|index| mean(&column(index))).collect();
-    let std = (runs.len() > 1 && accuracies.len() == 1).then(|| population_std(&column(0)));
-    Some(Summary { metric, accuracies, std, seeds })
+    let (mut runs, mut keys) = (Vec::new(), Vec::new());
+    for &seed in &seeds {
+        let score = |classes: &Classes| asked.iter().find(|score| score.seed == seed && score.classes == *classes);
+        let run: Option<Vec<&&Score>> = metric.needs().iter().map(score).collect();
+        if let Some(accuracies) = run.iter().flatten().map(|score| score.accuracy).collect::<Option<Vec<f64>>>()
+            && accuracies.len() == metric.needs().len()
+        {
+            runs.push(accuracies);
+            keys.extend(run.iter().flatten().filter_map(|score| score.key.clone()));
+        }
+    }
+    let coverage = Coverage { present: runs.len(), asked: seeds.len() };
+    let seeds = (seeds != [None]).then_some(coverage);
+    (!asked.is_empty()).then_some(Summary { metric, runs, seeds, keys })
 }
 
 /// Averages a method's accuracies over the data sets that have them, then combines the classes.
-fn average(scores: &[Score], order: &Order, datasets: &[&String], method: &str, metric: Metric) -> Option<Cell> {
-    let summaries: Vec<_> =
-        datasets.iter().filter_map(|dataset| summarize(scores, order, dataset, method, metric)).collect();
-    if summaries.is_empty() {
-        return None;
-    }
-    let column = |index: usize| summaries.iter().map(|summary| summary.accuracies[index]).collect::<Vec<f64>>();
-    let accuracies: Vec<_> = (0..metric.needs().len()).map(|index| mean(&column(index))).collect();
-    Some(Cell {
-        mean: metric.combine(&accuracies),
+fn average(scores: &[Score], datasets: &[&String], method: &str, metric: Metric) -> Option<Cell> {
+    let summaries: Vec<Summary> =
+        datasets.iter().filter_map(|dataset| summarize(scores, dataset, method, metric)).collect();
+    let found: Vec<(&Summary, Vec<f64>)> =
+        summaries.iter().filter_map(|summary| Some((summary, summary.accuracies()?))).collect();
+    let rows: Vec<Vec<f64>> = found.iter().map(|(_, accuracies)| accuracies.clone()).collect();
+    let mean = (!rows.is_empty()).then(|| metric.combine(&columns_of(&rows, metric.needs().len())));
+    let cell = Cell {
+        mean,
         std: None,
-        seeds: summaries.iter().filter_map(|summary| summary.seeds).min_by_key(|seeds| seeds.present),
-        datasets: Some(Coverage { present: summaries.len(), asked: datasets.len() }),
-    })
+        seeds: found.iter().filter_map(|(summary, _)| summary.seeds).min_by_key(|seeds| seeds.present),
+        datasets: Some(Coverage { present: rows.len(), asked: summaries.len() }),
+        published: None,
+        keys: found.iter().flat_map(|(summary, _)| summary.keys.clone()).collect(),
+    };
+    (!summaries.is_empty()).then_some(cell)
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// The standard deviation with divisor n, as numpy computes it by default.
-fn population_std(values: &[f64]) -> f64 {
-    let center = mean(values);
-    mean(&values.iter().map(|value| (value - center).powi(2)).collect::<Vec<f64>>()).sqrt()
+/// The mean of each column.
+fn columns_of(rows: &[Vec<f64>], columns: usize) -> Vec<f64> {
+    let column = |index: usize| rows.iter().map(|row| row[index]).sum::<f64>() / rows.len() as f64;
+    (0..columns).map(column).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::examples::{base2novel, order, score, transfer};
+    use super::super::examples::{base2novel, few_shot, missing, order, score, transfer};
     use super::*;
 
     fn cell(table: &Table, group: usize, method: usize, metric: Metric) -> Option<&Cell> {
@@ -225,11 +298,11 @@ mod tests {
     fn averages_over_seeds_with_the_population_deviation() {
         let table = base2novel();
         let base = cell(&table, 0, 2, Metric::Base).unwrap();
-        assert_near(base.mean, 93.0);
+        assert_near(base.mean.unwrap(), 93.0);
         assert_near(base.std.unwrap(), 1.0);
         assert_eq!(base.seeds, Some(Coverage { present: 2, asked: 2 }));
         let harmonic = cell(&table, 0, 2, Metric::HarmonicMean).unwrap();
-        assert_near(harmonic.mean, 2.0 * 93.0 * 73.0 / (93.0 + 73.0));
+        assert_near(harmonic.mean.unwrap(), 2.0 * 93.0 * 73.0 / (93.0 + 73.0));
         assert_eq!(harmonic.std, None);
     }
 
@@ -237,7 +310,7 @@ mod tests {
     fn a_method_without_seeds_is_complete_with_one_score() {
         let table = base2novel();
         let base = cell(&table, 0, 0, Metric::Base).unwrap();
-        assert_eq!((base.mean, base.std, base.seeds, base.note()), (56.0, None, None, None));
+        assert_eq!((base.mean, base.std, base.seeds, base.note()), (Some(56.0), None, None, None));
     }
 
     #[test]
@@ -245,7 +318,7 @@ mod tests {
         let table = base2novel();
         let (base, novel) = (f64::midpoint(56.0, 53.0), f64::midpoint(64.0, 60.0));
         let harmonic = cell(&table, 2, 0, Metric::HarmonicMean).unwrap();
-        assert_near(harmonic.mean, 2.0 * base * novel / (base + novel));
+        assert_near(harmonic.mean.unwrap(), 2.0 * base * novel / (base + novel));
         assert_eq!(harmonic.note(), None);
     }
 
@@ -254,7 +327,8 @@ mod tests {
         let table = base2novel();
         let note = |group, method| cell(&table, group, method, Metric::HarmonicMean).and_then(Cell::note);
         assert_eq!(note(1, 2).as_deref(), Some("1 of 2 seeds"));
-        assert_eq!(cell(&table, 1, 1, Metric::Base), None);
+        assert_eq!(note(1, 1).as_deref(), Some("missing"));
+        assert_eq!(cell(&table, 1, 1, Metric::Base).unwrap().mean, None);
         assert_eq!(note(2, 1).as_deref(), Some("1 of 2 data sets"));
         assert_eq!(note(2, 2).as_deref(), Some("some data sets with 1 of 2 seeds"));
     }
@@ -263,29 +337,30 @@ mod tests {
     fn a_harmonic_mean_uses_the_seeds_that_have_both_classes() {
         let scores = [
             score("dtd", "coop", Some(1), Classes::Base, 80.0),
+            missing("dtd", "coop", Some(1), Classes::Novel),
             score("dtd", "coop", Some(2), Classes::Base, 90.0),
             score("dtd", "coop", Some(2), Classes::Novel, 60.0),
         ];
-        let table = Table::new("t", "", &scores, &order(&["dtd"], &["coop"], &[1, 2])).unwrap();
-        assert_near(cell(&table, 0, 0, Metric::Base).unwrap().mean, 85.0);
+        let table = Table::new("t", "", &scores, &order(&["dtd"], &["coop"])).unwrap();
+        assert_near(cell(&table, 0, 0, Metric::Base).unwrap().mean.unwrap(), 85.0);
         let harmonic = cell(&table, 0, 0, Metric::HarmonicMean).unwrap();
-        assert_near(harmonic.mean, 72.0);
+        assert_near(harmonic.mean.unwrap(), 72.0);
         assert_eq!(harmonic.note().as_deref(), Some("1 of 2 seeds"));
     }
 
     #[test]
     fn a_harmonic_mean_with_zero_is_zero() {
         let scores = [score("d", "m", None, Classes::Base, 0.0), score("d", "m", None, Classes::Novel, 50.0)];
-        let table = Table::new("t", "", &scores, &order(&["d"], &["m"], &[])).unwrap();
-        assert_eq!(cell(&table, 0, 0, Metric::HarmonicMean).unwrap().mean, 0.0);
+        let table = Table::new("t", "", &scores, &order(&["d"], &["m"])).unwrap();
+        assert_eq!(cell(&table, 0, 0, Metric::HarmonicMean).unwrap().mean, Some(0.0));
     }
 
     #[test]
     fn columns_are_the_metrics_present_and_the_average_leaves_the_source_out() {
         let table = transfer();
         assert_eq!(table.metrics, [Metric::Accuracy]);
-        assert_near(cell(&table, 3, 0, Metric::Accuracy).unwrap().mean, 47.25);
-        let single = order(&["dtd"], &["maple"], &[1]);
+        assert_near(cell(&table, 3, 0, Metric::Accuracy).unwrap().mean.unwrap(), 47.25);
+        let single = order(&["dtd"], &["maple"]);
         let scores = [score("dtd", "maple", Some(1), Classes::Base, 46.0)];
         let table = Table::new("t", "", &scores, &single).unwrap();
         assert_eq!((table.metrics.as_slice(), table.groups.len()), ([Metric::Base].as_slice(), 1));
@@ -293,7 +368,7 @@ mod tests {
 
     #[test]
     fn scores_without_one_place_are_refused() {
-        let order = order(&["dtd"], &["coop"], &[1, 2]);
+        let order = order(&["dtd"], &["coop"]);
         let good = score("dtd", "coop", Some(1), Classes::Base, 80.0);
         let refused = |scores: &[Score]| Table::new("t", "", scores, &order).unwrap_err().to_string();
         let twice = "the score of `coop` on the base classes of `dtd` at seed 1 is given twice";
@@ -303,9 +378,9 @@ mod tests {
         let reasons = [
             (Score { dataset: "x".to_owned(), ..good.clone() }, "the table has no data set `x`"),
             (Score { method: "x".to_owned(), ..good.clone() }, "the table has no method `x`"),
-            (Score { seed: Some(3), ..good.clone() }, "the table does not ask for this seed"),
-            (Score { accuracy: f64::NAN, ..good.clone() }, "an accuracy of NaN is not a percentage"),
-            (Score { accuracy: 100.5, ..good }, "an accuracy of 100.5 is not a percentage"),
+            (Score { accuracy: Some(f64::NAN), ..good.clone() }, "an accuracy of NaN is not a percentage"),
+            (Score { accuracy: Some(100.5), ..good.clone() }, "an accuracy of 100.5 is not a percentage"),
+            (Score { shots: Some(4), ..good }, "a table that compares numbers of shots shows all classes"),
         ];
         for (score, reason) in reasons {
             let message = refused(&[score]);
@@ -316,11 +391,24 @@ mod tests {
     #[test]
     fn an_order_that_contradicts_itself_or_has_no_scores_is_refused() {
         let refused = |order: Order| Table::new("t", "", &[], &order).unwrap_err().to_string();
-        assert!(refused(order(&["dtd", "dtd"], &[], &[])).starts_with("data set `dtd` is listed twice"));
-        assert!(refused(order(&["dtd"], &["m", "m"], &[])).starts_with("method `m` is listed twice"));
-        assert!(refused(order(&["average"], &[], &[])).starts_with("`average` is the table's average"));
-        let outside = Order { outside_average: vec!["imagenet".to_owned()], ..order(&["dtd"], &[], &[]) };
+        assert!(refused(order(&["dtd", "dtd"], &[])).starts_with("data set `dtd` is listed twice"));
+        assert!(refused(order(&["dtd"], &["m", "m"])).starts_with("method `m` is listed twice"));
+        assert!(refused(order(&["average"], &[])).starts_with("`average` is the table's average"));
+        let outside = Order { outside_average: vec!["imagenet".to_owned()], ..order(&["dtd"], &[]) };
         assert!(refused(outside).starts_with("`imagenet` is listed as outside"));
-        assert_eq!(refused(order(&["dtd"], &["m"], &[1])), "table `t` has no scores");
+        assert_eq!(refused(order(&["dtd"], &["m"])), "table `t` has no scores");
+    }
+
+    #[test]
+    fn columns_count_shots_and_cells_know_the_published_number() {
+        let table = few_shot();
+        assert_eq!(table.metrics, [0, 1, 2].map(Metric::Shots));
+        assert_eq!(cell(&table, 0, 1, Metric::Shots(0)), None);
+        let zero_shot = cell(&table, 0, 0, Metric::Shots(0)).unwrap();
+        assert_near(zero_shot.delta().unwrap(), -0.16);
+        let two = cell(&table, 0, 1, Metric::Shots(2)).unwrap();
+        assert_eq!(two.note().as_deref(), Some("1 of 2 seeds"));
+        assert_near(two.delta().unwrap(), -1.6);
+        assert_eq!((table.is_off(zero_shot), table.is_off(two)), (false, true));
     }
 }

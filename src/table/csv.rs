@@ -4,20 +4,31 @@ use std::collections::BTreeMap;
 
 use super::aggregate::{Cell, Table};
 
-const HEADER: [&str; 8] = ["table", "method", "dataset", "metric", "mean", "std", "seeds", "note"];
+const HEADER: [&str; 11] =
+    ["table", "method", "dataset", "metric", "mean", "std", "seeds", "note", "published", "delta", "nodes"];
+
+/// So many hexadecimal digits of a key tell it from all others.
+const KEY_DIGITS: usize = 16;
 
 impl Table {
-    /// The table as CSV with a header. Values are percentages with four decimals; `seeds` counts the seeds behind the
-    /// value and is empty for a method without seeds; `note` says what is missing, such as `2 of 3 seeds`.
+    /// The table as CSV with a header and a row for each number asked for. Values are percentages with four decimals, and
+    /// so is the difference to the published one; `seeds` counts the seeds behind the value and is empty for a method
+    /// without seeds; `note` says what is missing, such as `2 of 3 seeds`; `nodes` has the start of the key of each
+    /// evaluation behind the value.
     pub fn csv(&self) -> String {
         let mut writer = ::csv::Writer::from_writer(Vec::new());
-        let mut write = |record: [&str; 8]| writer.write_record(record).expect("a vector takes all writes");
+        let mut write = |record: [&str; 11]| writer.write_record(record).expect("a vector takes all writes");
         write(HEADER);
         for group in &self.groups {
             for (method, row) in self.methods.iter().zip(&group.rows) {
                 for (metric, cell) in self.metrics.iter().zip(row) {
-                    let [mean, std, seeds, note] = values(cell.as_ref());
-                    write([&self.name, &method.name, &group.label.name, metric.name(), &mean, &std, &seeds, &note]);
+                    let Some(cell) = cell else { continue };
+                    let values = values(cell);
+                    let [mean, std, seeds, note, published, delta, nodes] = values.each_ref().map(String::as_str);
+                    let place = [&self.name, &method.name, &group.label.name].map(String::as_str);
+                    let [table, method, dataset] = place;
+                    let metric = metric.name();
+                    write([table, method, dataset, &metric, mean, std, seeds, note, published, delta, nodes]);
                 }
             }
         }
@@ -33,32 +44,34 @@ pub fn means(text: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// Mean, standard deviation, number of seeds and note of a cell.
-fn values(cell: Option<&Cell>) -> [String; 4] {
-    let Some(cell) = cell else {
-        return ["", "", "", "no score"].map(str::to_owned);
-    };
+/// What a cell says, from its mean to its nodes.
+fn values(cell: &Cell) -> [String; 7] {
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.4}"));
+    let keys: Vec<&str> = cell.keys.iter().map(|key| key.get(..KEY_DIGITS).unwrap_or(key)).collect();
     [
-        format!("{:.4}", cell.mean),
-        cell.std.map_or(String::new(), |std| format!("{std:.4}")),
+        number(cell.mean),
+        number(cell.std),
         cell.seeds.map_or(String::new(), |seeds| seeds.present.to_string()),
         cell.note().unwrap_or_default(),
+        cell.published.map_or(String::new(), |published| format!("{published:.2}")),
+        cell.delta().map_or(String::new(), |delta| format!("{delta:+.4}")),
+        keys.join(" "),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::examples::{base2novel, transfer};
+    use super::super::examples::{base2novel, few_shot, transfer};
     use super::means;
 
     #[test]
     fn writes_one_row_a_number() {
         let expected = "\
-table,method,dataset,metric,mean,std,seeds,note
-transfer,maple,imagenet,accuracy,70.0000,,1,
-transfer,maple,dtd,accuracy,46.0000,,1,
-transfer,maple,eurosat,accuracy,48.5000,,1,
-transfer,maple,average,accuracy,47.2500,,1,
+table,method,dataset,metric,mean,std,seeds,note,published,delta,nodes
+transfer,maple,imagenet,accuracy,70.0000,,1,,,,
+transfer,maple,dtd,accuracy,46.0000,,1,,,,
+transfer,maple,eurosat,accuracy,48.5000,,1,,,,
+transfer,maple,average,accuracy,47.2500,,1,,,,
 ";
         assert_eq!(transfer().csv(), expected);
     }
@@ -80,26 +93,38 @@ transfer,maple,average,accuracy,47.2500,,1,
         let csv = base2novel().csv();
         let rows: Vec<_> = csv.lines().skip(10).collect();
         let expected = [
-            "base2novel,clip,dtd,base,53.0000,,,",
-            "base2novel,clip,dtd,novel,60.0000,,,",
-            "base2novel,clip,dtd,hm,56.2832,,,",
-            "base2novel,coop,dtd,base,,,,no score",
-            "base2novel,coop,dtd,novel,,,,no score",
-            "base2novel,coop,dtd,hm,,,,no score",
-            "base2novel,maple,dtd,base,80.0000,,1,1 of 2 seeds",
-            "base2novel,maple,dtd,novel,59.0000,,1,1 of 2 seeds",
-            "base2novel,maple,dtd,hm,67.9137,,1,1 of 2 seeds",
-            "base2novel,clip,average,base,54.5000,,,",
-            "base2novel,clip,average,novel,62.0000,,,",
-            "base2novel,clip,average,hm,58.0086,,,",
-            "base2novel,coop,average,base,92.0000,,2,1 of 2 data sets",
-            "base2novel,coop,average,novel,54.0000,,2,1 of 2 data sets",
-            "base2novel,coop,average,hm,68.0548,,2,1 of 2 data sets",
-            "base2novel,maple,average,base,86.5000,,1,some data sets with 1 of 2 seeds",
-            "base2novel,maple,average,novel,66.0000,,1,some data sets with 1 of 2 seeds",
-            "base2novel,maple,average,hm,74.8721,,1,some data sets with 1 of 2 seeds",
+            "base2novel,clip,dtd,base,53.0000,,,,,,",
+            "base2novel,clip,dtd,novel,60.0000,,,,,,",
+            "base2novel,clip,dtd,hm,56.2832,,,,,,",
+            "base2novel,coop,dtd,base,,,0,missing,,,",
+            "base2novel,coop,dtd,novel,,,0,missing,,,",
+            "base2novel,coop,dtd,hm,,,0,missing,,,",
+            "base2novel,maple,dtd,base,80.0000,,1,1 of 2 seeds,,,",
+            "base2novel,maple,dtd,novel,59.0000,,1,1 of 2 seeds,,,",
+            "base2novel,maple,dtd,hm,67.9137,,1,1 of 2 seeds,,,",
+            "base2novel,clip,average,base,54.5000,,,,,,",
+            "base2novel,clip,average,novel,62.0000,,,,,,",
+            "base2novel,clip,average,hm,58.0086,,,,,,",
+            "base2novel,coop,average,base,92.0000,,2,1 of 2 data sets,,,",
+            "base2novel,coop,average,novel,54.0000,,2,1 of 2 data sets,,,",
+            "base2novel,coop,average,hm,68.0548,,2,1 of 2 data sets,,,",
+            "base2novel,maple,average,base,86.5000,,1,some data sets with 1 of 2 seeds,,,",
+            "base2novel,maple,average,novel,66.0000,,1,some data sets with 1 of 2 seeds,,,",
+            "base2novel,maple,average,hm,74.8721,,1,some data sets with 1 of 2 seeds,,,",
         ];
         assert_eq!(rows, expected);
-        assert!(csv.contains("\nbase2novel,maple,eurosat,novel,73.0000,1.0000,2,\n"));
+        assert!(csv.contains("\nbase2novel,maple,eurosat,novel,73.0000,1.0000,2,,,,\n"));
+    }
+
+    #[test]
+    fn tells_how_far_from_the_published_numbers_it_is() {
+        let csv = few_shot().csv();
+        let rows: Vec<_> = csv.lines().skip(1).collect();
+        let expected = [
+            "fewshot,clip,dtd,accuracy_0_shots,44.4000,,,,44.56,-0.1600,",
+            "fewshot,coop,dtd,accuracy_1_shots,50.5000,0.5000,2,,50.23,+0.2700,",
+            "fewshot,coop,dtd,accuracy_2_shots,52.0000,,1,1 of 2 seeds,53.60,-1.6000,",
+        ];
+        assert_eq!(rows, expected);
     }
 }

@@ -4,8 +4,23 @@
 
 use std::collections::BTreeSet;
 
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::aggregate::{Cell, Group, Label, Table};
 use super::metric::Metric;
+
+/// How data sets are arranged.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// In bands of a page's width, one below the other.
+    #[default]
+    Bands,
+    /// Side by side, all in one table.
+    Wide,
+}
 
 /// Columns of values in a band: ten columns of two-decimal numbers fit a page's width.
 const VALUE_COLUMNS: usize = 9;
@@ -39,7 +54,10 @@ impl Table {
 
     /// How many data sets stand side by side: bands as few as the width allows, and as equal as possible.
     fn groups_in_band(&self) -> usize {
-        let widest = (VALUE_COLUMNS / self.metrics.len()).max(1);
+        let widest = match self.layout {
+            Layout::Bands => (VALUE_COLUMNS / self.metrics.len()).max(1),
+            Layout::Wide => self.groups.len().max(1),
+        };
         let bands = self.groups.len().div_ceil(widest).max(1);
         self.groups.len().div_ceil(bands).max(1)
     }
@@ -54,7 +72,7 @@ impl Table {
         let spanning = names.map(|name| format!("\\multicolumn{{{span}}}{{c}}{{{name}}}"));
         let rules =
             (0..band.len()).map(|index| format!("\\cmidrule(lr){{{}-{}}}", index * span + 2, index * span + span + 1));
-        let metrics = band.iter().flat_map(|_| self.metrics.iter().copied().map(Metric::heading).map(str::to_owned));
+        let metrics = band.iter().flat_map(|_| self.metrics.iter().copied().map(Metric::heading));
         vec![line("", spanning), rules.collect(), line("Method", metrics)]
     }
 
@@ -83,7 +101,7 @@ impl Rank {
     /// The rank, as printed, among the complete values of a column; an incomplete value has none.
     fn of(cell: Option<&Cell>, group: &Group, metric: usize) -> Rank {
         let complete = |cell: &&Cell| cell.note().is_none();
-        let printed = |cell: &Cell| format!("{:06.2}", cell.mean);
+        let printed = |cell: &Cell| format!("{:06.2}", cell.mean.unwrap_or_default());
         let column = group.rows.iter().filter_map(|row| row[metric].as_ref()).filter(complete);
         let values: Vec<String> = column.map(printed).collect();
         let Some(value) = cell.filter(complete).map(printed) else {
@@ -103,7 +121,7 @@ fn value(cell: Option<&Cell>, rank: Rank, notes: &[String]) -> String {
     let Some(cell) = cell else {
         return "-".to_owned();
     };
-    let mean = format!("{:.2}", cell.mean);
+    let mean = cell.mean.map_or("-".to_owned(), |mean| format!("{mean:.2}"));
     let ranked = match rank {
         Rank::Best => format!("\\textbf{{{mean}}}"),
         Rank::Second => format!("\\underline{{{mean}}}"),
@@ -162,12 +180,13 @@ mod tests {
 Method & Base & Novel & HM & Base & Novel & HM & Base & Novel & HM \\
 \midrule
 clip & 56.00 & \underline{64.00} & 59.73 & 53.00 & 60.00 & 56.28 & 54.50 & 62.00 & 58.01 \\
-coop & \underline{92.00} & 54.00 & \underline{68.05} & - & - & - & 92.00\textsuperscript{2} & 54.00\textsuperscript{2} & 68.05\textsuperscript{2} \\
-MaPLe\_\% & \textbf{93.00} & \textbf{73.00} & \textbf{81.80} & 80.00\textsuperscript{1} & 59.00\textsuperscript{1} & 67.91\textsuperscript{1} & 86.50\textsuperscript{3} & 66.00\textsuperscript{3} & 74.87\textsuperscript{3} \\
+coop & \underline{92.00} & 54.00 & \underline{68.05} & -\textsuperscript{1} & -\textsuperscript{1} & -\textsuperscript{1} & 92.00\textsuperscript{3} & 54.00\textsuperscript{3} & 68.05\textsuperscript{3} \\
+MaPLe\_\% & \textbf{93.00} & \textbf{73.00} & \textbf{81.80} & 80.00\textsuperscript{2} & 59.00\textsuperscript{2} & 67.91\textsuperscript{2} & 86.50\textsuperscript{4} & 66.00\textsuperscript{4} & 74.87\textsuperscript{4} \\
 \bottomrule
-\multicolumn{10}{l}{\footnotesize \textsuperscript{1} 1 of 2 seeds} \\
-\multicolumn{10}{l}{\footnotesize \textsuperscript{2} 1 of 2 data sets} \\
-\multicolumn{10}{l}{\footnotesize \textsuperscript{3} some data sets with 1 of 2 seeds} \\
+\multicolumn{10}{l}{\footnotesize \textsuperscript{1} missing} \\
+\multicolumn{10}{l}{\footnotesize \textsuperscript{2} 1 of 2 seeds} \\
+\multicolumn{10}{l}{\footnotesize \textsuperscript{3} 1 of 2 data sets} \\
+\multicolumn{10}{l}{\footnotesize \textsuperscript{4} some data sets with 1 of 2 seeds} \\
 \end{tabular}
 ";
         assert_eq!(base2novel().latex(), expected);
@@ -197,7 +216,7 @@ maple & 70.00 & 46.00 & 48.50 & 47.25 \\
                 .map(|(method, accuracy)| score("d", method, None, Classes::All, accuracy))
         };
         let ranks = |count: usize| {
-            let order = order(&["d"], &["a", "b", "c", "d", "e"], &[]);
+            let order = order(&["d"], &["a", "b", "c", "d", "e"]);
             let table = Table::new("t", "", &scores(count).collect::<Vec<_>>(), &order).unwrap();
             let group = &table.groups[0];
             let rank = |row: &Vec<Option<Cell>>| match Rank::of(row[0].as_ref(), group, 0) {
@@ -219,11 +238,13 @@ maple & 70.00 & 46.00 & 48.50 & 47.25 \\
             let names: Vec<_> = (0..datasets).map(|number| format!("d{number}")).collect();
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let scores: Vec<_> = classes.iter().map(|&classes| score("d0", "m", None, classes, 50.0)).collect();
-            Table::new("t", "", &scores, &order(&names, &["m"], &[])).unwrap().groups_in_band()
+            Table::new("t", "", &scores, &order(&names, &["m"])).unwrap().groups_in_band()
         };
         let both = [Classes::Base, Classes::Novel];
         assert_eq!([1, 2, 3, 4, 11].map(|datasets| across(datasets, &both)), [1, 3, 2, 3, 3]);
         assert_eq!([3, 11].map(|datasets| across(datasets, &[Classes::All])), [4, 6]);
+        let wide = Table { layout: Layout::Wide, ..base2novel() };
+        assert_eq!(wide.groups_in_band(), 3);
     }
 
     #[test]

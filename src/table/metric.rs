@@ -3,7 +3,7 @@
 use crate::data::Classes;
 
 /// A column: an accuracy on some classes, or what follows from two of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Metric {
     /// Accuracy on the base classes.
     Base,
@@ -13,11 +13,13 @@ pub enum Metric {
     HarmonicMean,
     /// Accuracy on all classes.
     Accuracy,
+    /// Accuracy on all classes after training on so many images a class; 0 is zero-shot.
+    Shots(u32),
 }
 
 impl Metric {
-    /// All metrics, in the order of the columns.
-    pub(super) const ALL: [Metric; 4] = [Metric::Base, Metric::Novel, Metric::HarmonicMean, Metric::Accuracy];
+    /// The columns that do not count shots, in their order.
+    pub(super) const PLAIN: [Metric; 4] = [Metric::Base, Metric::Novel, Metric::HarmonicMean, Metric::Accuracy];
 
     /// The classes whose accuracies the metric needs.
     pub(super) fn needs(self) -> &'static [Classes] {
@@ -25,7 +27,15 @@ impl Metric {
             Metric::Base => &[Classes::Base],
             Metric::Novel => &[Classes::Novel],
             Metric::HarmonicMean => &[Classes::Base, Classes::Novel],
-            Metric::Accuracy => &[Classes::All],
+            Metric::Accuracy | Metric::Shots(_) => &[Classes::All],
+        }
+    }
+
+    /// Whether it is the one for so many shots.
+    pub(super) fn counts(self, shots: Option<u32>) -> bool {
+        match self {
+            Metric::Shots(number) => number == shots.unwrap_or(0),
+            _ => shots.is_none(),
         }
     }
 
@@ -38,23 +48,39 @@ impl Metric {
         }
     }
 
-    /// The name in a CSV file: `base`, `novel`, `hm`, `accuracy`.
-    pub fn name(self) -> &'static str {
+    /// The name in a CSV file: `base`, `novel`, `hm`, `accuracy`, `accuracy_16_shots`.
+    pub fn name(self) -> String {
         match self {
-            Metric::Base => "base",
-            Metric::Novel => "novel",
-            Metric::HarmonicMean => "hm",
-            Metric::Accuracy => "accuracy",
+            Metric::Base => "base".to_owned(),
+            Metric::Novel => "novel".to_owned(),
+            Metric::HarmonicMean => "hm".to_owned(),
+            Metric::Accuracy => "accuracy".to_owned(),
+            Metric::Shots(number) => format!("accuracy_{number}_shots"),
         }
     }
 
     /// The heading of a column.
-    pub fn heading(self) -> &'static str {
+    pub fn heading(self) -> String {
         match self {
-            Metric::Base => "Base",
-            Metric::Novel => "Novel",
-            Metric::HarmonicMean => "HM",
-            Metric::Accuracy => "Accuracy",
+            Metric::Base => "Base".to_owned(),
+            Metric::Novel => "Novel".to_owned(),
+            Metric::HarmonicMean => "HM".to_owned(),
+            Metric::Accuracy => "Accuracy".to_owned(),
+            Metric::Shots(0) => "Zero-shot".to_owned(),
+            Metric::Shots(1) => "1 shot".to_owned(),
+            Metric::Shots(number) => format!("{number} shots"),
+        }
+    }
+
+    /// The metric that a file of published numbers calls by this name, as in `results/published`; some papers tell the
+    /// source of a transfer from its targets.
+    pub(super) fn published(name: &str) -> Option<Metric> {
+        match name {
+            "base" => Some(Metric::Base),
+            "novel" => Some(Metric::Novel),
+            "hm" => Some(Metric::HarmonicMean),
+            "accuracy" | "source_acc" | "target_acc" | "zeroshot_acc" => Some(Metric::Accuracy),
+            _ => name.strip_prefix("acc_")?.strip_suffix("shot")?.parse().ok().map(Metric::Shots),
         }
     }
 }

@@ -2,16 +2,22 @@
 
 mod aggregate;
 mod csv;
+mod deviation;
 mod latex;
 mod markdown;
 mod metric;
 mod order;
+mod plot;
+mod published;
 mod score;
 
 pub use aggregate::{Cell, Coverage, Group, Label, Table};
 pub use csv::means;
+pub use deviation::Deviation;
+pub use latex::Layout;
 pub use metric::Metric;
 pub use order::Order;
+pub use published::Published;
 pub use score::Score;
 
 #[cfg(test)]
@@ -22,12 +28,18 @@ mod examples {
     use crate::data::Classes;
 
     pub fn score(dataset: &str, method: &str, seed: Option<i64>, classes: Classes, accuracy: f64) -> Score {
-        Score { dataset: dataset.to_owned(), method: method.to_owned(), seed, classes, accuracy }
+        let (dataset, method, accuracy) = (dataset.to_owned(), method.to_owned(), Some(accuracy));
+        Score { dataset, method, seed, shots: None, classes, accuracy, key: None }
     }
 
-    pub fn order(datasets: &[&str], methods: &[&str], seeds: &[i64]) -> Order {
+    /// A score that is asked for and not there.
+    pub fn missing(dataset: &str, method: &str, seed: Option<i64>, classes: Classes) -> Score {
+        Score { accuracy: None, ..score(dataset, method, seed, classes, 0.0) }
+    }
+
+    pub fn order(datasets: &[&str], methods: &[&str]) -> Order {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Order { datasets: owned(datasets), methods: owned(methods), seeds: seeds.to_vec(), ..Order::default() }
+        Order { datasets: owned(datasets), methods: owned(methods), ..Order::default() }
     }
 
     /// Two data sets, three methods; one seed of `maple` on `dtd` is missing, and so is `coop` on `dtd`.
@@ -44,7 +56,10 @@ mod examples {
         add("eurosat", "maple", Some(1), 94.0, 72.0);
         add("eurosat", "maple", Some(2), 92.0, 74.0);
         add("dtd", "maple", Some(2), 80.0, 59.0);
-        let mut order = order(&["eurosat", "dtd"], &["clip", "coop", "maple"], &[1, 2]);
+        for (method, seed) in [("coop", 1), ("coop", 2), ("maple", 1)] {
+            scores.extend([Classes::Base, Classes::Novel].map(|classes| missing("dtd", method, Some(seed), classes)));
+        }
+        let mut order = order(&["eurosat", "dtd"], &["clip", "coop", "maple"]);
         order
             .labels
             .extend([("eurosat", "EuroSAT"), ("maple", "MaPLe_%")].map(|(name, label)| (name.into(), label.into())));
@@ -55,8 +70,28 @@ mod examples {
     pub fn transfer() -> Table {
         let accuracies = [("imagenet", 70.0), ("dtd", 46.0), ("eurosat", 48.5)];
         let scores = accuracies.map(|(dataset, accuracy)| score(dataset, "maple", Some(1), Classes::All, accuracy));
-        let mut order = order(&["imagenet", "dtd", "eurosat"], &["maple"], &[1]);
+        let mut order = order(&["imagenet", "dtd", "eurosat"], &["maple"]);
         order.outside_average.push("imagenet".to_owned());
         Table::new("transfer", "", &scores, &order).unwrap()
+    }
+
+    /// Zero-shot and one learner at one and two shots, of which one score is missing; with published numbers.
+    pub fn few_shot() -> Table {
+        let at = |shots: u32, seed: i64, accuracy: Option<f64>| Score {
+            shots: Some(shots),
+            accuracy,
+            ..score("dtd", "coop", Some(seed), Classes::All, 0.0)
+        };
+        let zero_shot = score("dtd", "clip", None, Classes::All, 44.4);
+        let scores = [zero_shot, at(2, 1, Some(52.0)), at(1, 1, Some(50.0)), at(1, 2, Some(51.0)), at(2, 2, None)];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("paper.csv");
+        let numbers = "CLIP,DTD,zeroshot_acc,44.56\nCoOp,DTD,acc_1shot,50.23\nCoOp,DTD,acc_2shot,53.6\n";
+        std::fs::write(&path, format!("method,dataset,metric,value\n{numbers}")).unwrap();
+        let mut order = Order { tolerance: 0.5, ..order(&["dtd"], &["clip", "coop"]) };
+        order.labels = [("dtd", "DTD"), ("coop", "CoOp")].map(|(name, label)| (name.into(), label.into())).into();
+        order.published_as = [("clip".into(), "CLIP".into())].into();
+        order.published.add(&path).unwrap();
+        Table::new("fewshot", "", &scores, &order).unwrap()
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use maple_pipe::data::random;
 use maple_pipe::device::Devices;
-use maple_pipe::graph::{Graph, Source, manifest};
+use maple_pipe::graph::{Content, Graph, Source, manifest};
 use maple_pipe::pipeline::Pipeline;
 use maple_pipe::run::{self, Event, Interrupts, Options, Outcome};
 use maple_pipe::store::{Digest, Store};
@@ -29,7 +29,8 @@ fn manifests(project: &Project) -> BTreeMap<String, String> {
     let nodes = graph.order().iter().map(|&index| graph.node(index));
     nodes
         .map(|node| {
-            let manifest = manifest(node, &|input| Ok(Digest::of(name(&input.source).as_bytes()))).unwrap();
+            let content = |source: &Source| Content { digest: Digest::of(name(source).as_bytes()), key: None };
+            let manifest = manifest(node, &|input| Ok(content(&input.source))).unwrap();
             (node.name.clone(), manifest.to_string())
         })
         .collect()

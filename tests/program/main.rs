@@ -24,6 +24,7 @@ mod schema;
 mod server;
 mod staleness;
 mod support;
+mod tables;
 mod tensorboard;
 mod verify;
 mod views;

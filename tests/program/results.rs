@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::support::{PIPELINE, Project, names};
 
-const RESULTS: [(&str, &str); 3] = [("table.csv", "csv"), ("table.tex", "latex"), ("table.md", "markdown")];
+const RESULTS: [(&str, &str); 4] =
+    [("table.csv", "csv"), ("table.tex", "latex"), ("table.md", "markdown"), ("table.svg", "plot")];
 
 #[test]
 fn results_are_writable_copies() {

@@ -1,0 +1,286 @@
+//! `maple-pipe table`: the tables of what is up to date, in any format, and where a number comes from.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use petgraph::graph::NodeIndex;
+use serde::Serialize;
+
+use super::{Inspection, PipelineArguments, Project, columns, print, print_json, say, utc};
+use crate::error::{Error, Result};
+use crate::graph::{Source, State};
+use crate::pipeline::diagnostic::did_you_mean;
+use crate::run::duration;
+use crate::stage::{Evaluation, Stage, TableStage};
+use crate::store::{Record, write_atomically};
+use crate::table::{Cell, Deviation, Layout, Table};
+
+/// Print the tables of a pipeline, as far as their evaluations are up to date; nothing is run
+///
+/// What is missing is shown as missing, and an average over less than was asked for says so.
+#[derive(Args, Debug)]
+pub(super) struct TableCommand {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// The form
+    #[arg(long, default_value = "markdown")]
+    format: Format,
+    /// What to show of the spread over seeds, in place of what the pipeline says
+    #[arg(long, value_name = "WHICH")]
+    std: Option<Deviation>,
+    /// How to arrange data sets in LaTeX, in place of what the pipeline says
+    #[arg(long)]
+    layout: Option<Layout>,
+    /// Only the table of this node, where there are several
+    #[arg(long, value_name = "NODE")]
+    table: Option<String>,
+    /// Say where a number comes from: the nodes behind it with their keys, artifacts, inputs and times, e.g.
+    /// `--trace maple eurosat novel`
+    #[arg(long, num_args = 3, value_names = ["METHOD", "DATASET", "METRIC"], conflicts_with_all = ["format", "output"])]
+    trace: Option<Vec<String>>,
+    /// With `--trace`: print one JSON object
+    #[arg(long, requires = "trace")]
+    json: bool,
+    /// Write to this file in place of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Markdown,
+    Csv,
+    Latex,
+}
+
+impl TableCommand {
+    pub(super) fn run(self) -> Result<()> {
+        let project = self.pipeline.open()?;
+        let inspection = project.inspect(project.graph.order().to_vec())?;
+        let mut tables = tables(&project, &inspection, &|stage| {
+            stage.deviation = self.std.unwrap_or(stage.deviation);
+            stage.layout = self.layout.unwrap_or(stage.layout);
+        })?;
+        if let Some(name) = &self.table {
+            let wanted = project.graph.find(name)?;
+            tables.retain(|(index, _)| *index == wanted);
+        }
+        if tables.is_empty() {
+            let message = match &self.table {
+                Some(name) => format!("`{name}` is no table"),
+                None => format!("pipeline `{}` has no table", project.pipeline.name),
+            };
+            return Err(Error::hinted(message, "a table is a stage of kind `table`"));
+        }
+        if let Some([method, dataset, metric]) = self.trace.as_deref() {
+            return trace(&project, &inspection, &tables, [method, dataset, metric], self.json);
+        }
+        let text = |(_, table): &(NodeIndex, Table)| match self.format {
+            Format::Markdown => table.markdown(),
+            Format::Csv => table.csv(),
+            Format::Latex => table.latex(),
+        };
+        let text = tables.iter().map(text).collect::<Vec<_>>().join("\n");
+        match &self.output {
+            Some(path) => {
+                write_atomically(path, text.as_bytes())?;
+                say(&format!("wrote {}", super::display(path)));
+                Ok(())
+            }
+            None => print(&text),
+        }
+    }
+}
+
+/// Every table of a pipeline from the evaluations that are up to date, as its stage, changed by `adapt`, makes it.
+pub(super) fn tables(
+    project: &Project,
+    inspection: &Inspection,
+    adapt: &dyn Fn(&mut TableStage),
+) -> Result<Vec<(NodeIndex, Table)>> {
+    let mut tables = Vec::new();
+    for &index in project.graph.order() {
+        let Stage::Table(stage) = &project.graph.node(index).stage else { continue };
+        let mut stage = stage.clone();
+        adapt(&mut stage);
+        tables.push((index, table(project, inspection, index, &stage)?));
+    }
+    Ok(tables)
+}
+
+fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &TableStage) -> Result<Table> {
+    let mut evaluations = Vec::new();
+    let mut published = Vec::new();
+    for input in &project.graph.node(index).inputs {
+        match &input.source {
+            Source::Output(source, output) if input.name.starts_with("evals.") => {
+                let classes = match &project.graph.node(*source).stage {
+                    Stage::Eval(eval) => Some(eval.classes),
+                    _ => None,
+                };
+                let metrics = fresh(inspection, *source)
+                    .map(|record| (project.store.artifact_path(&record.outputs[&**output]), record.key.to_string()));
+                evaluations.push((&*input.coordinates, metrics, classes));
+            }
+            Source::Output(source, output) => {
+                let record = fresh(inspection, *source);
+                published.extend(record.map(|record| project.store.artifact_path(&record.outputs[&**output])));
+            }
+            Source::File(path) | Source::Folder(path, _) => published.push(path.clone()),
+        }
+    }
+    let evaluations = evaluations.iter().map(|(coordinates, metrics, classes)| Evaluation {
+        coordinates,
+        metrics: metrics.as_ref().map(|(path, key)| (path.as_path(), key.as_str())),
+        classes: *classes,
+    });
+    stage.table(evaluations, published.iter().map(PathBuf::as_path))
+}
+
+/// The record of a node that is up to date.
+fn fresh(inspection: &Inspection, index: NodeIndex) -> Option<&Record> {
+    if let State::Fresh(record) = inspection.plan.state(index) { Some(record) } else { None }
+}
+
+/// Where a number comes from.
+#[derive(Serialize)]
+struct Trace<'a> {
+    method: &'a str,
+    dataset: &'a str,
+    metric: &'a str,
+    mean: Option<f64>,
+    std: Option<f64>,
+    note: Option<String>,
+    published: Option<f64>,
+    /// Every node behind it, each after all it needs.
+    nodes: Vec<Origin<'a>>,
+}
+
+/// One node behind a number.
+#[derive(Serialize)]
+struct Origin<'a> {
+    node: &'a str,
+    key: String,
+    note: &'a str,
+    started: jiff::Timestamp,
+    seconds: f64,
+    device: Option<String>,
+    version: &'a str,
+    /// The digests of what it left, by output.
+    artifacts: Vec<(&'a str, String)>,
+    /// What it read from outside: input, place, digest.
+    inputs: Vec<(&'a str, &'a Path, String)>,
+}
+
+fn trace(
+    project: &Project,
+    inspection: &Inspection,
+    tables: &[(NodeIndex, Table)],
+    [method, dataset, metric]: [&String; 3],
+    json: bool,
+) -> Result<()> {
+    let (table, cell) = find(tables, method, dataset, metric)?;
+    let keys: HashSet<&str> = cell.keys.iter().map(String::as_str).collect();
+    let behind = |index: &NodeIndex| {
+        fresh(inspection, *index).is_some_and(|record| keys.contains(record.key.to_string().as_str()))
+    };
+    let evaluations: HashSet<NodeIndex> = project.graph.needs(table).filter(behind).collect();
+    let order = project.graph.with_needs(|index| evaluations.contains(&index));
+    let nodes = order.iter().filter_map(|&index| origin(project, index, fresh(inspection, index)?)).collect();
+    let Cell { mean, std, published, .. } = *cell;
+    let trace = Trace { method, dataset, metric, mean, std, note: cell.note(), published, nodes };
+    if json { print_json(&trace) } else { print(&text(&trace)) }
+}
+
+fn origin<'a>(project: &'a Project, index: NodeIndex, record: &'a Record) -> Option<Origin<'a>> {
+    let node = project.graph.node(index);
+    let manifest = record.manifest.value();
+    let digest = |name: &str| manifest["inputs"][name].as_str().map(str::to_owned);
+    let inputs = node.inputs.iter().filter_map(|input| match &input.source {
+        Source::File(path) | Source::Folder(path, _) if input.keyed => {
+            Some((input.name.as_str(), path.as_path(), digest(&input.name)?))
+        }
+        _ => None,
+    });
+    Some(Origin {
+        node: &node.name,
+        key: record.key.to_string(),
+        note: &record.note,
+        started: record.started,
+        seconds: record.seconds,
+        device: record.device.map(|device| device.to_string()),
+        version: &record.version,
+        artifacts: record.outputs.iter().map(|(name, artifact)| (name.as_str(), artifact.digest.to_string())).collect(),
+        inputs: inputs.collect(),
+    })
+}
+
+/// The cell of this place, and the node of its table.
+fn find<'t>(
+    tables: &'t [(NodeIndex, Table)],
+    method: &str,
+    dataset: &str,
+    metric: &str,
+) -> Result<(NodeIndex, &'t Cell)> {
+    let unknown = |what: &str, name: &str, known: Vec<String>| {
+        let hint = did_you_mean(name, &known).unwrap_or_else(|| format!("known: {}", known.join(", ")));
+        Error::hinted(format!("no table has the {what} `{name}`"), hint)
+    };
+    let all = || tables.iter().map(|(_, table)| table);
+    let methods = || all().flat_map(|table| table.methods.iter().map(|label| label.name.clone())).collect();
+    let datasets = || all().flat_map(|table| table.groups.iter().map(|group| group.label.name.clone())).collect();
+    let metrics = || all().flat_map(|table| table.metrics.iter().map(|metric| metric.name())).collect();
+    let known = |names: Vec<String>, name: &str| names.iter().any(|known| known == name);
+    for (what, name, names) in [
+        ("method", method, &methods as &dyn Fn() -> Vec<String>),
+        ("data set", dataset, &datasets),
+        ("metric", metric, &metrics),
+    ] {
+        if !known(names(), name) {
+            return Err(unknown(what, name, names()));
+        }
+    }
+    let cell = |(index, table): &'t (NodeIndex, Table)| {
+        let group = table.groups.iter().find(|group| group.label.name == dataset)?;
+        let row = table.methods.iter().position(|label| label.name == method)?;
+        let column = table.metrics.iter().position(|known| known.name() == metric)?;
+        Some((*index, group.rows[row][column].as_ref()?))
+    };
+    tables.iter().find_map(cell).ok_or_else(|| {
+        Error::invalid(format!("no evaluation is asked for that gives {metric} of `{method}` on `{dataset}`"))
+    })
+}
+
+fn text(trace: &Trace<'_>) -> String {
+    let Trace { method, dataset, metric, .. } = trace;
+    let mean = trace.mean.map_or("missing".to_owned(), |mean| format!("{mean:.2}"));
+    let std = trace.std.map_or(String::new(), |std| format!(" ± {std:.2}"));
+    let note = trace.note.as_ref().filter(|_| trace.mean.is_some()).map_or(String::new(), |note| format!(", {note}"));
+    let published = trace.published.map_or(String::new(), |value| format!(", published {value:.2}"));
+    let short = |digest: &str| digest.chars().take(16).collect::<String>();
+    let mut text = format!("{method} on {dataset}, {metric}: {mean}{std}{note}{published}\n");
+    let mut section = |title: &str, rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            text += &format!("\n{title}\n{}", columns(&rows));
+        }
+    };
+    let node = |origin: &Origin<'_>| {
+        let device = origin.device.clone().unwrap_or_default();
+        let Origin { node, key, note, .. } = origin;
+        let times = [utc(origin.started), duration(origin.seconds), device];
+        [node.to_string(), short(key)].into_iter().chain(times).chain([note.to_string()]).collect()
+    };
+    section("nodes: key, start, time, device, result", trace.nodes.iter().map(node).collect());
+    let artifacts = trace.nodes.iter().flat_map(|origin| {
+        origin.artifacts.iter().map(|(name, digest)| vec![origin.node.to_owned(), name.to_string(), short(digest)])
+    });
+    section("artifacts", artifacts.collect());
+    let inputs = trace.nodes.iter().flat_map(|origin| {
+        origin.inputs.iter().map(|(name, path, digest)| {
+            vec![origin.node.to_owned(), name.to_string(), short(digest), super::display(path)]
+        })
+    });
+    section("inputs from outside", inputs.collect());
+    text
+}

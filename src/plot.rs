@@ -1,0 +1,160 @@
+//! Line and point plots as SVG, drawn by `plotters`; they stand on their own and in a page, on light and on dark ground.
+
+use plotters::backend::SVGBackend;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::error::{Error, Result};
+
+/// Points with a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// In the legend.
+    pub label: String,
+    /// In the order in which they are joined.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What a plot shows.
+#[derive(Clone, Debug)]
+pub struct Plot<'a> {
+    /// Above it, and for those who cannot see it.
+    pub title: &'a str,
+    /// Below the horizontal axis.
+    pub x: &'a str,
+    /// Beside the vertical axis.
+    pub y: &'a str,
+    /// What is drawn.
+    pub series: &'a [Series],
+    /// Whether points are joined by lines.
+    pub joined: bool,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+}
+
+/// Paul Tol's bright colours: told apart by most people, on light and on dark ground.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(68, 119, 170),
+    RGBColor(238, 102, 119),
+    RGBColor(34, 136, 51),
+    RGBColor(190, 160, 40),
+    RGBColor(70, 180, 215),
+    RGBColor(170, 51, 119),
+    RGBColor(130, 130, 130),
+];
+
+/// Points on a line that are worth a mark each.
+const FEW: usize = 12;
+
+/// Stands for the colour of the text around the plot, which plotters cannot name.
+const TEXT: RGBColor = RGBColor(1, 2, 3);
+const TEXT_WRITTEN: &str = "#010203";
+const GRID: RGBColor = RGBColor(128, 128, 128);
+
+impl Plot<'_> {
+    /// The drawing.
+    ///
+    /// # Errors
+    /// There is no point to draw.
+    pub fn svg(&self) -> Result<String> {
+        let points =
+            || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+        if points().next().is_none() {
+            return Err(Error::invalid(format!("the plot `{}` has no points", self.title)));
+        }
+        let mut text = String::new();
+        self.draw(&mut text, range(points().map(|point| point.0)), range(points().map(|point| point.1)))
+            .map_err(|error| Error::invalid(format!("could not draw `{}`: {error}", self.title)))?;
+        Ok(finished(&text, self.title))
+    }
+
+    fn draw(&self, text: &mut String, x: (f64, f64), y: (f64, f64)) -> Result<(), Box<dyn std::error::Error>> {
+        let root = SVGBackend::with_string(text, self.size).into_drawing_area();
+        let (legend_width, width) = (120, self.size.0 as i32);
+        let (area, legend) = root.split_horizontally(width - legend_width);
+        let font = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
+        let mut chart = ChartBuilder::on(&area)
+            .caption(self.title, font(16))
+            .margin(8)
+            .x_label_area_size(44)
+            .y_label_area_size(58)
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
+        let number = |value: &f64| if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") };
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID.mix(0.25))
+            .axis_style(GRID)
+            .label_style(font(14))
+            .axis_desc_style(font(14))
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&number)
+            .y_label_formatter(&number)
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .draw()?;
+        for (place, series) in self.series.iter().enumerate() {
+            let colour = COLOURS[place % COLOURS.len()];
+            if self.joined {
+                chart.draw_series(LineSeries::new(series.points.iter().copied(), colour.stroke_width(2)))?;
+            }
+            if !self.joined || series.points.len() <= FEW {
+                chart.draw_series(series.points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
+            }
+            let height = 34 + 20 * place as i32;
+            legend.draw(&Circle::new((10, height), 4, colour.filled()))?;
+            let anchored = font(14).pos(Pos::new(HPos::Left, VPos::Center));
+            legend.draw(&Text::new(series.label.clone(), (22, height), anchored))?;
+        }
+        root.present()?;
+        Ok(())
+    }
+}
+
+/// A range with some room around the values.
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let room = ((high - low) * 0.08).max(high.abs() * 0.005).max(1e-6);
+    (low - room, high + room)
+}
+
+/// The drawing with a name, in the colours of its surroundings.
+fn finished(text: &str, title: &str) -> String {
+    let title = htmlize::escape_text(title);
+    let style = "<style>.plot{color:#1b2733}@media (prefers-color-scheme:dark){.plot{color:#d7dee6}}</style>";
+    let drawing = text.replace(TEXT_WRITTEN, "currentColor");
+    let named = format!("<svg class=\"plot\" role=\"img\" aria-label=\"{}\" ", htmlize::escape_attribute(&*title));
+    let drawing = drawing.replacen("<svg ", &named, 1);
+    match drawing.split_once("xmlns=\"http://www.w3.org/2000/svg\">") {
+        Some((head, rest)) => {
+            format!("{head}xmlns=\"http://www.w3.org/2000/svg\"><title>{title}</title>{style}{rest}")
+        }
+        None => drawing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot<'a>(title: &'a str, series: &'a [Series]) -> Plot<'a> {
+        Plot { title, x: "shots", y: "accuracy", series, joined: true, size: (520, 320) }
+    }
+
+    #[test]
+    fn a_plot_names_its_series_and_takes_the_colour_of_the_text() {
+        let series = [Series { label: "A & B".into(), points: vec![(1.0, 50.0), (16.0, 70.5)] }];
+        let svg = plot("Accuracy <1>", &series).svg().unwrap();
+        assert!(svg.contains("A &amp; B") && svg.contains("<title>Accuracy &lt;1&gt;</title>"), "{svg}");
+        assert!(svg.contains("currentColor") && !svg.contains(TEXT_WRITTEN), "{svg}");
+        assert!(svg.contains("<polyline"), "{svg}");
+    }
+
+    #[test]
+    fn one_point_is_drawn_and_none_is_refused() {
+        let single = [Series { label: "one".into(), points: vec![(3.0, 3.0)] }];
+        assert!(plot("one", &single).svg().unwrap().contains("<circle"));
+        assert!(plot("none", &[]).svg().is_err());
+    }
+}

@@ -1,0 +1,268 @@
+//! `table`: tables of what is there, in any form, and where a number comes from.
+
+use snapbox::str;
+
+use crate::support::Project;
+
+const PIPELINE: &str = "pipelines/numbers.toml";
+
+/// Evaluations that look their numbers up; those of DTD with seed 2 are not there.
+fn project() -> Project {
+    let project = Project::new();
+    let mut numbers = String::new();
+    for (dataset, seed) in [("eurosat", 1), ("eurosat", 2), ("dtd", 1)] {
+        for (method, base, novel) in [("coop", 90, 50), ("maple", 94, 72)] {
+            for (classes, accuracy) in [("base", base + 2 * (seed - 1)), ("novel", novel + 2 * (seed - 1))] {
+                let metrics = format!("{{\"classes\":\"{classes}\",\"accuracy\":{accuracy}}}");
+                numbers += &format!("{dataset} {method} {seed} {classes} {metrics}\n");
+            }
+        }
+    }
+    project.write("pipelines/numbers.txt", &numbers);
+    project.write(
+        "pipelines/paper.csv",
+        "method,dataset,metric,value\nMaPLe,EuroSAT,base,94.07\nMaPLe,EuroSAT,novel,73.23\nMaPLe,EuroSAT,hm,82.35\nCoOp,EuroSAT,base,92.19\n",
+    );
+    let text = r#"
+[axes]
+dataset = ["eurosat", "dtd"]
+method = ["coop", "maple"]
+seed = [1, 2]
+classes = ["base", "novel"]
+
+[stage.eval]
+kind = "command"
+axes = ["dataset", "method", "seed", "classes"]
+inputs = { numbers = "numbers.txt" }
+outputs = { metrics = "metrics.json" }
+run = "grep '^{dataset} {method} {seed} {classes} ' inputs/numbers | cut -d' ' -f5 > metrics.json; test -s metrics.json"
+
+[stage.table]
+kind = "table"
+evals = "@eval"
+caption = "From base to novel classes."
+labels = { eurosat = "EuroSAT", dtd = "DTD", coop = "CoOp", maple = "MaPLe" }
+published = ["paper.csv"]
+"#;
+    project.write(PIPELINE, text);
+    project
+}
+
+/// After a run in which some evaluations failed.
+fn partial() -> Project {
+    let project = project();
+    let printed = project.run(&["run", PIPELINE, "--keep-going"]);
+    assert_eq!(printed.code, Some(1), "{}", printed.stderr);
+    project
+}
+
+#[test]
+fn a_partial_run_gives_a_partial_table() {
+    partial().prints(
+        &["table", PIPELINE],
+        str![[r#"
+<stdout>
+From base to novel classes.
+
+| Data set | Method |                  Base |                Novel |            HM |
+|:---------|:-------|----------------------:|---------------------:|--------------:|
+| EuroSAT  | CoOp   | 91.00 ± 1.00 (-1.19!) |         51.00 ± 1.00 |         65.37 |
+|          | MaPLe  |  95.00 ± 1.00 (+0.93) | 73.00 ± 1.00 (-0.23) | 82.56 (+0.21) |
+| DTD      | CoOp   |             90.00 [1] |            50.00 [1] |     64.29 [1] |
+|          | MaPLe  |             94.00 [1] |            72.00 [1] |     81.54 [1] |
+| Average  | CoOp   |             90.50 [2] |            50.50 [2] |     64.83 [2] |
+|          | MaPLe  |             94.50 [2] |            72.50 [2] |     82.05 [2] |
+
+[1] 1 of 2 seeds  
+[2] some data sets with 1 of 2 seeds
+
+In brackets the difference to the published number; `!`: more than 1.00.
+<exit code 0>
+
+"#]],
+    );
+    project().prints(
+        &["table", PIPELINE],
+        str![[r#"
+<stdout>
+From base to novel classes.
+
+| Data set | Method |  Base | Novel |    HM |
+|:---------|:-------|------:|------:|------:|
+| EuroSAT  | CoOp   | - [1] | - [1] | - [1] |
+|          | MaPLe  | - [1] | - [1] | - [1] |
+| DTD      | CoOp   | - [1] | - [1] | - [1] |
+|          | MaPLe  | - [1] | - [1] | - [1] |
+| Average  | CoOp   | - [1] | - [1] | - [1] |
+|          | MaPLe  | - [1] | - [1] | - [1] |
+
+[1] missing
+<exit code 0>
+
+"#]],
+    );
+}
+
+#[test]
+fn a_table_has_other_forms() {
+    let project = partial();
+    project.prints(&["table", PIPELINE, "--format", "csv"], str![[r#"
+<stdout>
+table,method,dataset,metric,mean,std,seeds,note,published,delta,nodes
+table,coop,eurosat,base,91.0000,1.0000,2,,92.19,-1.1900,a3d28bf48d298a5d fa039f1ecac610d0
+table,coop,eurosat,novel,51.0000,1.0000,2,,,,f7461fc090a1579b bc884cab14e9021f
+table,coop,eurosat,hm,65.3662,,2,,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f
+table,maple,eurosat,base,95.0000,1.0000,2,,94.07,+0.9300,594f5e5dbdff7596 98b351733f5f281d
+table,maple,eurosat,novel,73.0000,1.0000,2,,73.23,-0.2300,c572dd246f65be2d 4d9b7bed402def44
+table,maple,eurosat,hm,82.5595,,2,,82.35,+0.2095,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44
+table,coop,dtd,base,90.0000,,1,1 of 2 seeds,,,672f859ce0526fa7
+table,coop,dtd,novel,50.0000,,1,1 of 2 seeds,,,85b9ddc963895235
+table,coop,dtd,hm,64.2857,,1,1 of 2 seeds,,,672f859ce0526fa7 85b9ddc963895235
+table,maple,dtd,base,94.0000,,1,1 of 2 seeds,,,33ed74bef177463d
+table,maple,dtd,novel,72.0000,,1,1 of 2 seeds,,,49dc5233e34f8802
+table,maple,dtd,hm,81.5422,,1,1 of 2 seeds,,,33ed74bef177463d 49dc5233e34f8802
+table,coop,average,base,90.5000,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d fa039f1ecac610d0 672f859ce0526fa7
+table,coop,average,novel,50.5000,,1,some data sets with 1 of 2 seeds,,,f7461fc090a1579b bc884cab14e9021f 85b9ddc963895235
+table,coop,average,hm,64.8262,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f 672f859ce0526fa7 85b9ddc963895235
+table,maple,average,base,94.5000,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 98b351733f5f281d 33ed74bef177463d
+table,maple,average,novel,72.5000,,1,some data sets with 1 of 2 seeds,,,c572dd246f65be2d 4d9b7bed402def44 49dc5233e34f8802
+table,maple,average,hm,82.0509,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44 33ed74bef177463d 49dc5233e34f8802
+<exit code 0>
+
+"#]]);
+    project.prints(&["table", PIPELINE, "--format", "latex", "--layout", "wide"], str![[r#"
+<stdout>
+% table
+% From base to novel classes.
+\begin{tabular}{l*{9}{c}}
+\toprule
+ & \multicolumn{3}{c}{EuroSAT} & \multicolumn{3}{c}{DTD} & \multicolumn{3}{c}{Average} \\
+\cmidrule(lr){2-4}\cmidrule(lr){5-7}\cmidrule(lr){8-10}
+Method & Base & Novel & HM & Base & Novel & HM & Base & Novel & HM \\
+\midrule
+CoOp & 91.00 & 51.00 & 65.37 & 90.00\textsuperscript{1} & 50.00\textsuperscript{1} & 64.29\textsuperscript{1} & 90.50\textsuperscript{2} & 50.50\textsuperscript{2} & 64.83\textsuperscript{2} \\
+MaPLe & \textbf{95.00} & \textbf{73.00} & \textbf{82.56} & 94.00\textsuperscript{1} & 72.00\textsuperscript{1} & 81.54\textsuperscript{1} & 94.50\textsuperscript{2} & 72.50\textsuperscript{2} & 82.05\textsuperscript{2} \\
+\bottomrule
+\multicolumn{10}{l}{\footnotesize \textsuperscript{1} 1 of 2 seeds} \\
+\multicolumn{10}{l}{\footnotesize \textsuperscript{2} some data sets with 1 of 2 seeds} \\
+\end{tabular}
+<exit code 0>
+
+"#]]);
+    project.prints(
+        &["table", PIPELINE, "--std", "sample", "-o", "table.md"],
+        str![[r#"
+<stderr>
+wrote table.md
+<exit code 0>
+
+"#]],
+    );
+    // Two seeds two points apart.
+    assert!(project.read("table.md").contains("95.00 ± 1.41"), "{}", project.read("table.md"));
+}
+
+#[test]
+fn a_number_is_traced_to_its_nodes() {
+    let project = partial();
+    project.prints(
+        &["table", PIPELINE, "--trace", "maple", "eurosat", "novel"],
+        str![[r#"
+<stdout>
+maple on eurosat, novel: 73.00 ± 1.00, published 73.23
+
+nodes: key, start, time, device, result
+eval/eurosat/maple/seed1/novel   c572dd246f65be2d   [DATE]   [TIME]
+eval/eurosat/maple/seed2/novel   4d9b7bed402def44   [DATE]   [TIME]
+
+artifacts
+eval/eurosat/maple/seed1/novel   metrics   df36c3a4332dbaad
+eval/eurosat/maple/seed2/novel   metrics   a62177fe0bd41b1f
+
+inputs from outside
+eval/eurosat/maple/seed1/novel   numbers   d272545a4045b86d   pipelines/numbers.txt
+eval/eurosat/maple/seed2/novel   numbers   d272545a4045b86d   pipelines/numbers.txt
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["table", PIPELINE, "--trace", "maple", "eurosta", "novel"],
+        str![[r#"
+<stderr>
+error: [TABLE]
+ has the data set `eurosta`
+hint: did you mean `eurosat`?
+<exit code 2>
+
+"#]],
+    );
+    let trace = project.json(&["table", PIPELINE, "--trace", "coop", "average", "hm", "--json"]);
+    let nodes: Vec<&str> =
+        trace["nodes"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
+    assert_eq!(nodes.len(), 6, "{nodes:?}");
+    // What the table names are the keys of the records.
+    let csv = project.run(&["table", PIPELINE, "--format", "csv"]).stdout;
+    let key = trace["nodes"][0]["key"].as_str().unwrap();
+    assert!(csv.contains(&key[..16]) && project.record_file(key).exists(), "{csv}");
+}
+
+#[test]
+fn a_trace_goes_back_to_weights_and_samples() {
+    let project = Project::after_a_run();
+    let trace = project.json(&["table", crate::support::PIPELINE, "--trace", "maple", "shapes", "base", "--json"]);
+    let nodes: Vec<&str> =
+        trace["nodes"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
+    for expected in
+        ["data/shapes", "shots/shapes/seed1", "clip", "train/shapes/maple/seed2", "eval/shapes/maple/seed1/base"]
+    {
+        assert!(nodes.contains(&expected), "{nodes:?}");
+    }
+    assert!(!nodes.iter().any(|node| node.contains("coop") || node.contains("novel")), "{nodes:?}");
+}
+
+#[test]
+fn a_new_key_with_the_same_numbers_renews_the_table() {
+    let project = project();
+    project.replace(PIPELINE, "seed = [1, 2]", "seed = [1]");
+    project.ran(&["run", PIPELINE]);
+    let before = project.read("results/numbers/table.csv");
+    project.replace(PIPELINE, "cut -d' ' -f5 >", "cut -d' ' -f 5 >");
+    assert!(project.ran(&["run", PIPELINE]).contains("table"));
+    let now = project.read("results/numbers/table.csv");
+    let without_keys =
+        |text: &str| text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect::<Vec<_>>();
+    assert_eq!(without_keys(&now), without_keys(&before));
+    assert_ne!(now, before);
+}
+
+#[test]
+fn mistakes_in_published_numbers_are_shown() {
+    let project = project();
+    project.write("pipelines/paper.csv", "method,dataset,metric,value\nMaPLe,EuroSAT,base,94.07\nMaPLe,DTD,f1,3\n");
+    project.prints(
+        &["table", PIPELINE],
+        str![[r#"
+<stderr>
+error: `pipelines/paper.csv` is not a valid table of published numbers: line 3: unknown metric `f1`
+<exit code 2>
+
+"#]],
+    );
+    project.replace(PIPELINE, "[\"paper.csv\"]", "[\"papers.csv\"]");
+    project.prints(
+        &["table", PIPELINE],
+        str![[r#"
+<stderr>
+error: there is no file or folder `pipelines/papers.csv`
+  --> pipelines/numbers.toml:20:14
+   |
+20 | published = ["papers.csv"]
+   |              ^^^^^^^^^^^^
+   |
+   = hint: paths start from the folder of the file they stand in
+<exit code 2>
+
+"#]],
+    );
+}
