@@ -1,0 +1,131 @@
+//! Every shipped pipeline on the embedded world, from nothing to its tables: `pipelines/miniature/` lays other data, a tiny CLIP
+//! and short training over the stages of the real ones.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Smaller than what ships: what is computed matters here, not what comes out.
+const SMALL: [&str; 8] = [
+    "stage.captioned.captioned=300",
+    "stage.clip.epochs=1",
+    "stage.world.classes=4",
+    "stage.world.train=4",
+    "stage.world.val=2",
+    "stage.world.test=4",
+    "axes.seed=[1, 2]",
+    "stage.train.method.training.epochs=2",
+];
+
+struct World {
+    folder: TempDir,
+}
+
+impl World {
+    fn command(&self, command: &str, pipeline: &str, overrides: &[&str], more: &[&str]) -> Output {
+        let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("pipelines/miniature/{pipeline}.toml"));
+        let overrides = SMALL.iter().chain(overrides);
+        Command::new(env!("CARGO_BIN_EXE_maple-pipe"))
+            .arg(command)
+            .arg(pipeline)
+            .args(overrides.flat_map(|text| ["--set", text]))
+            .arg("--store")
+            .arg(self.file("store"))
+            .args(more)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a pipeline; returns what its last line on standard error but one says.
+    fn run(&self, pipeline: &str, overrides: &[&str]) -> String {
+        let results = self.file("results").display().to_string();
+        let output = self.command("run", pipeline, overrides, &["--results", &results]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        let summary = stderr.lines().find(|line| line.contains(" nodes: ")).unwrap();
+        summary.split(" in ").next().unwrap().to_owned()
+    }
+
+    fn file(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// The numbers of a table by method, data set and metric; none where it is missing.
+    fn table(&self, file: &str) -> BTreeMap<String, Option<f64>> {
+        let mut reader = csv::Reader::from_path(self.file("results").join(file)).unwrap();
+        let rows = reader.deserialize::<(String, String, String, String, Option<f64>)>().map(|row| row.unwrap());
+        rows.map(|(_, method, dataset, metric, mean)| (format!("{method}/{dataset}/{metric}"), mean)).collect()
+    }
+}
+
+const ALL: [&str; 7] = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple"];
+
+fn assert_complete(table: &BTreeMap<String, Option<f64>>, methods: &[&str], datasets: &[&str], metrics: &[&str]) {
+    for method in methods {
+        for dataset in datasets {
+            for metric in metrics {
+                let cell = format!("{method}/{dataset}/{metric}");
+                let mean = table.get(&cell).unwrap_or_else(|| panic!("no {cell} in {table:?}"));
+                assert!(mean.is_some_and(|mean| (0.0..=100.0).contains(&mean)), "{cell}: {mean:?}");
+            }
+        }
+    }
+    assert_eq!(table.len(), methods.len() * datasets.len() * metrics.len(), "{table:?}");
+}
+
+#[test]
+fn every_pipeline_that_ships_makes_its_tables() {
+    let world = World { folder: tempfile::tempdir().unwrap() };
+
+    assert_eq!(world.run("base2novel", &[]), "87 nodes: 87 ran, 0 cached, 0 failed");
+    let table = world.table("miniature-base2novel/table.csv");
+    assert_complete(&table, &ALL, &["shapes", "textures", "average"], &["base", "novel", "hm"]);
+    let mean = |cell: &str| table[cell].unwrap();
+    let (base, novel) = (mean("maple/average/base"), mean("maple/average/novel"));
+    assert!((mean("maple/average/hm") - 2.0 * base * novel / (base + novel)).abs() < 1e-3 || base * novel == 0.0);
+    assert!((base - f64::midpoint(mean("maple/shapes/base"), mean("maple/textures/base"))).abs() < 1e-3);
+
+    // The source has the classes of `stage.world` too.
+    let source = [
+        "stage.source_world.classes=4",
+        "stage.source_world.train=4",
+        "stage.source_world.val=2",
+        "stage.source_world.test=4",
+    ];
+    world.run("cross_dataset", &source);
+    let table = world.table("miniature-cross_dataset/table.csv");
+    assert_complete(&table, &ALL, &["shapes", "textures", "arrangements", "average"], &["accuracy"]);
+    let mean = |cell: &str| table[cell].unwrap();
+    let targets = f64::midpoint(mean("coop/textures/accuracy"), mean("coop/arrangements/accuracy"));
+    assert!((mean("coop/average/accuracy") - targets).abs() < 1e-3, "the source does not enter the average");
+
+    // What was trained for one table serves the other: sources, samples, prompts, and evaluations on the source.
+    let summary = world.run("domain_generalization", &source);
+    let counts: Vec<usize> =
+        summary.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
+    let [nodes, ran, cached, failed] = counts[..] else { panic!("{summary}") };
+    let trained_before = 12 + 2 + 1 + 1 + 1 + 1 + 1 + 1 + 13;
+    assert_eq!((nodes, ran, cached, failed), (94, 94 - trained_before, trained_before, 0), "{summary}");
+    let table = world.table("miniature-domain_generalization/table.csv");
+    let datasets = ["shapes", "sketch", "noisy", "adversarial", "rendition", "average"];
+    assert_complete(&table, &ALL, &datasets, &["accuracy"]);
+
+    let narrowed = ["axes.method=[\"clip\", \"coop\", \"maple\"]", "axes.shots=[1, 4]", "axes.seed=[1]"];
+    world.run("fewshot", &narrowed);
+    let table = world.table("miniature-fewshot/table.csv");
+    let (zero_shot, learned): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        table.into_iter().partition(|(cell, _)| cell.starts_with("clip/"));
+    assert_complete(&zero_shot, &["clip"], &["shapes", "textures", "average"], &["accuracy_0_shots"]);
+    let metrics = ["accuracy_1_shots", "accuracy_4_shots"];
+    assert_complete(&learned, &["coop", "maple"], &["shapes", "textures", "average"], &metrics);
+
+    world.run("released", &source.iter().copied().chain(["axes.seed=[1]"]).collect::<Vec<_>>());
+    let table = world.table("miniature-released/base2novel.csv");
+    assert_complete(&table, &["vpt", "maple"], &["shapes"], &["base", "novel", "hm"]);
+    let table = world.table("miniature-released/domain_generalization.csv");
+    assert_complete(&table, &["maple"], &["shapes", "sketch"], &["accuracy"]);
+    assert_complete(&world.table("miniature-released/cross_dataset.csv"), &["maple"], &["shapes"], &["accuracy"]);
+}
