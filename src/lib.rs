@@ -14,6 +14,7 @@ pub mod graph;
 pub mod method;
 pub mod pipeline;
 pub mod plot;
+pub mod report;
 pub mod run;
 pub mod stage;
 pub mod store;

@@ -128,4 +128,16 @@ fn every_pipeline_that_ships_makes_its_tables() {
     let table = world.table("miniature-released/domain_generalization.csv");
     assert_complete(&table, &["maple"], &["shapes", "sketch"], &["accuracy"]);
     assert_complete(&world.table("miniature-released/cross_dataset.csv"), &["maple"], &["shapes"], &["accuracy"]);
+
+    // A report on all that, in one file.
+    let page = world.file("report.html").display().to_string();
+    let output = world.command("report", "base2novel", &[], &["-o", &page]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let html = std::fs::read_to_string(&page).unwrap();
+    for expected in
+        ["<h1>miniature-base2novel</h1>", "87 nodes, all up to date", "Training loss: Textures", "Surest mistakes"]
+    {
+        assert!(html.contains(expected), "{expected}");
+    }
+    assert!(html.len() < 1 << 20 && html.contains("data:image/jpeg;base64,") && !html.contains("http://127"));
 }

@@ -2,7 +2,7 @@
 
 use petgraph::graph::NodeIndex;
 
-use super::report::{NodeReport, Report};
+use super::node_report::{NodeReport, Report};
 use super::{Project, print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::report::NodeReport;
+use super::node_report::NodeReport;
 use super::{PipelineArguments, print, print_json, utc};
 use crate::error::Result;
 use crate::graph::{Change, Explanation, Group, few, group};

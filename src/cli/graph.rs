@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use super::report::NodeReport;
+use super::node_report::NodeReport;
 use super::{Inspection, PipelineArguments, Project, Selection, print, print_json};
 use crate::error::Result;
 use crate::graph::Counts;

@@ -10,6 +10,7 @@ mod fewshot;
 mod gc;
 mod graph;
 mod logs;
+mod node_report;
 mod prompts;
 mod report;
 mod run;
@@ -56,6 +57,7 @@ enum Command {
     Runs(runs::Runs),
     Diff(diff::Diff),
     Table(table::TableCommand),
+    Report(report::ReportCommand),
     Verify(verify::Verify),
     Gc(gc::Gc),
     /// Kills the programs of a run that died; `run` starts it
@@ -233,6 +235,7 @@ pub fn main() -> ExitCode {
         Command::Runs(command) => command.run(),
         Command::Diff(command) => command.run(),
         Command::Table(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Reap => {

@@ -1,43 +1,47 @@
-//! What `--json` says of nodes: the same words in every command.
+//! `maple-pipe report`: one file that shows what a pipeline found.
 
-use petgraph::graph::NodeIndex;
-use serde::Serialize;
+use std::path::PathBuf;
 
-use super::{Inspection, Project};
-use crate::graph::{Counts, Explainer, Explanation, Standing};
+use clap::Args;
 
-/// How the nodes of a pipeline stand.
-#[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
-    pub pipeline: &'a str,
-    /// Of all selected nodes.
-    pub counts: Counts,
-    pub nodes: Vec<NodeReport<'a>>,
+use super::table::tables;
+use super::{PipelineArguments, say};
+use crate::error::{Error, Result};
+use crate::report::{Report, Sources};
+use crate::store::write_atomically;
+
+/// Write a report on what is up to date of a pipeline: one HTML file that needs nothing else; nothing is run
+///
+/// Tables that sort, plots, the worst classes and mistakes of each data set, times, and where the numbers come from.
+#[derive(Args, Debug)]
+pub(super) struct ReportCommand {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// The file [default: `results/<pipeline>/report.html` in the pipeline's project]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
-/// How one node stands, and why.
-#[derive(Debug, Serialize)]
-pub(super) struct NodeReport<'a> {
-    pub node: &'a str,
-    pub stage: &'a str,
-    pub state: Standing,
-    #[serde(flatten)]
-    pub explanation: Explanation<'a>,
-}
-
-impl<'a> NodeReport<'a> {
-    pub(super) fn new(
-        project: &'a Project,
-        inspection: &Inspection,
-        explainer: &Explainer<'a>,
-        index: NodeIndex,
-    ) -> NodeReport<'a> {
-        let node = project.graph.node(index);
-        NodeReport {
-            node: &node.name,
-            stage: &node.stage_name,
-            state: inspection.plan.state(index).into(),
-            explanation: explainer.explain(index),
+impl ReportCommand {
+    pub(super) fn run(self) -> Result<()> {
+        let project = self.pipeline.open()?;
+        let inspection = project.inspect(project.graph.order().to_vec())?;
+        let sources = Sources {
+            pipeline: &project.pipeline,
+            graph: &project.graph,
+            plan: &inspection.plan,
+            explainer: &project.explainer(&inspection),
+            store: &project.store,
+            tables: tables(&project, &inspection, &|_| {})?,
+        };
+        let html = Report::new(sources)?.html();
+        let folder = || project.root.join("results").join(&project.pipeline.name);
+        let path = self.output.unwrap_or_else(|| folder().join("report.html"));
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
         }
+        write_atomically(&path, html.as_bytes())?;
+        say(&format!("wrote {}", super::display(&path)));
+        Ok(())
     }
 }

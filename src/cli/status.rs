@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::report::{NodeReport, Report};
+use super::node_report::{NodeReport, Report};
 use super::{PipelineArguments, Selection, print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Group, group};

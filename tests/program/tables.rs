@@ -1,4 +1,6 @@
-//! `table`: tables of what is there, in any form, and where a number comes from.
+//! `table` and `report`: tables of what is there, in any form, and where a number comes from.
+
+use std::fs;
 
 use snapbox::str;
 
@@ -265,4 +267,28 @@ error: there is no file or folder `pipelines/papers.csv`
 
 "#]],
     );
+}
+
+#[test]
+fn a_report_is_one_file_and_trusts_no_name() {
+    let project = project();
+    project.replace(PIPELINE, "MaPLe\" }", "<script>alert(1)</script>\" }");
+    project.run(&["run", PIPELINE, "--keep-going"]);
+    project.prints(
+        &["report", PIPELINE],
+        str![[r#"
+<stderr>
+wrote results/numbers/report.html
+<exit code 0>
+
+"#]],
+    );
+    let html = project.read("results/numbers/report.html");
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !html.contains("<script>alert(1)"));
+    assert!(html.contains("11 up to date") || html.contains("12 up to date"), "{}", &html[..html.len().min(9000)]);
+    assert!(html.contains("missing") && html.contains("1 of 2 seeds"));
+    assert!(!html.contains("src=\"http") && !html.contains("<link"));
+    // An empty store gives a report, too.
+    fs::remove_dir_all(project.file(".maple")).unwrap();
+    assert_eq!(project.run(&["report", PIPELINE, "-o", "empty.html"]).code, Some(0));
 }

@@ -1,0 +1,232 @@
+//! What evaluations say beyond accuracy: classes, confusions and mistakes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use petgraph::graph::NodeIndex;
+use serde::Deserialize;
+
+use super::Sources;
+use super::thumbnail::thumbnail;
+use crate::error::{Error, Result};
+use crate::graph::Source;
+use crate::stage::Stage;
+use crate::store::Record;
+
+/// Classes that a list of the worst names.
+const WORST: usize = 12;
+/// Classes that a confusion matrix shows.
+const CONFUSED: usize = 12;
+/// Images that stand for a data set's mistakes.
+const EXAMPLES: usize = 8;
+
+/// What evaluations on one data set say.
+#[derive(Debug)]
+pub struct DatasetDetail {
+    /// What the data set is called.
+    pub label: String,
+    /// By method, in order.
+    pub methods: Vec<MethodClasses>,
+    /// Of the last method: which classes are taken for which.
+    pub confusion: Option<Confusion>,
+    /// Of the last method: images of which it is surest, and wrong.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// A method's worst classes on a data set.
+#[derive(Debug)]
+pub struct MethodClasses {
+    /// What the method is called.
+    pub label: String,
+    /// All its classes.
+    pub count: usize,
+    /// The worst, the worst first.
+    pub worst: Vec<ClassRow>,
+}
+
+/// One class, over all seeds.
+#[derive(Debug)]
+pub struct ClassRow {
+    /// Its name, and the classes it was told apart from.
+    pub class: String,
+    /// Correct and all test images of it.
+    pub correct: (usize, usize),
+}
+
+/// Which classes are taken for which.
+#[derive(Debug)]
+pub struct Confusion {
+    /// The method.
+    pub method: String,
+    /// The classes shown, those with most errors.
+    pub classes: Vec<String>,
+    /// All classes.
+    pub count: usize,
+    /// Of each class shown, by row: the share of its images taken for each class shown.
+    pub shares: Vec<Vec<f64>>,
+}
+
+/// An image taken for something else.
+#[derive(Debug)]
+pub struct Mistake {
+    /// The image, small, if it can be read.
+    pub thumbnail: Option<String>,
+    /// Its class.
+    pub class: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// How surely, in percent.
+    pub probability: f64,
+}
+
+/// A row of `per-class.csv`.
+#[derive(Deserialize)]
+struct Class {
+    class: String,
+    images: usize,
+    correct: usize,
+}
+
+/// A row of `predictions.csv`.
+#[derive(Clone, Deserialize)]
+struct Prediction {
+    path: String,
+    class: String,
+    predicted_class: String,
+    probability: f64,
+}
+
+/// The evaluations of a method on a data set.
+struct Evaluations<'a> {
+    dataset: String,
+    method: String,
+    nodes: Vec<(NodeIndex, &'a Record)>,
+}
+
+/// What the evaluations that are up to date say, by data set, in the order of the nodes.
+pub(super) fn details(sources: &Sources<'_>) -> Result<Vec<DatasetDetail>> {
+    let mut found: Vec<Evaluations<'_>> = Vec::new();
+    for (index, record) in sources.fresh() {
+        let Stage::Eval(_) = &sources.graph.node(index).stage else { continue };
+        let dataset = sources.coordinate(index, "dataset").unwrap_or_default();
+        let method = sources.coordinate(index, "method").unwrap_or_default();
+        match found.iter_mut().find(|one| one.dataset == dataset && one.method == method) {
+            Some(one) => one.nodes.push((index, record)),
+            None => found.push(Evaluations { dataset, method, nodes: vec![(index, record)] }),
+        }
+    }
+    let mut datasets: Vec<&String> = Vec::new();
+    for one in &found {
+        if !datasets.contains(&&one.dataset) {
+            datasets.push(&one.dataset);
+        }
+    }
+    let detail = |dataset: &String| {
+        let of_dataset: Vec<&Evaluations<'_>> = found.iter().filter(|one| one.dataset == *dataset).collect();
+        let methods = of_dataset.iter().map(|one| worst_classes(sources, one)).collect::<Result<_>>()?;
+        let last = of_dataset.last().expect("the data set is that of an evaluation");
+        let (confusion, mistakes) = errors(sources, last)?;
+        Ok(DatasetDetail { label: sources.label(dataset), methods, confusion, mistakes })
+    };
+    datasets.into_iter().map(detail).collect()
+}
+
+fn worst_classes(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<MethodClasses> {
+    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (_, record) in &evaluations.nodes {
+        for Class { class, images, correct } in rows(sources, record, "per-class")? {
+            let count = counts.entry(class).or_default();
+            *count = (count.0 + correct, count.1 + images);
+        }
+    }
+    let mut worst: Vec<ClassRow> = counts
+        .into_iter()
+        .filter(|(_, (_, images))| *images > 0)
+        .map(|(class, correct)| ClassRow { class, correct })
+        .collect();
+    let count = worst.len();
+    worst.sort_by(|a, b| share(a.correct).total_cmp(&share(b.correct)));
+    worst.truncate(WORST);
+    Ok(MethodClasses { label: sources.label(&evaluations.method), count, worst })
+}
+
+/// A part of a whole.
+fn share((part, whole): (usize, usize)) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+impl ClassRow {
+    /// Correct images in percent.
+    pub fn accuracy(&self) -> f64 {
+        100.0 * share(self.correct)
+    }
+}
+
+fn errors(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<(Option<Confusion>, Vec<Mistake>)> {
+    let mut taken: HashMap<(String, String), usize> = HashMap::new();
+    let mut images: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut surest: Vec<(Prediction, Option<PathBuf>)> = Vec::new();
+    for &(index, record) in &evaluations.nodes {
+        let folder = location(sources, index);
+        let mut wrong: Vec<Prediction> = Vec::new();
+        for prediction in rows::<Prediction>(sources, record, "predictions")? {
+            *taken.entry((prediction.class.clone(), prediction.predicted_class.clone())).or_default() += 1;
+            let count = images.entry(prediction.class.clone()).or_default();
+            count.1 += 1;
+            if prediction.class != prediction.predicted_class {
+                count.0 += 1;
+                wrong.push(prediction);
+            }
+        }
+        surest.extend(wrong.into_iter().map(|one| (one, folder.clone())));
+    }
+    surest.sort_by(|a, b| b.0.probability.total_cmp(&a.0.probability));
+    // The same image may be mistaken with every seed.
+    let mut seen: Vec<String> = Vec::new();
+    surest.retain(|(one, _)| {
+        !seen.contains(&one.path) && seen.len() < EXAMPLES && {
+            seen.push(one.path.clone());
+            true
+        }
+    });
+    let mistakes = surest.into_iter().map(|(one, folder)| Mistake {
+        thumbnail: folder.and_then(|folder| thumbnail(&folder.join(&one.path))),
+        class: one.class,
+        predicted: one.predicted_class,
+        probability: 100.0 * one.probability,
+    });
+    let count = images.len();
+    let mut classes: Vec<(String, (usize, usize))> = images.into_iter().filter(|(_, (wrong, _))| *wrong > 0).collect();
+    classes.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
+    classes.truncate(CONFUSED);
+    let shares = classes.iter().map(|(class, (_, total))| {
+        let cell = |(other, _): &(String, (usize, usize))| {
+            share((taken.get(&(class.clone(), other.clone())).copied().unwrap_or(0), *total))
+        };
+        classes.iter().map(cell).collect()
+    });
+    let shares = shares.collect();
+    let method = sources.label(&evaluations.method);
+    let classes: Vec<String> = classes.into_iter().map(|(class, _)| class).collect();
+    let confusion = (!classes.is_empty()).then_some(Confusion { method, classes, count, shares });
+    Ok((confusion, mistakes.collect()))
+}
+
+/// Where the images of an evaluation lie.
+fn location(sources: &Sources<'_>, index: NodeIndex) -> Option<PathBuf> {
+    let input = sources.graph.node(index).inputs.iter().find(|input| input.name == "dataset.location")?;
+    match &input.source {
+        Source::File(path) | Source::Folder(path, _) => Some(path.clone()),
+        Source::Output(node, output) => Some(sources.store.artifact_path(&sources.record(*node)?.outputs[&**output])),
+    }
+}
+
+/// The rows of a CSV file among a node's outputs.
+fn rows<T: for<'de> Deserialize<'de>>(sources: &Sources<'_>, record: &Record, output: &str) -> Result<Vec<T>> {
+    let path = sources.store.artifact_path(&record.outputs[output]);
+    read(&path).map_err(|error| Error::format(&path, "CSV file", error))
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> csv::Result<Vec<T>> {
+    csv::Reader::from_path(path)?.deserialize().collect()
+}

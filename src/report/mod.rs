@@ -1,0 +1,256 @@
+//! A report on a pipeline in one file: what its tables, trainings, evaluations and runs say, gathered from the store.
+
+mod evaluation;
+mod page;
+mod thumbnail;
+
+use std::collections::BTreeMap;
+
+use petgraph::graph::NodeIndex;
+
+pub use evaluation::{ClassRow, Confusion, DatasetDetail, MethodClasses, Mistake};
+
+use crate::error::Result;
+use crate::graph::picture::{By, Picture};
+use crate::graph::{Counts, Explainer, Graph, Plan, Source, State};
+use crate::pipeline::Pipeline;
+use crate::plot::{Plot, Series};
+use crate::stage::Stage;
+use crate::store::{NodeEnd, Record, RunNode, RunRecord, Store};
+use crate::table::Table;
+
+/// What a report is made from.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// Its nodes.
+    pub graph: &'a Graph,
+    /// How they stand.
+    pub plan: &'a Plan,
+    /// Why.
+    pub explainer: &'a Explainer<'a>,
+    /// Where their results lie.
+    pub store: &'a Store,
+    /// Its tables, of what is up to date.
+    pub tables: Vec<(NodeIndex, Table)>,
+}
+
+/// What a report shows.
+#[derive(Debug)]
+pub struct Report {
+    /// The pipeline's name.
+    pub name: String,
+    /// How many nodes stand how.
+    pub counts: Counts,
+    /// The time behind all results that are up to date, in seconds.
+    pub seconds: f64,
+    /// When it was made, UTC.
+    pub made: jiff::Timestamp,
+    /// The tables, each with its plot, if it has one.
+    pub tables: Vec<(Table, Option<String>)>,
+    /// Losses by epoch, a plot a data set.
+    pub training: Vec<String>,
+    /// What evaluations say beyond accuracy, by data set.
+    pub datasets: Vec<DatasetDetail>,
+    /// The DAG with states, as SVG.
+    pub dag: String,
+    /// The time of each stage.
+    pub stages: Vec<StageTime>,
+    /// The last run that executed something, and its nodes that ran.
+    pub run: Option<(RunRecord, Vec<RunNode>)>,
+    /// What the results were made from: a name, a place or note, and a digest.
+    pub provenance: Vec<[String; 3]>,
+}
+
+/// The time that the nodes of a stage took.
+#[derive(Debug)]
+pub struct StageTime {
+    /// The stage.
+    pub stage: String,
+    /// Its nodes that are up to date.
+    pub nodes: usize,
+    /// Their time in all, and the longest, in seconds.
+    pub seconds: (f64, f64),
+}
+
+impl Sources<'_> {
+    /// The record of a node that is up to date.
+    fn record(&self, index: NodeIndex) -> Option<&Record> {
+        if let State::Fresh(record) = self.plan.state(index) { Some(record) } else { None }
+    }
+
+    /// The nodes that are up to date, in order, with their records.
+    fn fresh(&self) -> impl Iterator<Item = (NodeIndex, &Record)> {
+        self.graph.order().iter().filter_map(|&index| Some((index, self.record(index)?)))
+    }
+
+    /// A coordinate of a node as text.
+    fn coordinate(&self, index: NodeIndex, axis: &str) -> Option<String> {
+        self.graph.node(index).coordinates.get(axis).map(ToString::to_string)
+    }
+
+    /// What people call a data set or a method: as the tables do.
+    fn label(&self, name: &str) -> String {
+        let tables = self.tables.iter().map(|(_, table)| table);
+        let labels = tables.flat_map(|table| table.methods.iter().chain(table.groups.iter().map(|group| &group.label)));
+        labels.into_iter().find(|label| label.name == name).map_or(name, |label| &label.text).to_owned()
+    }
+}
+
+impl Report {
+    /// Gathers what the store has.
+    ///
+    /// # Errors
+    /// When an artifact or the record of a run cannot be read.
+    pub fn new(sources: Sources<'_>) -> Result<Report> {
+        let counts = sources.graph.order().iter().map(|&index| sources.plan.state(index).into()).collect();
+        let picture = Picture::new(
+            sources.pipeline,
+            sources.graph,
+            sources.plan,
+            sources.explainer,
+            sources.graph.order(),
+            By::Stage,
+        );
+        let report = Report {
+            name: sources.pipeline.name.clone(),
+            counts,
+            seconds: sources.fresh().map(|(_, record)| record.seconds).sum(),
+            made: jiff::Timestamp::now(),
+            training: training(&sources)?,
+            datasets: evaluation::details(&sources)?,
+            dag: crate::graph::picture::svg(&picture)?,
+            stages: stages(&sources),
+            run: last_run(&sources)?,
+            provenance: provenance(&sources),
+            tables: Vec::new(),
+        };
+        let tables = sources.tables.into_iter().map(|(_, table)| {
+            let plot = table.plot().ok();
+            (table, plot)
+        });
+        Ok(Report { tables: tables.collect(), ..report })
+    }
+
+    /// The report as one HTML file that needs nothing else.
+    pub fn html(&self) -> String {
+        page::page(self).into_string()
+    }
+}
+
+/// Losses by epoch: a plot a data set, a line a method, averaged over all else.
+fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Epoch {
+        epoch: u32,
+        loss: f64,
+    }
+    // By data set, method and epoch: the losses. Names keep the order in which they come.
+    let mut datasets: Vec<String> = Vec::new();
+    let mut methods: Vec<String> = Vec::new();
+    let mut losses: BTreeMap<(usize, usize, u32), Vec<f64>> = BTreeMap::new();
+    let place = |names: &mut Vec<String>, name: String| {
+        names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        })
+    };
+    for (index, record) in sources.fresh() {
+        let Stage::Train(train) = &sources.graph.node(index).stage else { continue };
+        let learner = || {
+            let method = serde_json::to_value(&train.method).unwrap_or_default();
+            method["learner"].as_str().unwrap_or_default().to_owned()
+        };
+        let dataset = place(&mut datasets, sources.coordinate(index, "dataset").unwrap_or_default());
+        let method = place(&mut methods, sources.coordinate(index, "method").unwrap_or_else(learner));
+        let path = sources.store.artifact_path(&record.outputs["log"]);
+        let text = std::fs::read_to_string(&path).map_err(crate::error::Error::io("read", &path))?;
+        for line in text.lines() {
+            let Epoch { epoch, loss } = serde_json::from_str(line)
+                .map_err(|error| crate::error::Error::format(&path, "training log", error))?;
+            losses.entry((dataset, method, epoch)).or_default().push(loss);
+        }
+    }
+    let mut plots = Vec::new();
+    for (dataset, name) in datasets.iter().enumerate() {
+        let points = |method: usize| {
+            let own = losses.range((dataset, method, 0)..=(dataset, method, u32::MAX));
+            own.map(|((.., epoch), losses)| (f64::from(*epoch), losses.iter().sum::<f64>() / losses.len() as f64))
+                .collect()
+        };
+        let series = methods
+            .iter()
+            .enumerate()
+            .map(|(method, name)| Series { label: sources.label(name), points: points(method) });
+        let series: Vec<Series> = series.filter(|series| !series.points.is_empty()).collect();
+        let title = if name.is_empty() {
+            "Training loss".to_owned()
+        } else {
+            format!("Training loss: {}", sources.label(name))
+        };
+        plots.extend(
+            Plot { title: &title, x: "epoch", y: "loss", series: &series, joined: true, size: (520, 320) }.svg().ok(),
+        );
+    }
+    Ok(plots)
+}
+
+fn stages(sources: &Sources<'_>) -> Vec<StageTime> {
+    let mut stages: Vec<StageTime> = Vec::new();
+    for (index, record) in sources.fresh() {
+        let name = &sources.graph.node(index).stage_name;
+        match stages.iter_mut().find(|stage| stage.stage == *name) {
+            Some(stage) => {
+                stage.nodes += 1;
+                stage.seconds = (stage.seconds.0 + record.seconds, stage.seconds.1.max(record.seconds));
+            }
+            None => stages.push(StageTime { stage: name.clone(), nodes: 1, seconds: (record.seconds, record.seconds) }),
+        }
+    }
+    stages
+}
+
+fn last_run(sources: &Sources<'_>) -> Result<Option<(RunRecord, Vec<RunNode>)>> {
+    let runs = sources.store.runs()?;
+    let executed = |run: &RunRecord| run.counts.get(&NodeEnd::Done).is_some_and(|&count| count > 0);
+    let Some(run) = runs.into_iter().find(|run| run.invocation.pipeline == sources.pipeline.name && executed(run))
+    else {
+        return Ok(None);
+    };
+    let mut nodes = sources.store.run_nodes(&run)?;
+    nodes.retain(|node| node.started.is_some() && node.seconds.is_some());
+    Ok(Some((run, nodes)))
+}
+
+/// Files from outside, trained weights, and the divisions of data sets, with their digests.
+fn provenance(sources: &Sources<'_>) -> Vec<[String; 3]> {
+    let mut rows: Vec<[String; 3]> = Vec::new();
+    let mut add = |row: [String; 3]| {
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    };
+    for (index, record) in sources.fresh() {
+        let node = sources.graph.node(index);
+        let manifest = record.manifest.value();
+        for input in &node.inputs {
+            if let (Source::File(path) | Source::Folder(path, _), Some(digest)) =
+                (&input.source, manifest["inputs"][&input.name].as_str())
+            {
+                let what = input.name.split('.').next().unwrap_or_default();
+                add([what.to_owned(), path.display().to_string(), digest.to_owned()]);
+            }
+        }
+        match &node.stage {
+            Stage::Pretrain(_) => {
+                add(["weights".into(), node.name.clone(), record.outputs["weights"].digest.to_string()])
+            }
+            Stage::FewShot(_) => add(["split".into(), node.name.clone(), record.outputs["train"].digest.to_string()]),
+            Stage::Table(_) => add(["table key".into(), node.name.clone(), record.key.to_string()]),
+            _ => {}
+        }
+    }
+    rows.sort();
+    rows
+}

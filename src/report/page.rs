@@ -1,0 +1,369 @@
+//! The report as HTML.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{Confusion, DatasetDetail, Mistake, Report};
+use crate::run::duration;
+use crate::store::{RunNode, RunRecord};
+use crate::table::{Cell, Table};
+
+const STYLE: &str = include_str!("report.css");
+const SCRIPT: &str = include_str!("report.js");
+
+pub(super) fn page(report: &Report) -> Markup {
+    let sections: [(&str, &str, Option<Markup>); 7] = [
+        ("results", "Results", (!report.tables.is_empty()).then(|| results(report))),
+        ("training", "Training", (!report.training.is_empty()).then(|| plots(&report.training))),
+        ("classes", "Classes and mistakes", (!report.datasets.is_empty()).then(|| details(&report.datasets))),
+        ("pipeline", "Pipeline", Some(pipeline(report))),
+        ("time", "Time", Some(time(report))),
+        ("run", "Last run", report.run.as_ref().map(|(run, nodes)| last_run(run, nodes))),
+        ("provenance", "Provenance", (!report.provenance.is_empty()).then(|| provenance(&report.provenance))),
+    ];
+    let title = format!("{} - maple-pipe report", report.name);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                a.skip href="#content" { "Skip to the results" }
+                header {
+                    h1 { (report.name) }
+                    p.summary { (summary(report)) }
+                    nav aria-label="Sections" {
+                        @for (id, heading, content) in &sections {
+                            @if content.is_some() { a href={ "#" (id) } { (heading) } " " }
+                        }
+                    }
+                }
+                main #content {
+                    @for (id, heading, content) in sections {
+                        @if let Some(content) = content {
+                            section id=(id) aria-labelledby={ (id) "-heading" } {
+                                h2 id={ (id) "-heading" } { (heading) }
+                                (content)
+                            }
+                        }
+                    }
+                }
+                footer { p { "Made by maple-pipe " (env!("CARGO_PKG_VERSION")) " on " (utc(report.made)) "." } }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+}
+
+fn utc(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+fn summary(report: &Report) -> String {
+    let counts = &report.counts;
+    let standing = match counts.stale + counts.waiting {
+        0 => "all up to date".to_owned(),
+        missing => format!("{} up to date, {missing} not: the numbers below are partial", counts.fresh),
+    };
+    format!("{} nodes, {standing}; {} of computing.", counts.nodes, duration(report.seconds))
+}
+
+fn results(report: &Report) -> Markup {
+    html! {
+        @for (table, plot) in &report.tables {
+            (results_table(table))
+            @if let Some(plot) = plot { figure.plot-figure { (PreEscaped(plot)) } }
+        }
+    }
+}
+
+/// A table whose columns sort it.
+fn results_table(table: &Table) -> Markup {
+    let notes: Vec<String> = {
+        let cells = table.groups.iter().flat_map(|group| group.rows.iter().flatten().flatten());
+        let mut notes = Vec::new();
+        for note in cells.filter_map(Cell::note) {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        notes
+    };
+    let best = |group: usize, column: usize| {
+        let values = table.groups[group].rows.iter().filter_map(|row| row[column].as_ref()?.mean);
+        values.fold(f64::MIN, f64::max)
+    };
+    let heading = |name: &str| html! { th scope="col" aria-sort="none" { button type="button" { (name) } } };
+    let cell = |group: usize, method: usize, column: usize| {
+        number(table, table.groups[group].rows[method][column].as_ref(), best(group, column), &notes)
+    };
+    // With a single metric, data sets stand side by side.
+    let is_wide = table.metrics.len() == 1 && table.groups.len() > 1;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(table.name) {
+            table.results.sortable {
+                caption { (if table.caption.is_empty() { &table.name } else { &table.caption }) }
+                @if is_wide {
+                    thead { tr {
+                        (heading("Method"))
+                        @for group in &table.groups { (heading(&group.label.text)) }
+                    } }
+                    tbody {
+                        @for (method, label) in table.methods.iter().enumerate() {
+                            tr {
+                                th scope="row" { (label.text) }
+                                @for group in 0..table.groups.len() { (cell(group, method, 0)) }
+                            }
+                        }
+                    }
+                } @else {
+                    thead { tr {
+                        (heading("Data set")) (heading("Method"))
+                        @for metric in &table.metrics { (heading(&metric.heading())) }
+                    } }
+                    tbody {
+                        @for (place, group) in table.groups.iter().enumerate() {
+                            @for (method, label) in table.methods.iter().enumerate() {
+                                tr .average[group.label.name == "average"] {
+                                    td.dataset { (group.label.text) }
+                                    th scope="row" { (label.text) }
+                                    @for column in 0..table.metrics.len() { (cell(place, method, column)) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if !notes.is_empty() || table.is_compared() {
+            ul.notes {
+                @for (place, note) in notes.iter().enumerate() { li { sup { (place + 1) } " " (note) } }
+                @if table.is_compared() {
+                    li { "Small: the difference to the published number; "
+                        span.off { "marked" } ": more than " (format!("{:.2}", table.tolerance)) "." }
+                }
+            }
+        }
+    }
+}
+
+fn number(table: &Table, cell: Option<&Cell>, best: f64, notes: &[String]) -> Markup {
+    let Some(cell) = cell else { return html! { td.number data-value="" { } } };
+    let note = cell.note().and_then(|note| notes.iter().position(|known| *known == note));
+    let is_best = cell.mean.is_some_and(|mean| mean >= best);
+    html! {
+        td.number data-value=(cell.mean.map_or(String::new(), |mean| mean.to_string())) {
+            @match cell.mean {
+                Some(mean) if is_best => strong { (format!("{mean:.2}")) },
+                Some(mean) => (format!("{mean:.2}")),
+                None => span.missing { "missing" },
+            }
+            @if let Some(std) = cell.std { span.std { " ± " (format!("{std:.2}")) } }
+            @if let Some(delta) = cell.delta() { span.delta.off[table.is_off(cell)] { " " (format!("{delta:+.2}")) } }
+            @if let Some(note) = note { sup { (note + 1) } }
+        }
+    }
+}
+
+fn plots(plots: &[String]) -> Markup {
+    html! { div.plots { @for plot in plots { figure.plot-figure { (PreEscaped(plot)) } } } }
+}
+
+fn details(datasets: &[DatasetDetail]) -> Markup {
+    html! {
+        @for (place, detail) in datasets.iter().enumerate() {
+            details open[place == 0] {
+                summary { (detail.label) }
+                h3 { "Worst classes" }
+                div.columns {
+                    @for method in &detail.methods {
+                        table.classes {
+                            caption { (method.label) @if method.count > method.worst.len() { ", " (method.worst.len()) " of " (method.count) " classes" } }
+                            thead { tr { th scope="col" { "Class" } th.number scope="col" { "Correct" } } }
+                            tbody {
+                                @for row in &method.worst {
+                                    tr {
+                                        th scope="row" { (row.class) }
+                                        td.number title={ (row.correct.0) " of " (row.correct.1) " images" } { (format!("{:.1}", row.accuracy())) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                @if let Some(confusion) = &detail.confusion { (matrix(confusion, &detail.label)) }
+                @if !detail.mistakes.is_empty() { (mistakes(&detail.mistakes)) }
+            }
+        }
+    }
+}
+
+fn matrix(confusion: &Confusion, dataset: &str) -> Markup {
+    let which = if confusion.count > confusion.classes.len() {
+        format!("the {} of {} classes with most errors", confusion.classes.len(), confusion.count)
+    } else {
+        "all classes".to_owned()
+    };
+    html! {
+        h3 { "Confusions of " (confusion.method) }
+        div.scroll tabindex="0" role="region" aria-label={ "Confusions on " (dataset) } {
+            table.matrix {
+                caption { "Rows: the class; columns: what its images are taken for, in percent; " (which) "." }
+                thead { tr { td {} @for class in &confusion.classes { th scope="col" { span { (class) } } } } }
+                tbody {
+                    @for (class, row) in confusion.classes.iter().zip(&confusion.shares) {
+                        tr {
+                            th scope="row" { (class) }
+                            @for share in row {
+                                td style={ "--share:" (format!("{:.0}%", 85.0 * share)) } {
+                                    @if *share >= 0.005 { (format!("{:.0}", 100.0 * share)) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn mistakes(mistakes: &[Mistake]) -> Markup {
+    html! {
+        h3 { "Surest mistakes" }
+        ul.mistakes {
+            @for mistake in mistakes {
+                @let says = format!("{}, taken for {} with {:.0} %", mistake.class, mistake.predicted, mistake.probability);
+                li {
+                    @match &mistake.thumbnail {
+                        Some(picture) => { img src=(picture) alt=(says) width="96"; }
+                        None => span.missing { "image not there" },
+                    }
+                    span { b { (mistake.class) } " taken for " b { (mistake.predicted) } ", " (format!("{:.0} %", mistake.probability)) }
+                }
+            }
+        }
+    }
+}
+
+fn pipeline(report: &Report) -> Markup {
+    let counts = &report.counts;
+    let says = format!(
+        "The stages of the pipeline and how their {} nodes stand: {} up to date, {} stale, {} waiting.",
+        counts.nodes, counts.fresh, counts.stale, counts.waiting
+    );
+    html! {
+        p { (says) }
+        div.scroll tabindex="0" role="region" aria-label="Stages" {
+            img.dag alt=(says) src={ "data:image/svg+xml;base64," (STANDARD.encode(&report.dag)) };
+        }
+    }
+}
+
+fn time(report: &Report) -> Markup {
+    let most = report.stages.iter().map(|stage| stage.seconds.0).fold(1e-9, f64::max);
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Time by stage" {
+            table.times {
+                caption { "Time of the nodes that are up to date, by stage" }
+                thead { tr {
+                    th scope="col" { "Stage" } th.number scope="col" { "Nodes" } th.number scope="col" { "In all" }
+                    th.number scope="col" { "Mean" } th.number scope="col" { "Longest" } td {}
+                } }
+                tbody {
+                    @for stage in &report.stages {
+                        tr {
+                            th scope="row" { (stage.stage) }
+                            td.number { (stage.nodes) }
+                            td.number { (duration(stage.seconds.0)) }
+                            td.number { (duration(stage.seconds.0 / stage.nodes as f64)) }
+                            td.number { (duration(stage.seconds.1)) }
+                            td.bar { span style={ "width:" (format!("{:.1}%", 100.0 * stage.seconds.0 / most)) } {} }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn last_run(run: &RunRecord, nodes: &[RunNode]) -> Markup {
+    let commit = run.commit.as_ref().map(ToString::to_string).unwrap_or_else(|| "in no repository".to_owned());
+    let facts = [
+        ("Run", run.id.clone()),
+        ("Started", utc(run.started)),
+        ("Took", format!("{}, {}", duration(run.seconds), run.end)),
+        ("Program", format!("maple-pipe {}", run.version)),
+        ("Commit", commit),
+        ("Host", run.host.clone()),
+        ("Devices", run.invocation.devices.join(", ")),
+        ("Command", format!("maple-pipe {}", run.invocation.arguments.join(" "))),
+    ];
+    html! {
+        dl { @for (name, value) in facts { dt { (name) } dd { (value) } } }
+        (timeline(run, nodes))
+    }
+}
+
+/// The nodes of a run as bars in as many lanes as ran at once.
+fn timeline(run: &RunRecord, nodes: &[RunNode]) -> Markup {
+    const LANE: usize = 14;
+    let start = |node: &RunNode| node.started.map_or(0.0, |started| started.duration_since(run.started).as_secs_f64());
+    let mut bars: Vec<(f64, f64, &RunNode)> =
+        nodes.iter().map(|node| (start(node), node.seconds.unwrap_or_default(), node)).collect();
+    bars.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut lanes: Vec<f64> = Vec::new();
+    let whole = run.seconds.max(1e-3);
+    let mut placed = Vec::new();
+    for (start, seconds, node) in bars {
+        let free = lanes.iter().position(|end| *end <= start + 1e-3).unwrap_or_else(|| {
+            lanes.push(0.0);
+            lanes.len() - 1
+        });
+        lanes[free] = start + seconds;
+        placed.push((free, start, seconds, node));
+    }
+    let mut stages: Vec<&str> = Vec::new();
+    let height = lanes.len().max(1) * LANE;
+    let says = format!("{} nodes ran in {} lanes over {}", placed.len(), lanes.len(), duration(run.seconds));
+    html! {
+        figure {
+            svg.timeline viewBox={ "0 0 1000 " (height) } preserveAspectRatio="none" role="img" aria-label=(says)
+                style={ "height:" (height) "px" } {
+                title { (says) }
+                @for (lane, start, seconds, node) in placed {
+                    @let stage = node.node.split('/').next().unwrap_or_default();
+                    @let colour = stages.iter().position(|known| *known == stage).unwrap_or_else(|| { stages.push(stage); stages.len() - 1 });
+                    rect.{ "stage" (colour % 7) } x=(format!("{:.2}", 1000.0 * start / whole)) y=(lane * LANE + 1)
+                        width=(format!("{:.2}", (1000.0 * seconds / whole).max(0.5))) height=(LANE - 2) {
+                        title { (node.node) " " (duration(seconds)) }
+                    }
+                }
+            }
+            figcaption {
+                "What ran when: " (says) ". "
+                @for (place, stage) in stages.iter().enumerate() { span.key { i.{ "stage" (place % 7) } {} (stage) } " " }
+            }
+        }
+    }
+}
+
+fn provenance(rows: &[[String; 3]]) -> Markup {
+    html! {
+        details {
+            summary { (rows.len()) " digests of what the results were made from" }
+            div.scroll tabindex="0" role="region" aria-label="Digests" {
+                table.digests {
+                    caption { "blake3 digests" }
+                    thead { tr { th scope="col" { "What" } th scope="col" { "Node or place" } th scope="col" { "Digest" } } }
+                    tbody { @for [what, place, digest] in rows { tr { td { (what) } th scope="row" { (place) } td { code { (digest) } } } } }
+                }
+            }
+        }
+    }
+}
