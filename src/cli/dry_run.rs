@@ -3,20 +3,23 @@
 use petgraph::graph::NodeIndex;
 
 use super::node_report::{NodeReport, Report};
-use super::{Project, print, print_json, say};
+use super::{Project, bytes, print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
-use crate::run::nodes;
+use crate::run::{Forecast, Options, duration, nodes};
 
-/// Prints what running `selection`, which is in order, would execute.
-pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, json: bool) -> Result<()> {
+/// Prints what running `selection`, which is in order, would execute, and about what that takes.
+pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Options, json: bool) -> Result<()> {
     let inspection = project.inspect(selection)?;
     let explainer = project.explainer(&inspection);
     let standing = |index: NodeIndex| Standing::from(inspection.plan.state(index));
     let counts: Counts = inspection.selection.iter().map(|&index| standing(index)).collect();
-    let not_fresh = inspection.selection.iter().filter(|&&index| standing(index) != Standing::Fresh);
-    let reports = not_fresh.map(|&index| NodeReport::new(project, &inspection, &explainer, index)).collect();
-    let report = Report { pipeline: &project.pipeline.name, counts, nodes: reports };
+    let not_fresh: Vec<NodeIndex> =
+        inspection.selection.iter().copied().filter(|&index| standing(index) != Standing::Fresh).collect();
+    let reports = not_fresh.iter().map(|&index| NodeReport::new(project, &inspection, &explainer, index)).collect();
+    let Project { graph, store, pipeline, .. } = project;
+    let forecast = Forecast::new(graph, store, &pipeline.name, &not_fresh, options);
+    let report = Report { pipeline: &pipeline.name, counts, forecast: Some(forecast), nodes: reports };
     if json {
         return print_json(&report);
     }
@@ -32,5 +35,22 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, json: bool) 
         counts.waiting,
         counts.fresh
     ));
+    if let Some(forecast) = report.forecast.filter(|_| counts.stale > 0) {
+        say(&in_words(&forecast, options.jobs));
+    }
     Ok(())
+}
+
+/// `about 8m 02s with 2 nodes at a time, 84.9 MB of results, up to 20.1 GB of prepared images`
+fn in_words(forecast: &Forecast, jobs: usize) -> String {
+    let time = forecast.seconds.map(|seconds| {
+        let results = bytes(forecast.results);
+        format!("about {} with {} at a time, {results} of results", duration(seconds), nodes(jobs))
+    });
+    let pixels = (forecast.pixels > 0).then(|| format!("up to {} of prepared images", bytes(forecast.pixels)));
+    let unknown = (forecast.unknown > 0).then(|| {
+        let besides = if time.is_some() { "besides " } else { "" };
+        format!("{besides}{} of stages that never ran here, of which nothing is known", nodes(forecast.unknown))
+    });
+    time.into_iter().chain(pixels).chain(unknown).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Inspection, Project};
 use crate::graph::{Counts, Explainer, Explanation, Standing};
+use crate::run::Forecast;
 
 /// How the nodes of a pipeline stand.
 #[derive(Debug, Serialize)]
@@ -12,6 +13,9 @@ pub(super) struct Report<'a> {
     pub pipeline: &'a str,
     /// Of all selected nodes.
     pub counts: Counts,
+    /// About what running them takes, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
     pub nodes: Vec<NodeReport<'a>>,
 }
 

@@ -44,10 +44,10 @@ impl Run {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let selection = self.selection.of(&project)?;
-        if self.dry_run {
-            return super::dry_run::dry_run(&project, selection, self.json);
-        }
         let options = self.work.options(self.keep_going)?;
+        if self.dry_run {
+            return super::dry_run::dry_run(&project, selection, &options, self.json);
+        }
         let _lock = project.store.share(say_waiting)?;
         let mut reporter = Reporter::new(self.verbose);
         let names = selection.iter().map(|&index| project.graph.node(index).name.as_str());

@@ -33,7 +33,7 @@ impl Status {
         let report = |&index| NodeReport::new(&project, &inspection, &explainer, index);
         let reports: Vec<NodeReport<'_>> = inspection.selection.iter().map(report).collect();
         let counts = reports.iter().map(|report| report.state).collect();
-        let report = Report { pipeline: &project.pipeline.name, counts, nodes: reports };
+        let report = Report { pipeline: &project.pipeline.name, counts, forecast: None, nodes: reports };
         if self.json {
             return print_json(&report);
         }

@@ -1,5 +1,5 @@
-//! How long nodes take and how much memory they need, from what they took before: a node's own last record, or the mean of
-//! its stage.
+//! How long nodes take, how much memory they need and what they leave, from what they took before: a node's own last record,
+//! or the mean of its stage.
 
 use std::collections::HashMap;
 
@@ -14,6 +14,8 @@ pub(super) struct Estimates {
     /// Of nodes that ran before.
     seconds: HashMap<NodeIndex, f64>,
     memory: HashMap<NodeIndex, u64>,
+    /// The size of what they left, in bytes.
+    sizes: HashMap<NodeIndex, u64>,
     /// By stage, over its nodes with a record, from earlier runs and from this one.
     stages: HashMap<String, Mean>,
     /// How long it takes from the start of a node to the end of everything that needs it.
@@ -24,6 +26,8 @@ pub(super) struct Estimates {
 struct Mean {
     count: usize,
     seconds: f64,
+    /// The size of what was left, in bytes.
+    size: u64,
     /// The largest seen.
     memory: u64,
 }
@@ -59,9 +63,12 @@ impl Estimates {
     pub fn learn(&mut self, graph: &Graph, index: NodeIndex, record: &Record) {
         self.seconds.insert(index, record.seconds);
         self.memory.extend(record.memory.map(|memory| (index, memory)));
+        let size = record.outputs.values().map(|artifact| artifact.size).sum();
+        self.sizes.insert(index, size);
         let mean = self.stages.entry(graph.node(index).stage_name.clone()).or_default();
         mean.count += 1;
         mean.seconds += record.seconds;
+        mean.size += size;
         mean.memory = mean.memory.max(record.memory.unwrap_or(0));
     }
 
@@ -79,6 +86,12 @@ impl Estimates {
     pub fn memory(&self, graph: &Graph, index: NodeIndex) -> u64 {
         let of_stage = || self.stages.get(&graph.node(index).stage_name).map(|mean| mean.memory);
         self.memory.get(&index).copied().or_else(of_stage).unwrap_or(0)
+    }
+
+    /// About how many bytes a node leaves; nothing while no node of its stage has ever run.
+    pub fn size(&self, graph: &Graph, index: NodeIndex) -> Option<u64> {
+        let of_stage = || self.stages.get(&graph.node(index).stage_name).map(|mean| mean.size / mean.count as u64);
+        self.sizes.get(&index).copied().or_else(of_stage)
     }
 
     /// What to start first: microseconds until all that needs the node could be done.

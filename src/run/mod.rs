@@ -15,6 +15,7 @@ mod command;
 mod difference;
 mod estimate;
 mod event;
+mod forecast;
 mod git;
 mod interrupt;
 mod job;
@@ -36,6 +37,7 @@ use petgraph::graph::NodeIndex;
 
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Progress, Summary};
+pub use forecast::Forecast;
 pub use interrupt::Interrupts;
 pub use job::{Failure, Line};
 pub use json::json;

@@ -45,6 +45,7 @@ fn before_a_run_everything_is_stale() {
      may run table   waits for data/shapes and 1 more
 <stderr>
 20 nodes: 2 would run, 18 may run after them, 0 up to date
+20 nodes of stages that never ran here, of which nothing is known
 <exit code 0>
 
 "#]],
@@ -224,6 +225,7 @@ waiting for stale nodes (13)
      may run eval/shapes/coop/seed1/novel   waits for shots/shapes/seed1
 <stderr>
 7 nodes: 1 would run, 3 may run after them, 3 up to date
+about 525ms with 2 nodes at a time, [SIZE] of results
 <exit code 0>
 
 "#]],
