@@ -2,14 +2,17 @@
 //! standard output, everything else to standard error.
 
 mod bench;
+mod completions;
 mod data;
 mod diff;
 mod dry_run;
+mod examples;
 mod explain;
 mod fewshot;
 mod gc;
 mod graph;
 mod logs;
+mod man;
 mod node_report;
 mod prompts;
 mod report;
@@ -26,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use petgraph::graph::NodeIndex;
 
 use crate::device::Devices;
@@ -67,6 +70,13 @@ enum Command {
     Data(data::DataCommand),
     Fewshot(fewshot::FewShotCommand),
     Prompts(prompts::PromptsCommand),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// The command line with the examples of every command.
+fn command() -> clap::Command {
+    examples::with_examples(Arguments::command())
 }
 
 /// What every command on a pipeline takes.
@@ -224,7 +234,8 @@ fn here() -> Result<PathBuf> {
 
 /// Runs the command line; 0 done, 1 a node failed, 2 the input is wrong.
 pub fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match arguments.command {
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Explain(command) => command.run(),
@@ -246,6 +257,8 @@ pub fn main() -> ExitCode {
         Command::Data(command) => command.run(),
         Command::Fewshot(command) => command.run(),
         Command::Prompts(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
