@@ -1,5 +1,5 @@
-//! Every shipped pipeline on the embedded world, from nothing to its tables: `pipelines/miniature/` lays other data, a tiny CLIP
-//! and short training over the stages of the real ones.
+//! Every shipped pipeline: on the embedded world, from nothing to its tables (`pipelines/miniature/` lays other data, a tiny CLIP
+//! and short training over the stages of the real ones), and as it stands, up to its nodes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,95 @@ fn assert_complete(table: &BTreeMap<String, Option<f64>>, methods: &[&str], data
         }
     }
     assert_eq!(table.len(), methods.len() * datasets.len() * metrics.len(), "{table:?}");
+}
+
+/// A project with the shipped pipelines, and a data root with what they look for, empty.
+fn project_with_empty_data() -> TempDir {
+    let project = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["pipelines", "data-manifests", "results/published"] {
+        for entry in walkdir::WalkDir::new(root.join(folder)) {
+            let entry = entry.unwrap();
+            let copy = project.path().join(entry.path().strip_prefix(root).unwrap());
+            if entry.file_type().is_dir() {
+                std::fs::create_dir_all(copy).unwrap();
+            } else {
+                std::fs::copy(entry.path(), copy).unwrap();
+            }
+        }
+    }
+    let write = |path: PathBuf| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    };
+    let data = project.path().join("data");
+    for (_, manifest) in maple_pipe::data::catalogue::shipped() {
+        for path in manifest.within() {
+            let path = data.join(&manifest.folder).join(path);
+            if path.extension().is_some() { write(path) } else { std::fs::create_dir_all(path).unwrap() }
+        }
+    }
+    write(data.join("weights/openai/ViT-B-16.pt"));
+    let released = project.path().join("released");
+    let models = [("vpt", "prompt_learner"), ("language", "VLPromptLearner"), ("ivlp", "VLPromptLearner"), MAPLE];
+    for seed in 1..=3 {
+        for (method, model) in models {
+            for dataset in ELEVEN {
+                let folder = format!("base2novel/{method}/{dataset}/base/seed{seed}/{model}");
+                write(released.join(folder).join("model.pth.tar-5"));
+            }
+        }
+        let folder = format!("cross_dataset/maple/imagenet/seed{seed}/{}", MAPLE.1);
+        write(released.join(folder).join("model.pth.tar-2"));
+    }
+    project
+}
+
+const MAPLE: (&str, &str) = ("maple", "MultiModalPromptLearner");
+const ELEVEN: [&str; 11] = [
+    "imagenet",
+    "caltech101",
+    "oxford_pets",
+    "stanford_cars",
+    "flowers102",
+    "food101",
+    "fgvc_aircraft",
+    "sun397",
+    "dtd",
+    "eurosat",
+    "ucf101",
+];
+
+#[test]
+fn every_pipeline_that_ships_expands_as_it_stands() {
+    let project = project_with_empty_data();
+    let nodes = |pipeline: &str, overrides: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_maple-pipe"))
+            .args(["run", &format!("pipelines/{pipeline}.toml"), "--dry-run", "--json", "--data-root", "data"])
+            .args(overrides.iter().flat_map(|text| ["--set", text]))
+            .current_dir(project.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (report["counts"]["nodes"].as_u64().unwrap(), report["forecast"]["pixels"].as_u64().unwrap())
+    };
+    let (datasets, trained, seeds) = (11, 6, 3);
+    let (all, pixels) = nodes("base2novel", &[]);
+    assert_eq!(all, datasets * (1 + seeds + trained * seeds + 2 + 2 * trained * seeds) + 1);
+    // The test images of the eleven manifests, once, at 224 x 224.
+    assert!((130_000..140_000).contains(&(pixels / (3 * 224 * 224))), "{pixels}");
+    assert_eq!(
+        nodes("base2novel", &["axes.dataset=[\"eurosat\"]", "axes.seed=[1]"]).0,
+        1 + 1 + trained + 2 + 2 * trained + 1
+    );
+    let (source, transfer) = (1 + seeds + trained * seeds, 1 + 1 + trained * seeds);
+    assert_eq!(nodes("cross_dataset", &[]).0, source + datasets * transfer + 1);
+    assert_eq!(nodes("domain_generalization", &[]).0, source + 5 * transfer + 1);
+    let shots = 5;
+    assert_eq!(nodes("fewshot", &[]).0, datasets * (1 + seeds * shots * (1 + 2 * trained) + 1) + 1);
+    let (released, base2novel, transfer) = (4, 4 * seeds * datasets * (1 + 2), seeds * (1 + datasets + 5));
+    assert_eq!(nodes("released", &[]).0, (datasets + released) + base2novel + transfer + 3);
 }
 
 #[test]
