@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 pub struct Series {
     /// In the legend.
     pub label: String,
+    /// Its colour's place among all, so that the same thing has the same one in every plot.
+    pub colour: usize,
     /// In the order in which they are joined.
     pub points: Vec<(f64, f64)>,
 }
@@ -28,9 +30,10 @@ pub struct Plot<'a> {
     pub series: &'a [Series],
     /// Whether points are joined by lines.
     pub joined: bool,
-    /// Width and height in pixels.
-    pub size: (u32, u32),
 }
+
+/// Width and height in pixels: small, so that the text can be read on a phone.
+const SIZE: (u32, u32) = (480, 320);
 
 /// Paul Tol's bright colours: told apart by most people, on light and on dark ground.
 const COLOURS: [RGBColor; 7] = [
@@ -43,8 +46,11 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(130, 130, 130),
 ];
 
-/// Points on a line that are worth a mark each.
+/// Points on each line, up to which every point is marked.
 const FEW: usize = 12;
+
+/// About so many numbers along an axis.
+const LABELS: usize = 6;
 
 /// Stands for the colour of the text around the plot, which plotters cannot name.
 const TEXT: RGBColor = RGBColor(1, 2, 3);
@@ -69,8 +75,8 @@ impl Plot<'_> {
     }
 
     fn draw(&self, text: &mut String, x: (f64, f64), y: (f64, f64)) -> Result<(), Box<dyn std::error::Error>> {
-        let root = SVGBackend::with_string(text, self.size).into_drawing_area();
-        let (legend_width, width) = (120, self.size.0 as i32);
+        let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
+        let (legend_width, width) = (104, SIZE.0 as i32);
         let (area, legend) = root.split_horizontally(width - legend_width);
         let font = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
         let mut chart = ChartBuilder::on(&area)
@@ -79,7 +85,10 @@ impl Plot<'_> {
             .x_label_area_size(44)
             .y_label_area_size(58)
             .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
-        let number = |value: &f64| if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") };
+        let number = |(low, high): (f64, f64)| {
+            let decimals = (LABELS as f64 / (high - low)).log10().ceil().max(0.0) as usize;
+            move |value: &f64| format!("{value:.decimals$}")
+        };
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -87,19 +96,20 @@ impl Plot<'_> {
             .axis_style(GRID)
             .label_style(font(14))
             .axis_desc_style(font(14))
-            .x_labels(6)
-            .y_labels(6)
-            .x_label_formatter(&number)
-            .y_label_formatter(&number)
+            .x_labels(LABELS)
+            .y_labels(LABELS)
+            .x_label_formatter(&number(x))
+            .y_label_formatter(&number(y))
             .x_desc(self.x)
             .y_desc(self.y)
             .draw()?;
+        let few = self.series.iter().all(|series| series.points.len() <= FEW);
         for (place, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[place % COLOURS.len()];
+            let colour = COLOURS[series.colour % COLOURS.len()];
             if self.joined {
                 chart.draw_series(LineSeries::new(series.points.iter().copied(), colour.stroke_width(2)))?;
             }
-            if !self.joined || series.points.len() <= FEW {
+            if !self.joined || few {
                 chart.draw_series(series.points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
             }
             let height = 34 + 20 * place as i32;
@@ -139,12 +149,12 @@ mod tests {
     use super::*;
 
     fn plot<'a>(title: &'a str, series: &'a [Series]) -> Plot<'a> {
-        Plot { title, x: "shots", y: "accuracy", series, joined: true, size: (520, 320) }
+        Plot { title, x: "shots", y: "accuracy", series, joined: true }
     }
 
     #[test]
     fn a_plot_names_its_series_and_takes_the_colour_of_the_text() {
-        let series = [Series { label: "A & B".into(), points: vec![(1.0, 50.0), (16.0, 70.5)] }];
+        let series = [Series { label: "A & B".into(), colour: 0, points: vec![(1.0, 50.0), (16.0, 70.5)] }];
         let svg = plot("Accuracy <1>", &series).svg().unwrap();
         assert!(svg.contains("A &amp; B") && svg.contains("<title>Accuracy &lt;1&gt;</title>"), "{svg}");
         assert!(svg.contains("currentColor") && !svg.contains(TEXT_WRITTEN), "{svg}");
@@ -152,8 +162,20 @@ mod tests {
     }
 
     #[test]
+    fn no_two_numbers_along_an_axis_are_alike() {
+        let series = [Series { label: "near".into(), colour: 0, points: vec![(1.0, 1.601), (2.0, 1.609)] }];
+        let svg = plot("near", &series).svg().unwrap();
+        let texts = svg.split("</text>").filter_map(|part| part.rsplit_once('>'));
+        let mut numbers: Vec<&str> =
+            texts.map(|(_, text)| text.trim()).filter(|text| text.starts_with("1.6")).collect();
+        let count = numbers.len();
+        numbers.dedup();
+        assert!(count > 3 && numbers.len() == count, "{numbers:?}");
+    }
+
+    #[test]
     fn one_point_is_drawn_and_none_is_refused() {
-        let single = [Series { label: "one".into(), points: vec![(3.0, 3.0)] }];
+        let single = [Series { label: "one".into(), colour: 1, points: vec![(3.0, 3.0)] }];
         assert!(plot("one", &single).svg().unwrap().contains("<circle"));
         assert!(plot("none", &[]).svg().is_err());
     }

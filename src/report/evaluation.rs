@@ -13,8 +13,8 @@ use crate::graph::Source;
 use crate::stage::Stage;
 use crate::store::Record;
 
-/// Classes that a list of the worst names.
-const WORST: usize = 12;
+/// Classes that the list of the worst names.
+const WORST: usize = 20;
 /// Classes that a confusion matrix shows.
 const CONFUSED: usize = 12;
 /// Images that stand for a data set's mistakes.
@@ -25,32 +25,25 @@ const EXAMPLES: usize = 8;
 pub struct DatasetDetail {
     /// What the data set is called.
     pub label: String,
-    /// By method, in order.
-    pub methods: Vec<MethodClasses>,
+    /// What the methods are called, in order.
+    pub methods: Vec<String>,
+    /// The classes with most errors over all methods, the worst first.
+    pub worst: Vec<ClassRow>,
+    /// All classes that have test images.
+    pub count: usize,
     /// Of the last method: which classes are taken for which.
     pub confusion: Option<Confusion>,
     /// Of the last method: images of which it is surest, and wrong.
     pub mistakes: Vec<Mistake>,
 }
 
-/// A method's worst classes on a data set.
-#[derive(Debug)]
-pub struct MethodClasses {
-    /// What the method is called.
-    pub label: String,
-    /// All its classes.
-    pub count: usize,
-    /// The worst, the worst first.
-    pub worst: Vec<ClassRow>,
-}
-
 /// One class, over all seeds.
 #[derive(Debug)]
 pub struct ClassRow {
-    /// Its name, and the classes it was told apart from.
+    /// Its name.
     pub class: String,
-    /// Correct and all test images of it.
-    pub correct: (usize, usize),
+    /// By method: correct and all evaluations of its test images; none where a method was not evaluated on it.
+    pub correct: Vec<Option<(usize, usize)>>,
 }
 
 /// Which classes are taken for which.
@@ -123,42 +116,46 @@ pub(super) fn details(sources: &Sources<'_>) -> Result<Vec<DatasetDetail>> {
     }
     let detail = |dataset: &String| {
         let of_dataset: Vec<&Evaluations<'_>> = found.iter().filter(|one| one.dataset == *dataset).collect();
-        let methods = of_dataset.iter().map(|one| worst_classes(sources, one)).collect::<Result<_>>()?;
+        let (worst, count) = worst_classes(sources, &of_dataset)?;
         let last = of_dataset.last().expect("the data set is that of an evaluation");
         let (confusion, mistakes) = errors(sources, last)?;
-        Ok(DatasetDetail { label: sources.label(dataset), methods, confusion, mistakes })
+        let methods = of_dataset.iter().map(|one| sources.label(&one.method)).collect();
+        Ok(DatasetDetail { label: sources.label(dataset), methods, worst, count, confusion, mistakes })
     };
     datasets.into_iter().map(detail).collect()
 }
 
-fn worst_classes(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<MethodClasses> {
-    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for (_, record) in &evaluations.nodes {
-        for Class { class, images, correct } in rows(sources, record, "per-class")? {
-            let count = counts.entry(class).or_default();
-            *count = (count.0 + correct, count.1 + images);
+/// The classes with most errors, and how many classes there are.
+fn worst_classes(sources: &Sources<'_>, methods: &[&Evaluations<'_>]) -> Result<(Vec<ClassRow>, usize)> {
+    let mut counts: BTreeMap<String, Vec<Option<(usize, usize)>>> = BTreeMap::new();
+    for (place, evaluations) in methods.iter().enumerate() {
+        for (_, record) in &evaluations.nodes {
+            for Class { class, images, correct } in rows(sources, record, "per-class")? {
+                if images > 0 {
+                    let row = counts.entry(class).or_insert_with(|| vec![None; methods.len()]);
+                    let (known_correct, known_images) = row[place].unwrap_or_default();
+                    row[place] = Some((known_correct + correct, known_images + images));
+                }
+            }
         }
     }
-    let mut worst: Vec<ClassRow> = counts
-        .into_iter()
-        .filter(|(_, (_, images))| *images > 0)
-        .map(|(class, correct)| ClassRow { class, correct })
-        .collect();
+    let mut worst: Vec<ClassRow> = counts.into_iter().map(|(class, correct)| ClassRow { class, correct }).collect();
     let count = worst.len();
-    worst.sort_by(|a, b| share(a.correct).total_cmp(&share(b.correct)));
+    worst.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
     worst.truncate(WORST);
-    Ok(MethodClasses { label: sources.label(&evaluations.method), count, worst })
+    Ok((worst, count))
 }
 
 /// A part of a whole.
-fn share((part, whole): (usize, usize)) -> f64 {
+pub(super) fn share((part, whole): (usize, usize)) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
 impl ClassRow {
-    /// Correct images in percent.
-    pub fn accuracy(&self) -> f64 {
-        100.0 * share(self.correct)
+    /// The share of correct predictions, averaged over the methods.
+    fn mean(&self) -> f64 {
+        let shares: Vec<f64> = self.correct.iter().flatten().map(|&correct| share(correct)).collect();
+        shares.iter().sum::<f64>() / shares.len().max(1) as f64
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use petgraph::graph::NodeIndex;
 
-pub use evaluation::{ClassRow, Confusion, DatasetDetail, MethodClasses, Mistake};
+pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 
 use crate::error::Result;
 use crate::graph::picture::{By, Picture};
@@ -47,8 +47,8 @@ pub struct Report {
     pub seconds: f64,
     /// When it was made, UTC.
     pub made: jiff::Timestamp,
-    /// The tables, each with its plot, if it has one.
-    pub tables: Vec<(Table, Option<String>)>,
+    /// The tables.
+    pub tables: Vec<Table>,
     /// Losses by epoch, a plot a data set.
     pub training: Vec<String>,
     /// What evaluations say beyond accuracy, by data set.
@@ -90,6 +90,12 @@ impl Sources<'_> {
         self.graph.node(index).coordinates.get(axis).map(ToString::to_string)
     }
 
+    /// The place of a method among those of a table, and so its colour; none where no table has it.
+    fn place(&self, method: &str) -> Option<usize> {
+        let place = |(_, table): &(NodeIndex, Table)| table.methods.iter().position(|label| label.name == method);
+        self.tables.iter().find_map(place)
+    }
+
     /// What people call a data set or a method: as the tables do.
     fn label(&self, name: &str) -> String {
         let tables = self.tables.iter().map(|(_, table)| table);
@@ -126,11 +132,7 @@ impl Report {
             provenance: provenance(&sources),
             tables: Vec::new(),
         };
-        let tables = sources.tables.into_iter().map(|(_, table)| {
-            let plot = table.plot().ok();
-            (table, plot)
-        });
-        Ok(Report { tables: tables.collect(), ..report })
+        Ok(Report { tables: sources.tables.into_iter().map(|(_, table)| table).collect(), ..report })
     }
 
     /// The report as one HTML file that needs nothing else.
@@ -179,19 +181,18 @@ fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
             own.map(|((.., epoch), losses)| (f64::from(*epoch), losses.iter().sum::<f64>() / losses.len() as f64))
                 .collect()
         };
-        let series = methods
-            .iter()
-            .enumerate()
-            .map(|(method, name)| Series { label: sources.label(name), points: points(method) });
+        let series = methods.iter().enumerate().map(|(method, name)| Series {
+            label: sources.label(name),
+            colour: sources.place(name).unwrap_or(method),
+            points: points(method),
+        });
         let series: Vec<Series> = series.filter(|series| !series.points.is_empty()).collect();
         let title = if name.is_empty() {
             "Training loss".to_owned()
         } else {
             format!("Training loss: {}", sources.label(name))
         };
-        plots.extend(
-            Plot { title: &title, x: "epoch", y: "loss", series: &series, joined: true, size: (520, 320) }.svg().ok(),
-        );
+        plots.extend(Plot { title: &title, x: "epoch", y: "loss", series: &series, joined: true }.svg().ok());
     }
     Ok(plots)
 }

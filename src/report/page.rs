@@ -4,18 +4,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::evaluation::share;
 use super::{Confusion, DatasetDetail, Mistake, Report};
 use crate::run::duration;
 use crate::store::{RunNode, RunRecord};
 use crate::table::{Cell, Table};
 
 const STYLE: &str = include_str!("report.css");
+/// The colours that the style sheet has for stages.
+const STAGE_COLOURS: usize = 12;
 const SCRIPT: &str = include_str!("report.js");
 
 pub(super) fn page(report: &Report) -> Markup {
     let sections: [(&str, &str, Option<Markup>); 7] = [
         ("results", "Results", (!report.tables.is_empty()).then(|| results(report))),
-        ("training", "Training", (!report.training.is_empty()).then(|| plots(&report.training))),
+        ("training", "Training", (!report.training.is_empty()).then(|| figures(&report.training))),
         ("classes", "Classes and mistakes", (!report.datasets.is_empty()).then(|| details(&report.datasets))),
         ("pipeline", "Pipeline", Some(pipeline(report))),
         ("time", "Time", Some(time(report))),
@@ -76,43 +79,39 @@ fn summary(report: &Report) -> String {
 
 fn results(report: &Report) -> Markup {
     html! {
-        @for (table, plot) in &report.tables {
+        @for table in &report.tables {
             (results_table(table))
-            @if let Some(plot) = plot { figure.plot-figure { (PreEscaped(plot)) } }
+            @let plots = table.dataset_plots();
+            @if let Ok(plot) = table.plot() { figure.plot-figure { (PreEscaped(plot)) } }
+            @if !plots.is_empty() {
+                details { summary { "The same for each data set" } (figures(&plots)) }
+            }
         }
     }
 }
 
 /// A table whose columns sort it.
 fn results_table(table: &Table) -> Markup {
-    let notes: Vec<String> = {
-        let cells = table.groups.iter().flat_map(|group| group.rows.iter().flatten().flatten());
-        let mut notes = Vec::new();
-        for note in cells.filter_map(Cell::note) {
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-        notes
-    };
+    let notes = table.notes();
     let best = |group: usize, column: usize| {
-        let values = table.groups[group].rows.iter().filter_map(|row| row[column].as_ref()?.mean);
-        values.fold(f64::MIN, f64::max)
+        let complete = |cell: &&Cell| cell.note().is_none();
+        let cells = table.groups[group].rows.iter().filter_map(|row| row[column].as_ref().filter(complete));
+        cells.filter_map(|cell| cell.mean).fold(f64::MIN, f64::max)
     };
-    let heading = |name: &str| html! { th scope="col" aria-sort="none" { button type="button" { (name) } } };
     let cell = |group: usize, method: usize, column: usize| {
         number(table, table.groups[group].rows[method][column].as_ref(), best(group, column), &notes)
     };
     // With a single metric, data sets stand side by side.
     let is_wide = table.metrics.len() == 1 && table.groups.len() > 1;
+    let caption = if table.caption.is_empty() { &table.name } else { &table.caption };
     html! {
-        div.scroll tabindex="0" role="region" aria-label=(table.name) {
-            table.results.sortable {
-                caption { (if table.caption.is_empty() { &table.name } else { &table.caption }) }
+        p.caption { (caption) }
+        div.scroll tabindex="0" role="region" aria-label=(caption) {
+            table.results.sortable aria-label=(caption) {
                 @if is_wide {
                     thead { tr {
                         (heading("Method"))
-                        @for group in &table.groups { (heading(&group.label.text)) }
+                        @for group in &table.groups { (number_heading(&group.label.text)) }
                     } }
                     tbody {
                         @for (method, label) in table.methods.iter().enumerate() {
@@ -125,7 +124,7 @@ fn results_table(table: &Table) -> Markup {
                 } @else {
                     thead { tr {
                         (heading("Data set")) (heading("Method"))
-                        @for metric in &table.metrics { (heading(&metric.heading())) }
+                        @for metric in &table.metrics { (number_heading(&metric.heading())) }
                     } }
                     tbody {
                         @for (place, group) in table.groups.iter().enumerate() {
@@ -155,8 +154,7 @@ fn results_table(table: &Table) -> Markup {
 
 fn number(table: &Table, cell: Option<&Cell>, best: f64, notes: &[String]) -> Markup {
     let Some(cell) = cell else { return html! { td.number data-value="" { } } };
-    let note = cell.note().and_then(|note| notes.iter().position(|known| *known == note));
-    let is_best = cell.mean.is_some_and(|mean| mean >= best);
+    let is_best = cell.note().is_none() && cell.mean.is_some_and(|mean| mean >= best);
     html! {
         td.number data-value=(cell.mean.map_or(String::new(), |mean| mean.to_string())) {
             @match cell.mean {
@@ -166,12 +164,22 @@ fn number(table: &Table, cell: Option<&Cell>, best: f64, notes: &[String]) -> Ma
             }
             @if let Some(std) = cell.std { span.std { " ± " (format!("{std:.2}")) } }
             @if let Some(delta) = cell.delta() { span.delta.off[table.is_off(cell)] { " " (format!("{delta:+.2}")) } }
-            @if let Some(note) = note { sup { (note + 1) } }
+            @if let Some(note) = cell.note_number(notes) { sup { (note) } }
         }
     }
 }
 
-fn plots(plots: &[String]) -> Markup {
+/// The heading of a column of names that sorts.
+fn heading(name: &str) -> Markup {
+    html! { th scope="col" aria-sort="none" { button type="button" { (name) } } }
+}
+
+/// The heading of a column of numbers that sorts.
+fn number_heading(name: &str) -> Markup {
+    html! { th.number scope="col" aria-sort="none" { button type="button" { (name) } } }
+}
+
+fn figures(plots: &[String]) -> Markup {
     html! { div.plots { @for plot in plots { figure.plot-figure { (PreEscaped(plot)) } } } }
 }
 
@@ -180,27 +188,46 @@ fn details(datasets: &[DatasetDetail]) -> Markup {
         @for (place, detail) in datasets.iter().enumerate() {
             details open[place == 0] {
                 summary { (detail.label) }
-                h3 { "Worst classes" }
-                div.columns {
-                    @for method in &detail.methods {
-                        table.classes {
-                            caption { (method.label) @if method.count > method.worst.len() { ", " (method.worst.len()) " of " (method.count) " classes" } }
-                            thead { tr { th scope="col" { "Class" } th.number scope="col" { "Correct" } } }
-                            tbody {
-                                @for row in &method.worst {
-                                    tr {
-                                        th scope="row" { (row.class) }
-                                        td.number title={ (row.correct.0) " of " (row.correct.1) " images" } { (format!("{:.1}", row.accuracy())) }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
+                (worst_classes(detail))
                 @if let Some(confusion) = &detail.confusion { (matrix(confusion, &detail.label)) }
                 @if !detail.mistakes.is_empty() { (mistakes(&detail.mistakes)) }
             }
         }
+    }
+}
+
+/// Classes by methods, the worst class first.
+fn worst_classes(detail: &DatasetDetail) -> Markup {
+    let which = if detail.count > detail.worst.len() {
+        format!("The {} of {} classes with most errors", detail.worst.len(), detail.count)
+    } else {
+        "All classes, those with most errors first".to_owned()
+    };
+    html! {
+        h3 { "Worst classes" }
+        p.caption { (which) ": correct test images in percent, over all seeds." }
+        div.scroll tabindex="0" role="region" aria-label={ "Classes of " (detail.label) } {
+            table.classes.sortable aria-label={ "Classes of " (detail.label) } {
+                thead { tr { (heading("Class")) @for method in &detail.methods { (number_heading(method)) } } }
+                tbody {
+                    @for row in &detail.worst {
+                        tr {
+                            th scope="row" { (row.class) }
+                            @for correct in &row.correct { (class_share(*correct)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn class_share(correct: Option<(usize, usize)>) -> Markup {
+    let Some((right, images)) = correct else { return html! { td.number data-value="" { } } };
+    let percent = 100.0 * share((right, images));
+    html! {
+        td.number.heat data-value=(percent) title={ (right) " of " (images) " images" }
+            style={ "--share:" (format!("{:.0}%", 0.6 * percent)) } { (format!("{percent:.1}")) }
     }
 }
 
@@ -212,16 +239,16 @@ fn matrix(confusion: &Confusion, dataset: &str) -> Markup {
     };
     html! {
         h3 { "Confusions of " (confusion.method) }
+        p.caption { "Rows: the class; columns: what its images are taken for, in percent; " (which) "." }
         div.scroll tabindex="0" role="region" aria-label={ "Confusions on " (dataset) } {
-            table.matrix {
-                caption { "Rows: the class; columns: what its images are taken for, in percent; " (which) "." }
+            table.matrix aria-label={ "Confusions on " (dataset) } {
                 thead { tr { td {} @for class in &confusion.classes { th scope="col" { span { (class) } } } } }
                 tbody {
                     @for (class, row) in confusion.classes.iter().zip(&confusion.shares) {
                         tr {
                             th scope="row" { (class) }
                             @for share in row {
-                                td style={ "--share:" (format!("{:.0}%", 85.0 * share)) } {
+                                td.heat style={ "--share:" (format!("{:.0}%", 85.0 * share)) } {
                                     @if *share >= 0.005 { (format!("{:.0}", 100.0 * share)) }
                                 }
                             }
@@ -244,7 +271,7 @@ fn mistakes(mistakes: &[Mistake]) -> Markup {
                         Some(picture) => { img src=(picture) alt=(says) width="96"; }
                         None => span.missing { "image not there" },
                     }
-                    span { b { (mistake.class) } " taken for " b { (mistake.predicted) } ", " (format!("{:.0} %", mistake.probability)) }
+                    span { b { (mistake.class) } " taken for " b { (mistake.predicted) } (format!(", {:.0}\u{a0}%", mistake.probability)) }
                 }
             }
         }
@@ -339,7 +366,7 @@ fn timeline(run: &RunRecord, nodes: &[RunNode]) -> Markup {
                 @for (lane, start, seconds, node) in placed {
                     @let stage = node.node.split('/').next().unwrap_or_default();
                     @let colour = stages.iter().position(|known| *known == stage).unwrap_or_else(|| { stages.push(stage); stages.len() - 1 });
-                    rect.{ "stage" (colour % 7) } x=(format!("{:.2}", 1000.0 * start / whole)) y=(lane * LANE + 1)
+                    rect.{ "stage" (colour % STAGE_COLOURS) } x=(format!("{:.2}", 1000.0 * start / whole)) y=(lane * LANE + 1)
                         width=(format!("{:.2}", (1000.0 * seconds / whole).max(0.5))) height=(LANE - 2) {
                         title { (node.node) " " (duration(seconds)) }
                     }
@@ -347,7 +374,7 @@ fn timeline(run: &RunRecord, nodes: &[RunNode]) -> Markup {
             }
             figcaption {
                 "What ran when: " (says) ". "
-                @for (place, stage) in stages.iter().enumerate() { span.key { i.{ "stage" (place % 7) } {} (stage) } " " }
+                @for (place, stage) in stages.iter().enumerate() { span.key { i.{ "stage" (place % STAGE_COLOURS) } {} (stage) } " " }
             }
         }
     }

@@ -83,7 +83,7 @@ impl Cell {
     }
 
     /// The number of the cell's note in the list of a table's notes, counted from 1.
-    pub(super) fn note_number(&self, notes: &[String]) -> Option<usize> {
+    pub fn note_number(&self, notes: &[String]) -> Option<usize> {
         let note = self.note()?;
         notes.iter().position(|known| *known == note).map(|index| index + 1)
     }
@@ -174,7 +174,7 @@ impl Table {
     }
 
     /// The notes of all cells, each once, in the order in which they first appear.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for cell in self.cells() {
             notes.extend(cell.note().filter(|note| !notes.contains(note)));

@@ -33,7 +33,7 @@ impl Table {
         let notes = self.notes();
         let groups_in_band = self.groups_in_band();
         let columns = groups_in_band * self.metrics.len();
-        let mut lines = vec![format!("% {}", self.name)];
+        let mut lines = vec![format!("% {}; needs \\usepackage{{booktabs}}", self.name)];
         lines.extend(self.caption.lines().map(|line| format!("% {line}")));
         lines.push(format!("\\begin{{tabular}}{{l*{{{columns}}}{{c}}}}"));
         for (number, band) in self.groups.chunks(groups_in_band).enumerate() {
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn data_sets_stand_side_by_side() {
-        let expected = r"% base2novel
+        let expected = r"% base2novel; needs \usepackage{booktabs}
 % Base-to-novel generalization, 16 shots
 \begin{tabular}{l*{9}{c}}
 \toprule
@@ -194,7 +194,7 @@ MaPLe\_\% & \textbf{93.00} & \textbf{73.00} & \textbf{81.80} & 80.00\textsupersc
 
     #[test]
     fn writes_a_single_metric() {
-        let expected = r"% transfer
+        let expected = r"% transfer; needs \usepackage{booktabs}
 \begin{tabular}{l*{4}{c}}
 \toprule
 Method & imagenet & dtd & eurosat & Average \\

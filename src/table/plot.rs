@@ -5,8 +5,6 @@ use super::metric::Metric;
 use crate::error::Result;
 use crate::plot::{Plot, Series};
 
-const SIZE: (u32, u32) = (640, 380);
-
 impl Table {
     /// The plot of the averages over data sets, or of the only data set, as SVG: of few-shot learning a curve a method, of
     /// base-to-novel generalization a point a method, of a transfer a point a method at its accuracy on the source, of
@@ -15,34 +13,45 @@ impl Table {
     /// # Errors
     /// There is nothing to draw.
     pub fn plot(&self) -> Result<String> {
-        let summary = self.groups.last();
-        let shots = self.metrics.iter().any(|metric| matches!(metric, Metric::Shots(_)));
-        let base = self.metrics.contains(&Metric::Base) && self.metrics.contains(&Metric::Novel);
         let source = self.groups.iter().find(|group| group.is_outside);
-        let draw = |title: String, x: &str, y: &str, joined: bool, series: Vec<Series>| {
-            Plot { title: &title, x, y, series: &series, joined, size: SIZE }.svg()
-        };
-        match (summary, source) {
-            (Some(summary), _) if shots => {
-                let title = format!("Accuracy by shots: {}", summary.label.text);
-                draw(title, "training images a class", "accuracy (%)", true, self.by_shots(summary))
-            }
-            (Some(summary), _) if base => {
-                let title = format!("Base and novel accuracy: {}", summary.label.text);
-                let series = self.against((summary, Metric::Base), (summary, Metric::Novel));
-                draw(title, "base accuracy (%)", "novel accuracy (%)", false, series)
-            }
+        match (self.groups.last(), source) {
+            (Some(summary), _) if self.has_own_plots() => self.plot_of(summary),
             (Some(summary), Some(source)) => {
                 let title = format!("Source and target accuracy: {}", summary.label.text);
                 let series = self.against((source, self.metrics[0]), (summary, self.metrics[0]));
-                draw(title, &format!("accuracy on {} (%)", source.label.text), "target accuracy (%)", false, series)
+                let x = format!("accuracy on {} (%)", source.label.text);
+                Plot { title: &title, x: &x, y: "target accuracy (%)", series: &series, joined: false }.svg()
             }
             _ => {
                 let title = format!("{} by data set", self.metrics[0].heading());
-                let x = "data sets in the order of the table";
-                draw(title, x, "accuracy (%)", true, self.by_dataset())
+                let (x, y) = ("data sets in the order of the table", "accuracy (%)");
+                Plot { title: &title, x, y, series: &self.by_dataset(), joined: true }.svg()
             }
         }
+    }
+
+    /// The plot of each data set beside that of their average, where they have some of their own: those that have a point.
+    pub fn dataset_plots(&self) -> Vec<String> {
+        let datasets = self.groups.split_last().map_or(&[][..], |(_, datasets)| datasets);
+        let own = datasets.iter().filter(|_| self.has_own_plots());
+        own.filter_map(|group| self.plot_of(group).ok()).collect()
+    }
+
+    /// Whether every data set has more than one metric to draw.
+    fn has_own_plots(&self) -> bool {
+        self.metrics.contains(&Metric::Novel) || self.metrics.iter().any(|metric| matches!(metric, Metric::Shots(_)))
+    }
+
+    fn plot_of(&self, group: &Group) -> Result<String> {
+        if self.metrics.contains(&Metric::Novel) {
+            let title = format!("Base and novel accuracy: {}", group.label.text);
+            let series = self.against((group, Metric::Base), (group, Metric::Novel));
+            let (x, y) = ("base accuracy (%)", "novel accuracy (%)");
+            return Plot { title: &title, x, y, series: &series, joined: false }.svg();
+        }
+        let title = format!("Accuracy by shots: {}", group.label.text);
+        let (x, y) = ("training images a class", "accuracy (%)");
+        Plot { title: &title, x, y, series: &self.by_shots(group), joined: true }.svg()
     }
 
     fn mean(&self, group: &Group, method: usize, metric: Metric) -> Option<f64> {
@@ -52,8 +61,11 @@ impl Table {
 
     /// A series a method, of those that have a point.
     fn series(&self, points: impl Fn(usize) -> Vec<(f64, f64)>) -> Vec<Series> {
-        let series =
-            |(method, label): (usize, &super::Label)| Series { label: label.text.clone(), points: points(method) };
+        let series = |(method, label): (usize, &super::Label)| Series {
+            label: label.text.clone(),
+            colour: method,
+            points: points(method),
+        };
         self.methods.iter().enumerate().map(series).filter(|series| !series.points.is_empty()).collect()
     }
 
@@ -88,9 +100,14 @@ mod tests {
     fn each_kind_of_table_has_its_plot() {
         let few_shot = few_shot().plot().unwrap();
         assert!(few_shot.contains("Accuracy by shots: DTD") && few_shot.contains("<polyline"), "{few_shot}");
-        let base2novel = base2novel().plot().unwrap();
-        assert!(base2novel.contains("Base and novel accuracy: Average") && base2novel.contains("MaPLe_%"));
-        let transfer = transfer().plot().unwrap();
-        assert!(transfer.contains("Source and target accuracy: Average"), "{transfer}");
+        let table = base2novel();
+        let plot = table.plot().unwrap();
+        assert!(plot.contains("Base and novel accuracy: Average") && plot.contains("MaPLe_%"), "{plot}");
+        let datasets = table.dataset_plots();
+        assert_eq!(datasets.len(), 2);
+        assert!(datasets[0].contains("Base and novel accuracy: EuroSAT"), "{datasets:?}");
+        let table = transfer();
+        assert!(table.plot().unwrap().contains("Source and target accuracy: Average"));
+        assert!(table.dataset_plots().is_empty());
     }
 }

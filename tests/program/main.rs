@@ -15,6 +15,7 @@ mod keys;
 mod kills;
 mod pixels;
 mod prompts;
+mod report;
 mod results;
 mod run;
 mod running;

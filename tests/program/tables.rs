@@ -1,15 +1,16 @@
-//! `table` and `report`: tables of what is there, in any form, and where a number comes from.
+//! `table`: tables of what is there, in any form, and where a number comes from.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use snapbox::str;
 
 use crate::support::Project;
 
-const PIPELINE: &str = "pipelines/numbers.toml";
+pub const PIPELINE: &str = "pipelines/numbers.toml";
 
 /// Evaluations that look their numbers up; those of DTD with seed 2 are not there.
-fn project() -> Project {
+pub fn project() -> Project {
     let project = Project::new();
     let mut numbers = String::new();
     for (dataset, seed) in [("eurosat", 1), ("eurosat", 2), ("dtd", 1)] {
@@ -134,7 +135,7 @@ table,maple,average,hm,82.0509,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdf
 "#]]);
     project.prints(&["table", PIPELINE, "--format", "latex", "--layout", "wide"], str![[r#"
 <stdout>
-% table
+% table; needs \usepackage{booktabs}
 % From base to novel classes.
 \begin{tabular}{l*{9}{c}}
 \toprule
@@ -270,25 +271,22 @@ error: there is no file or folder `pipelines/papers.csv`
 }
 
 #[test]
-fn a_report_is_one_file_and_trusts_no_name() {
-    let project = project();
-    project.replace(PIPELINE, "MaPLe\" }", "<script>alert(1)</script>\" }");
-    project.run(&["run", PIPELINE, "--keep-going"]);
-    project.prints(
-        &["report", PIPELINE],
-        str![[r#"
-<stderr>
-wrote results/numbers/report.html
-<exit code 0>
-
-"#]],
-    );
-    let html = project.read("results/numbers/report.html");
-    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !html.contains("<script>alert(1)"));
-    assert!(html.contains("11 up to date") || html.contains("12 up to date"), "{}", &html[..html.len().min(9000)]);
-    assert!(html.contains("missing") && html.contains("1 of 2 seeds"));
-    assert!(!html.contains("src=\"http") && !html.contains("<link"));
-    // An empty store gives a report, too.
-    fs::remove_dir_all(project.file(".maple")).unwrap();
-    assert_eq!(project.run(&["report", PIPELINE, "-o", "empty.html"]).code, Some(0));
+fn latex_compiles() {
+    let project = partial();
+    project.replace(PIPELINE, "maple = \"MaPLe\"", "maple = 'M\\a_P%L&e #1 {{x}} ~^$'");
+    let mut document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n".to_owned();
+    for layout in ["bands", "wide"] {
+        let printed = project.run(&["table", PIPELINE, "--format", "latex", "--layout", layout]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        document += &format!("\\noindent {}\n\n", printed.stdout);
+    }
+    project.write("paper.tex", &(document + "\\end{document}\n"));
+    let arguments = ["-interaction=nonstopmode", "-halt-on-error", "paper.tex"];
+    let compiler = Command::new("pdflatex").args(arguments).current_dir(project.path()).stdin(Stdio::null()).output();
+    let Ok(output) = compiler else {
+        println!("skipped: there is no pdflatex");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(fs::read(project.file("paper.pdf")).unwrap().starts_with(b"%PDF"));
 }
