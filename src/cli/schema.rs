@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::print;
 use crate::error::Result;
-use crate::pipeline::schema;
+use crate::pipeline::{manual, schema};
 
 /// Print the JSON Schema of pipelines, with which editors complete and check them
 #[derive(Args, Debug)]
@@ -12,6 +12,9 @@ pub(super) struct SchemaCommand {
     /// The kind of file
     #[arg(default_value = "pipeline")]
     file: File,
+    /// Print the reference of all files as Markdown instead
+    #[arg(long, conflicts_with = "file")]
+    markdown: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -26,6 +29,9 @@ enum File {
 
 impl SchemaCommand {
     pub(super) fn run(self) -> Result<()> {
+        if self.markdown {
+            return print(&manual::markdown());
+        }
         let schema = match self.file {
             File::Pipeline => schema::pipeline(),
             File::Method => schema::method(),

@@ -434,7 +434,8 @@ fn read_parameters(kind: Kind, parameters: &mut Value) -> Result<Stage, Vec<Diag
         };
         // An input's name is as good a guess for an unknown key as a parameter's.
         if mistake.span.as_ref().is_some_and(|span| span.is(&entry.span))
-            && let Some(hint) = did_you_mean(&entry.key, kind.inputs())
+            && let Some(hint) =
+                did_you_mean(&entry.key, &kind.inputs().iter().map(|(name, _)| name).collect::<Vec<_>>())
         {
             mistake.hint = Some(hint);
         }

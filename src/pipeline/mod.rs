@@ -4,6 +4,7 @@ pub mod axis;
 mod combination;
 pub mod diagnostic;
 pub mod include;
+pub mod manual;
 mod overrides;
 mod read;
 mod reference;

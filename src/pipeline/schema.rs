@@ -93,7 +93,7 @@ fn file<T: JsonSchema>(title: &str) -> Value {
 }
 
 /// Editors read draft 7 best; without references, every schema can be changed where it stands.
-fn generator() -> SchemaGenerator {
+pub(super) fn generator() -> SchemaGenerator {
     SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator()
 }
 
@@ -108,23 +108,11 @@ fn table(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
         properties.insert((*name).to_owned(), or(PATH, table));
     }
     let one = json!({ "type": "string" });
-    let input = json!({
-        "description": "`\"@stage\"`, `\"@stage.output\"` or a path; or a list of them, where many are taken.",
-        "anyOf": [one, { "type": "array", "items": one }],
-    });
-    for name in kind.inputs() {
-        let input = if kind == Kind::Command {
-            described(
-                "What the command finds as `inputs/NAME`.",
-                json!({
-                    "type": "object",
-                    "additionalProperties": input,
-                }),
-            )
-        } else {
-            input.clone()
-        };
-        properties.insert((*name).to_owned(), input);
+    let input = json!({ "anyOf": [one, { "type": "array", "items": one }] });
+    for (name, about) in kind.inputs() {
+        let inputs = json!({ "type": "object", "additionalProperties": input });
+        let schema = if kind == Kind::Command { inputs } else { input.clone() };
+        properties.insert((*name).to_owned(), described(about, schema));
     }
     properties
 }
@@ -139,7 +127,7 @@ fn stage<'a>(kind: Kind, keys: impl Iterator<Item = &'a String>) -> Value {
     let mut properties: Map<String, Value> =
         keys.map(|key| (key.clone(), json!({ "$ref": format!("{defaults}/{key}") }))).collect();
     properties.extend([
-        ("kind".to_owned(), described("What the stage does.", json!({ "const": kind.name() }))),
+        ("kind".to_owned(), described(kind.about(), json!({ "const": kind.name() }))),
         (
             "axes".to_owned(),
             described("The axes that it expands over.", json!({ "type": "array", "items": { "type": "string" } })),

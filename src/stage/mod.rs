@@ -40,6 +40,9 @@ use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
 use crate::store::{ArtifactKind, Listing};
 use crate::tensorboard::EventFolder;
 
+/// What an input with the weights of a CLIP model takes.
+const WEIGHTS: &str = "A file, the name of published weights such as `openai/ViT-B-16`, or a `pretrain` stage.";
+
 /// What a `[stage.NAME]` table's `kind` may say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -102,24 +105,49 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The keys of a stage table that name inputs; all others are parameters.
-    pub fn inputs(self) -> &'static [&'static str] {
+    /// What a stage of this kind does, in one sentence.
+    pub fn about(self) -> &'static str {
+        match self {
+            Kind::World => "Draws a data set of the embedded world, or captioned pictures of it.",
+            Kind::Dataset => "Indexes a data set: class names, splits, and the digest of every image.",
+            Kind::Pretrain => "Trains a small CLIP on captioned pictures of the embedded world.",
+            Kind::FewShot => "Draws the few-shot sample of a data set, as the published code draws it.",
+            Kind::Train => "Trains a prompt on a few-shot sample.",
+            Kind::Imported => "Makes a trained prompt of a checkpoint of the published code.",
+            Kind::Eval => "Measures a trained prompt, or zero-shot CLIP, on test images.",
+            Kind::Table => "Collects evaluations into CSV, LaTeX, Markdown and a plot.",
+            Kind::Command => "Runs any program.",
+        }
+    }
+
+    /// The keys of a stage table that name inputs, with what each takes; all others are parameters.
+    pub fn inputs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Kind::World => &[],
-            Kind::Dataset => &["root"],
-            Kind::Pretrain => &["captioned"],
-            Kind::FewShot => &["dataset"],
-            Kind::Train => &["shots", "weights"],
-            Kind::Imported => &["checkpoint"],
-            Kind::Eval => &["dataset", "prompt", "weights"],
-            Kind::Table => &["evals", "published"],
-            Kind::Command => &["inputs"],
+            Kind::Dataset => &[(
+                "root",
+                "The data set's folder, or a `world` stage; without it, the manifest's folder below the data root.",
+            )],
+            Kind::Pretrain => &[("captioned", "A `world` stage that draws captioned pictures.")],
+            Kind::FewShot => &[("dataset", "A `dataset` stage.")],
+            Kind::Train => &[("shots", "A `fewshot` stage."), ("weights", WEIGHTS)],
+            Kind::Imported => &[("checkpoint", "A file such as `model.pth.tar-5`, or a stage that leaves a prompt.")],
+            Kind::Eval => &[
+                ("dataset", "A `dataset` stage."),
+                ("prompt", "A `train` or `imported` stage, or the file of a trained prompt."),
+                ("weights", WEIGHTS),
+            ],
+            Kind::Table => &[
+                ("evals", "One or several `eval` stages; every node of them is collected."),
+                ("published", "CSV files with the columns method, dataset, metric and value, to compare with."),
+            ],
+            Kind::Command => &[("inputs", "What the command finds as `inputs/NAME`.")],
         }
     }
 
     /// Takes the inputs out of a stage's table, by name; what is left are parameters.
     pub fn take_inputs(self, table: &mut Table) -> Result<Vec<Entry>, Diagnostic> {
-        let mut taken: Vec<Entry> = self.inputs().iter().filter_map(|name| table.take(name)).collect();
+        let mut taken: Vec<Entry> = self.inputs().iter().filter_map(|(name, _)| table.take(name)).collect();
         let (Kind::Command, Some(inputs)) = (self, taken.first()) else { return Ok(taken) };
         // A command names its inputs itself.
         match &inputs.value.data {

@@ -59,6 +59,21 @@ fn it_ships_as_it_is_printed() {
 }
 
 #[test]
+fn the_reference_ships_as_it_is_printed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let printed = Project::new().run(&["schema", "--markdown"]);
+    let hint = "write it again: `maple-pipe schema --markdown > docs/reference.md`";
+    assert!(fs::read_to_string(path).unwrap() == printed.stdout, "{hint}");
+    for expected in [
+        "* `shots` (integer, required)",
+        "with `learner = \"maple\"`",
+        "`light` (list of number, default `[0.85, 1.0]`)",
+    ] {
+        assert!(printed.stdout.contains(expected), "{expected}");
+    }
+}
+
+#[test]
 fn mistakes_are_refused() {
     let validator = jsonschema::validator_for(&schema(&[])).unwrap();
     let text = Project::new().read(PIPELINE);
