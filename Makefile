@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build quickstart test lint bench
+.PHONY: help libtorch build quickstart readme test lint bench
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/maple-pipe
 
@@ -19,6 +19,9 @@ build: libtorch ## build the release binaries
 quickstart: libtorch ## build, then run pipelines/quickstart.toml; prints the two times apart
 	@TIMEFORMAT='build: %1lR'; time cargo build --release --locked
 	@TIMEFORMAT='run: %1lR'; time $(BINARY) run pipelines/quickstart.toml
+
+readme: quickstart ## run the quickstart and write its table into README.md
+	MAPLE_PIPE_WRITE_README=1 cargo test --release --locked --test documents readme
 
 test: libtorch ## build and run all tests
 	@cargo test --release --locked --no-run --quiet

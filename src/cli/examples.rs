@@ -144,12 +144,18 @@ mod tests {
                 other => words.last_mut().unwrap().push(other),
             }
         }
-        words.into_iter().take_while(|word| word != ">").collect()
+        words.retain(|word| !word.is_empty());
+        words.into_iter().take_while(|word| ![">", "|", "#"].contains(&word.as_str())).collect()
     }
 
     #[test]
     fn examples_are_understood() {
-        for line in EXAMPLES.iter().flat_map(|(_, examples)| *examples).map(|[line, _]| line) {
+        let own = EXAMPLES.iter().flat_map(|(_, examples)| *examples).map(|[line, _]| *line);
+        let documents = [include_str!("../../README.md"), include_str!("../../docs/guide.md")];
+        let lines = documents.into_iter().flat_map(str::lines).map(|line| line.trim_start().trim_start_matches("$ "));
+        let shown: Vec<&str> = lines.filter(|line| line.starts_with("maple-pipe ")).collect();
+        assert!(shown.len() > 40, "{shown:?}");
+        for line in own.chain(shown) {
             if let Err(error) = command().try_get_matches_from(words(line)) {
                 panic!("{line}\n{error}");
             }
