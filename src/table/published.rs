@@ -1,6 +1,7 @@
 //! Numbers that papers print, to compare one's own with: files like those in `results/published`.
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem::discriminant;
 use std::path::Path;
 
 use super::metric::Metric;
@@ -40,9 +41,11 @@ impl Published {
         Ok(())
     }
 
-    /// The data sets of which numbers of a metric are known, averages aside.
+    /// The data sets of which numbers of a metric are known, averages aside; those of any number of shots, since papers
+    /// print some for the average alone.
     pub(super) fn datasets(&self, metric: Metric) -> BTreeSet<&str> {
-        let of_metric = self.numbers.keys().filter(|(_, _, known)| *known == metric);
+        let is_alike = |known: Metric| discriminant(&known) == discriminant(&metric);
+        let of_metric = self.numbers.keys().filter(|(_, _, known)| is_alike(*known));
         of_metric.map(|(_, dataset, _)| dataset.as_str()).filter(|dataset| !dataset.starts_with("Average")).collect()
     }
 
