@@ -122,10 +122,10 @@ impl Plot<'_> {
     }
 }
 
-/// A range with some room around the values.
+/// A range with some room around the values; around a single one, one either way.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-    let room = ((high - low) * 0.08).max(high.abs() * 0.005).max(1e-6);
+    let room = if low < high { (high - low) * 0.08 } else { 1.0 };
     (low - room, high + room)
 }
 

@@ -192,6 +192,17 @@ impl Project {
         Ok(Inspection { selection, plan })
     }
 
+    /// All nodes, with the stages in the order in which the pipeline's file has them.
+    fn nodes_as_written(&self) -> Vec<NodeIndex> {
+        let place = |&index: &NodeIndex| {
+            let name = &self.graph.node(index).stage_name;
+            self.pipeline.stages.iter().position(|stage| stage.name == *name)
+        };
+        let mut nodes = self.graph.order().to_vec();
+        nodes.sort_by_cached_key(place);
+        nodes
+    }
+
     /// Says why a selected node would run, or not.
     fn explainer<'a>(&'a self, inspection: &'a Inspection) -> Explainer<'a> {
         let Inspection { selection, plan } = inspection;

@@ -89,7 +89,7 @@ impl Run {
 /// Writes the artifacts of the pipeline's result stages and, if wanted, prints their Markdown.
 fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path, prints: bool) -> Result<()> {
     let mut wrote = false;
-    for &index in project.graph.order() {
+    for index in project.nodes_as_written() {
         let node = project.graph.node(index);
         let Some(record) = records.get(&index) else { continue };
         let results = &project.pipeline.results;

@@ -100,7 +100,7 @@ pub(super) fn tables(
     adapt: &dyn Fn(&mut TableStage),
 ) -> Result<Vec<(NodeIndex, Table)>> {
     let mut tables = Vec::new();
-    for &index in project.graph.order() {
+    for index in project.nodes_as_written() {
         let Stage::Table(stage) = &project.graph.node(index).stage else { continue };
         let mut stage = stage.clone();
         adapt(&mut stage);

@@ -90,10 +90,11 @@ impl Sources<'_> {
         self.graph.node(index).coordinates.get(axis).map(ToString::to_string)
     }
 
-    /// The place of a method among those of a table, and so its colour; none where no table has it.
+    /// The place of a method in the table with most methods, and so its colour; none where that has it not.
     fn place(&self, method: &str) -> Option<usize> {
-        let place = |(_, table): &(NodeIndex, Table)| table.methods.iter().position(|label| label.name == method);
-        self.tables.iter().find_map(place)
+        let tables = self.tables.iter().map(|(_, table)| table);
+        let largest = tables.max_by_key(|table| table.methods.len())?;
+        largest.methods.iter().position(|label| label.name == method)
     }
 
     /// What people call a data set or a method: as the tables do.
