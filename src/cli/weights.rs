@@ -154,6 +154,7 @@ fn check(path: &Path) -> Result<()> {
     let architecture = checkpoint.shapes().architecture()?;
     let digest = sha256(path)?;
     let published = PUBLISHED.iter().find(|published| published.sha256 == digest);
+    let activation = if published.is_some() { "QuickGELU" } else { "taken as QuickGELU, which no tensor tells" };
     let published = published.map_or_else(String::new, |published| format!(", as published for {}", published.name));
     let rows = [
         ("file", display(path)),
@@ -161,10 +162,20 @@ fn check(path: &Path) -> Result<()> {
         ("vision", vision(&architecture)),
         ("text", text(&architecture)),
         ("embedding", architecture.embedding.to_string()),
+        ("activation", activation.to_owned()),
         ("values", values(&checkpoint)),
         ("sha-256", format!("{digest}{published}")),
     ];
-    rows.iter().try_for_each(|(name, value)| print(&format!("{name:10}  {value}\n")))
+    rows.iter().try_for_each(|(name, value)| print(&format!("{name:10}  {value}\n")))?;
+    let damaged = checkpoint.tensors().iter().map(|(name, array)| (name, array.not_finite()));
+    let damaged: Vec<(&String, usize)> = damaged.filter(|(_, count)| *count > 0).collect();
+    let count: usize = damaged.iter().map(|(_, count)| count).sum();
+    damaged.first().map_or(Ok(()), |(name, _)| {
+        Err(Error::Found {
+            message: format!("values that are infinite or no numbers: {count}, the first of them in `{name}`"),
+            hint: Some("nothing can be computed with them: fetch or convert the weights again".to_owned()),
+        })
+    })
 }
 
 fn convert(path: &Path, output: &Path, precision: Option<Precision>) -> Result<()> {

@@ -42,6 +42,13 @@ impl Array {
         Array { dtype, shape: self.shape.clone(), bytes }
     }
 
+    /// How many values are infinite or no numbers.
+    pub fn not_finite(&self) -> usize {
+        let wide = self.to_float(Dtype::F64);
+        let values = wide.bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        values.filter(|value| is_float(wide.dtype) && !value.is_finite()).count()
+    }
+
     /// A matrix with its axes swapped; anything else as it is.
     pub fn transposed(&self) -> Array {
         let &[rows, columns] = self.shape.as_slice() else { return self.clone() };
@@ -95,12 +102,13 @@ mod tests {
         let array = floats(&[4], &[1.0, -0.1, 70000.0, 1.000_488_3]);
         let half = array.to_float(Dtype::F16);
         assert_eq!(half.bytes, [0x00, 0x3c, 0x66, 0xae, 0x00, 0x7c, 0x00, 0x3c]);
+        assert_eq!((array.not_finite(), half.not_finite()), (0, 1));
         let brain = array.to_float(Dtype::BF16);
         assert_eq!(brain.to_float(Dtype::F32), floats(&[4], &[1.0, -0.100_097_656, 70144.0, 1.0]));
         let double = array.to_float(Dtype::F64);
         assert_eq!((double.bytes.len(), double.to_float(Dtype::F32)), (32, array));
         let whole = Array { dtype: Dtype::I64, shape: vec![], bytes: vec![1; 8] };
-        assert_eq!(whole.to_float(Dtype::F16), whole);
+        assert_eq!((whole.to_float(Dtype::F16), whole.not_finite()), (whole.clone(), 0));
     }
 
     #[test]

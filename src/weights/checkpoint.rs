@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-use super::array::Array;
+use super::array::{Array, is_float};
 use super::names::{self, Names};
 use super::{Precision, Shapes, torch};
 use crate::error::{Error, Result};
@@ -86,11 +86,18 @@ impl Checkpoint {
     /// CLIP's tensors under OpenAI's names, whatever they had; what is no weight is left out.
     ///
     /// # Errors
-    /// Those of [`Checkpoint::read`].
+    /// Those of [`Checkpoint::read`], and when a weight is no floating-point number.
     pub fn read_clip(path: &Path) -> Result<Checkpoint> {
         let checkpoint = Checkpoint::read(path)?;
         let (tensors, names) = names::openai(checkpoint.tensors);
-        Ok(Checkpoint { tensors, names, ..checkpoint })
+        let checkpoint = Checkpoint { tensors, names, ..checkpoint };
+        match checkpoint.tensors.iter().find(|(_, array)| !is_float(array.dtype)) {
+            Some((name, array)) => Err(Error::hinted(
+                format!("{} hold `{name}` as {}, which is no floating-point number", checkpoint.origin(), array.dtype),
+                "give weights in F16, BF16, F32 or F64; quantized ones cannot be used",
+            )),
+            None => Ok(checkpoint),
+        }
     }
 
     /// The file's format.

@@ -76,6 +76,7 @@ format      safetensors, OpenAI's names
 vision      32 pixels, patches of 8, 1 blocks of width 64
 text        1 blocks of width 64, 77 positions, 9 words
 embedding   32
+activation  taken as QuickGELU, which no tensor tells
 values      123393 in 38 tensors: 123393 F16
 sha-256     [DIGEST]
 <exit code 0>
@@ -101,6 +102,7 @@ format      safetensors, OpenAI's names
 vision      32 pixels, patches of 8, 1 blocks of width 64
 text        1 blocks of width 64, 77 positions, 9 words
 embedding   32
+activation  taken as QuickGELU, which no tensor tells
 values      123393 in 38 tensors: 123393 F32
 sha-256     [DIGEST]
 <exit code 0>
@@ -136,6 +138,43 @@ error: the weights `odd.safetensors` do not fit: missing: `ln_final.bias`; unkno
 "#]],
     );
     assert!(!project.file("out.safetensors").exists());
+    write(&project, "whole.safetensors", |tensors| {
+        let array = tensors.get_mut("ln_final.bias").unwrap();
+        *array = Array { dtype: Dtype::I64, shape: array.shape.clone(), bytes: vec![0; 8 * 64] };
+    });
+    project.prints(
+        &["weights", "check", "whole.safetensors"],
+        str![[r#"
+<stderr>
+error: the weights `whole.safetensors` hold `ln_final.bias` as I64, which is no floating-point number
+hint: give weights in F16, BF16, F32 or F64; quantized ones cannot be used
+<exit code 2>
+
+"#]],
+    );
+    write(&project, "damaged.safetensors", |tensors| {
+        tensors.get_mut("ln_final.bias").unwrap().bytes[..4].copy_from_slice(&[0x00, 0x7c, 0x01, 0x7e]);
+        tensors.get_mut("visual.proj").unwrap().bytes[..2].copy_from_slice(&[0x01, 0x7e]);
+    });
+    project.prints(
+        &["weights", "check", "damaged.safetensors"],
+        str![[r#"
+<stdout>
+file        damaged.safetensors
+format      safetensors, OpenAI's names
+vision      32 pixels, patches of 8, 1 blocks of width 64
+text        1 blocks of width 64, 77 positions, 9 words
+embedding   32
+activation  taken as QuickGELU, which no tensor tells
+values      123393 in 38 tensors: 123393 F16
+sha-256     [DIGEST]
+<stderr>
+error: values that are infinite or no numbers: 3, the first of them in `ln_final.bias`
+hint: nothing can be computed with them: fetch or convert the weights again
+<exit code 1>
+
+"#]],
+    );
     project.write("page.pt", "<html>404 Not Found</html>");
     project.prints(
         &["weights", "check", "page.pt"],
