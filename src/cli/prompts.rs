@@ -29,6 +29,7 @@ enum Action {
         /// The checkpoint
         file: PathBuf,
         /// The method that it was trained with, e.g. `pipelines/methods/maple.toml`; what its tensors tell is checked
+        /// [default: the one shipped method that they fit]
         #[arg(long, short, value_name = "FILE")]
         method: Option<PathBuf>,
         /// The names of the classes of a class-specific context: a JSON list, or one a line
@@ -78,22 +79,38 @@ impl PromptsCommand {
 
 fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &Path) -> Result<()> {
     let prompt = Prompt::read(file)?;
-    let Some(method) = method else {
-        return Err(Error::hinted(
-            format!(
-                "`{}` does not say with which method it was trained; its tensors tell: {}",
-                display(file),
-                prompt.told()
-            ),
-            "name the method with `--method`, e.g. one of `pipelines/methods/`",
-        ));
+    let method = match method {
+        Some(file) => read_table(file)?.read().map_err(|mistake| vec![mistake])?,
+        None => match prompt.description() {
+            Some(description) => description.method.clone(),
+            None => shipped_method(file, &prompt)?,
+        },
     };
-    let table = read_table(method)?;
-    let method: Method = table.read().map_err(|mistake| vec![mistake])?;
     let classes = classes.map(class_names).transpose()?.unwrap_or_default();
     write_atomically(output, &prompt.import(&method, &classes)?)?;
     say(&format!("wrote {}: {}", display(output), prompt.told()));
     Ok(())
+}
+
+/// The one shipped method that the tensors fit.
+fn shipped_method(file: &Path, prompt: &Prompt) -> Result<Method> {
+    let methods = prompt.shipped();
+    if let [(name, method)] = methods.as_slice() {
+        say(&format!("took `pipelines/methods/{name}.toml`, the one shipped method that fits"));
+        return Ok(method.clone());
+    }
+    let names: Vec<String> = methods.iter().map(|(name, _)| format!("`pipelines/methods/{name}.toml`")).collect();
+    Err(Error::hinted(
+        format!(
+            "`{}` does not say with which method it was trained; its tensors tell: {}",
+            display(file),
+            prompt.told()
+        ),
+        match names.is_empty() {
+            true => "no shipped method fits: write one that does, and name it with `--method`".to_owned(),
+            false => format!("name the method with `--method`; these fit: {}", names.join(", ")),
+        },
+    ))
 }
 
 fn class_names(path: &Path) -> Result<Vec<String>> {

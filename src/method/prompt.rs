@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::learnable::Axis;
-use super::{Learner, Method};
+use super::{Learner, Method, shipped};
 use crate::error::{Error, Result};
 use crate::weights::{Array, Checkpoint, to_safetensors};
 
@@ -113,6 +113,21 @@ impl Prompt {
     /// What the tensors tell of the learner, as a method file has it.
     pub fn told(&self) -> String {
         listed(&options(&self.learner().expect("looked at when it was read")))
+    }
+
+    /// The shipped methods that these tensors may be of. Of several with the same learner, which differ in how they train it,
+    /// only that of the checkpoint's epoch or else the first.
+    pub fn shipped(&self) -> Vec<(&'static str, Method)> {
+        let mut methods: Vec<(&str, Method)> = Vec::new();
+        for (name, method) in shipped().filter(|(_, method)| self.check_shapes(&method.learner).is_ok()) {
+            let trains_so_long = method.training.as_ref().map(|training| i64::from(training.epochs)) == self.epoch;
+            match methods.iter_mut().find(|(_, known)| known.learner == method.learner) {
+                Some(known) if trains_so_long => *known = (name, method),
+                Some(_) => {}
+                None => methods.push((name, method)),
+            }
+        }
+        methods
     }
 
     /// The bytes of the trained prompt that these tensors are under `method`, bound to `class_names` if they are

@@ -107,13 +107,6 @@ fn published_checkpoints_of_every_method_are_imported() {
 fn what_a_checkpoint_contradicts_is_named() {
     let project = project();
     let maple = "released/maple/model.pth.tar-5";
-    project.prints(&["prompts", "import", maple], str![[r#"
-<stderr>
-error: `released/maple/model.pth.tar-5` does not say with which method it was trained; its tensors tell: learner = "maple", context_length = 2, depth = 3
-hint: name the method with `--method`, e.g. one of `pipelines/methods/`
-<exit code 2>
-
-"#]]);
     project.write("methods/deeper.toml", &project.read("methods/maple.toml").replace("depth = 3", "depth = 9"));
     project.prints(
         &["prompts", "import", maple, "--method", "methods/deeper.toml"],
@@ -178,6 +171,61 @@ error: unknown key `depht`
 "#]],
     );
     assert!(!project.file("released/maple/prompt.safetensors").exists());
+}
+
+#[test]
+fn without_a_method_the_shipped_one_that_fits_is_taken() {
+    let project = project();
+    project.prints(
+        &["prompts", "import", "released/maple/model.pth.tar-5", "-o", "maple.safetensors"],
+        str![[r#"
+<stderr>
+took `pipelines/methods/maple_cross_dataset.toml`, the one shipped method that fits
+wrote maple.safetensors: learner = "maple", context_length = 2, depth = 3
+<exit code 0>
+
+"#]],
+    );
+    // Those of CoOp learn the same; that of as many epochs is taken.
+    project.prints(
+        &["prompts", "import", "released/coop/model.pth.tar-50", "-o", "coop.safetensors"],
+        str![[r#"
+<stderr>
+took `pipelines/methods/coop_ep50.toml`, the one shipped method that fits
+wrote coop.safetensors: learner = "coop", context_length = 16, class_specific_context = false
+<exit code 0>
+
+"#]],
+    );
+    // Two start from other words.
+    project.prints(&["prompts", "import", "released/cocoop/model.pth.tar-10"], str![[r#"
+<stderr>
+error: `released/cocoop/model.pth.tar-10` does not say with which method it was trained; its tensors tell: learner = "cocoop", context_length = 4
+hint: name the method with `--method`; these fit: `pipelines/methods/cocoop.toml`, `pipelines/methods/cocoop_random.toml`
+<exit code 2>
+
+"#]]);
+    project.prints(&["prompts", "import", "released/ivlp/model.pth.tar-5"], str![[r#"
+<stderr>
+error: `released/ivlp/model.pth.tar-5` does not say with which method it was trained; its tensors tell: learner = "ivlp", context_length = 2, depth = 3, vision_context_length = 2, vision_depth = 3
+hint: no shipped method fits: write one that does, and name it with `--method`
+<exit code 2>
+
+"#]]);
+    // What is a trained prompt already says it itself.
+    project.prints(
+        &["prompts", "import", "maple.safetensors", "-o", "again.safetensors"],
+        str![[r#"
+<stderr>
+wrote again.safetensors: learner = "maple", context_length = 2, depth = 3
+<exit code 0>
+
+"#]],
+    );
+    assert_eq!(
+        fs::read(project.file("again.safetensors")).unwrap(),
+        fs::read(project.file("maple.safetensors")).unwrap()
+    );
 }
 
 #[test]
