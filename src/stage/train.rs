@@ -8,7 +8,7 @@ use crate::data::OnBadImage;
 use crate::error::{Error, Result};
 use crate::method::Method;
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
 
 /// Parameters of a `train` stage.

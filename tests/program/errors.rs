@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use maple_pipe::weights::{Checkpoint, to_safetensors};
 use snapbox::{IntoData, str};
 
 use crate::support::{PIPELINE, Project, names};
@@ -1495,6 +1496,68 @@ log: [PROJECT]/.maple/logs/tiny/train/shapes/maple/seed1.log
 "#]],
     );
     assert_eq!(project.ran(&["run", PIPELINE]), names(&[]));
+}
+
+#[test]
+fn a_training_that_diverges_in_its_last_step_fails() {
+    let project = Project::after_a_run();
+    let set = |what: &str| format!("stage.train.method.training.{what}");
+    let (rate, batch) = (set("learning_rate=1e39"), set("batch_size=4"));
+    let arguments = ["run", PIPELINE, "--only", "train/*/maple/seed1", "-j", "1", "--set", &rate, "--set", &batch];
+    project.prints(
+        &arguments,
+        str![[r#"
+<stderr>
+      FAILED [TIME] (5/5) train/shapes/maple/seed1
+error: `prompt_learner.ctx` is no longer finite behind epoch 1 of 1, step 1 of 1, at learning rate 1e39
+hint: a smaller `learning_rate` may help
+log: [PROJECT]/.maple/logs/tiny/train/shapes/maple/seed1.log
+5 nodes: 0 ran, 4 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+}
+
+#[test]
+fn damaged_weights_are_suspected_before_the_learning_rate() {
+    let project = Project::after_a_run();
+    let checkpoint = Checkpoint::read(&project.artifact("clip", "weights")).unwrap();
+    let mut tensors = checkpoint.tensors().clone();
+    // All bits set are no number, in any precision.
+    tensors.get_mut("visual.proj").unwrap().bytes[..8].fill(0xff);
+    fs::write(project.file("damaged.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+    let text = project.read(PIPELINE).replace("\"@clip\"", "\"../damaged.safetensors\"");
+    project.write(PIPELINE, &text);
+    project.prints(&["run", PIPELINE, "--only", "train/*/coop/seed1", "-j", "1"], str![[r#"
+<stderr>
+      FAILED [TIME] (3/3) train/shapes/coop/seed1
+error: the loss is NaN in epoch 1 of 1, step 1 of 2, at learning rate 0.01, on `images/striped_turquoise_crescent/0003.png`, `images/striped_turquoise_crescent/0002.jpg`
+hint: nothing is learned yet: look for damaged weights with `maple-pipe weights check`; in 16 bits, large ones overflow
+log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
+3 nodes: 0 ran, 2 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
+    project.prints(
+        &["weights", "check", "damaged.safetensors"],
+        str![[r#"
+<stdout>
+file        damaged.safetensors
+format      safetensors, OpenAI's names
+vision      32 pixels, patches of 16, 1 blocks of width 64
+text        1 blocks of width 64, 77 positions, 49408 words
+embedding   16
+activation  taken as QuickGELU, which no tensor tells
+values      3318977 in 38 tensors: 3318977 F16
+sha-256     [DIGEST]
+<stderr>
+error: values that are infinite or no numbers: 4, the first of them in `visual.proj`
+hint: nothing can be computed with them: fetch or convert the weights again
+<exit code 1>
+
+"#]],
+    );
 }
 
 #[test]

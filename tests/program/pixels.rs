@@ -94,3 +94,24 @@ fn images_that_cannot_be_decoded_may_be_skipped() {
 "#]],
     );
 }
+
+#[test]
+fn a_training_without_any_image_fails() {
+    let project = with_bad_images("train", 16);
+    project.prints(
+        &["run", PIPELINE, "--only", "train/shapes/coop/seed1", "-j", "1", "--set", "stage.train.on_bad_image=skip"],
+        str![[r#"
+<stderr>
+        DONE [TIME] (1/5) data/shapes   4 classes, 32 images
+        DONE [TIME] (2/5) captioned
+        DONE [TIME] (3/5) shots/shapes/seed1   4 images
+        DONE [TIME] (4/5) clip   [NUMBER]
+      FAILED [TIME] (5/5) train/shapes/coop/seed1
+error: none of the training images of epoch 1 of 1 could be decoded
+log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
+5 nodes: 4 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+}

@@ -20,6 +20,12 @@ use maple_pipe::store::write_atomically;
 /// Decoded training images are kept up to this size.
 const CACHE_BYTES: usize = 2 << 30;
 
+/// What to do about a training that diverges.
+const SMALLER_RATE: &str = "a smaller `learning_rate` may help";
+/// What to do where no step has been taken that could have made it diverge.
+const DAMAGED_WEIGHTS: &str = "nothing is learned yet: look for damaged weights with `maple-pipe weights check`; in 16 bits, \
+                               large ones overflow";
+
 /// One line of the training log; no times, so that the log is the same from run to run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Epoch {
@@ -34,7 +40,9 @@ struct Position {
     log: Vec<Epoch>,
     /// Steps done in the epoch after those in the log.
     steps: usize,
-    /// The sum of their losses.
+    /// How many of them had an image that could be decoded.
+    trained: usize,
+    /// The sum of the losses of these.
     loss_sum: f64,
     loss_scale: Option<LossScale>,
 }
@@ -87,7 +95,10 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
                         position.steps,
                         first_few(&images),
                     ),
-                    "a smaller `learning_rate` may help",
+                    match position.log.is_empty() && position.trained == 0 {
+                        true => DAMAGED_WEIGHTS,
+                        false => SMALLER_RATE,
+                    },
                 ));
             }
             let gradients = match &mut position.loss_scale {
@@ -97,11 +108,30 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
             if let Some(gradients) = gradients {
                 sgd.step(&gradients, rate);
             }
+            position.trained += 1;
             position.loss_sum += value;
             events.scalars(step, &[("loss", value), ("learning_rate", rate)]);
             Ok(())
         })?;
-        let (steps, loss) = (position.steps, position.loss_sum / position.steps as f64);
+        if position.trained == 0 {
+            return Err(Error::invalid(format!(
+                "none of the training images of epoch {} of {} could be decoded",
+                epoch + 1,
+                training.epochs
+            )));
+        }
+        if let Some(name) = not_finite(&model)? {
+            return Err(Error::hinted(
+                format!(
+                    "`{name}` is no longer finite behind epoch {} of {}, step {steps_an_epoch} of {steps_an_epoch}, at \
+                     learning rate {rate:?}",
+                    epoch + 1,
+                    training.epochs,
+                ),
+                SMALLER_RATE,
+            ));
+        }
+        let (steps, loss) = (position.steps, position.loss_sum / position.trained as f64);
         position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
         position = Position { log: position.log, loss_scale: position.loss_scale, ..Position::default() };
         save(&partial, &model, &sgd, &position)?;
@@ -120,6 +150,16 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
     Ok(note + &super::skipped(&loader))
+}
+
+/// A learned tensor that holds a value which is infinite or no number.
+fn not_finite(model: &Model<'_>) -> Result<Option<String>> {
+    for (name, tensor) in model.learnable() {
+        if !bool::try_from(tensor.isfinite().all()).map_err(torch)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// The first three of a batch's images, and how many there are besides.
