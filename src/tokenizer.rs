@@ -57,18 +57,18 @@ impl Tokenizer {
         id(self.encoder.end_of_text())
     }
 
-    /// The tokens of `text` between start and end, not padded.
+    /// The tokens of `text` between start and end, not padded. In errors the text is `subject`, e.g. "the caption".
     ///
     /// # Errors
     /// When there are more than `positions` (77 in every published model), or the text holds a start or end itself:
     /// the text tower would read its output there.
-    pub fn tokenize(&self, text: &str, positions: i64) -> Result<Vec<i64>> {
+    pub fn tokenize(&self, text: &str, positions: i64, subject: &str) -> Result<Vec<i64>> {
         let tokens = self.encode(text);
         let (start, end) = (self.start_of_text(), self.end_of_text());
         if tokens.iter().any(|token| [start, end].contains(token)) {
             return Err(Error::hinted(
                 format!(
-                    "`{text}` holds `{}` or `{}`, which mark the start and the end of a text",
+                    "{subject} holds `{}` or `{}`, which mark the start and the end of a text",
                     MARKERS[0], MARKERS[1]
                 ),
                 "give the class another name",
@@ -77,8 +77,8 @@ impl Tokenizer {
         let length = tokens.len() + 2;
         if length as i64 > positions {
             return Err(Error::hinted(
-                format!("`{text}` has {length} tokens, more than the {positions} that the text tower reads"),
-                "shorten the class name or the words around it",
+                format!("{subject} has {length} tokens, more than the {positions} that the text tower reads"),
+                "shorten the class name, the words around it, or the context",
             ));
         }
         Ok([vec![start], tokens, vec![end]].concat())
@@ -149,7 +149,12 @@ mod tests {
                 different.push(format!("{:?}: {:?} for {:?}, {tokens:?}", case.text, clean(&case.text), case.clean));
             }
             let marked = MARKERS.iter().any(|marker| case.clean.contains(marker));
-            assert_eq!(tokenizer.tokenize(&case.text, 77).is_err(), case.tokenize_raises || marked, "{:?}", case.text);
+            assert_eq!(
+                tokenizer.tokenize(&case.text, 77, "").is_err(),
+                case.tokenize_raises || marked,
+                "{:?}",
+                case.text
+            );
         }
         assert_eq!(reference.cases.len(), 213);
         assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
@@ -170,15 +175,15 @@ mod tests {
     fn the_encoders_own_markers_are_plain_text() {
         let tokenizer = Tokenizer::new();
         assert_eq!(tokenizer.encode("a<start_of_text>b"), tokenizer.encode("a < start _ of _ text > b"));
-        assert!(tokenizer.tokenize("<end_of_text>", 77).is_ok());
+        assert!(tokenizer.tokenize("<end_of_text>", 77, "").is_ok());
     }
 
     #[test]
     fn a_text_that_cannot_be_read_is_named() {
         let tokenizer = Tokenizer::new();
-        let message = tokenizer.tokenize("a cat.", 4).unwrap_err().to_string();
-        assert_eq!(message, "`a cat.` has 5 tokens, more than the 4 that the text tower reads");
-        let message = tokenizer.tokenize("a <|endoftext|>", 77).unwrap_err().to_string();
-        assert!(message.starts_with("`a <|endoftext|>` holds"), "{message}");
+        let message = tokenizer.tokenize("a cat.", 4, "the caption").unwrap_err().to_string();
+        assert_eq!(message, "the caption has 5 tokens, more than the 4 that the text tower reads");
+        let message = tokenizer.tokenize("a <|endoftext|>", 77, "the caption").unwrap_err().to_string();
+        assert!(message.starts_with("the caption holds `<|startoftext|>` or"), "{message}");
     }
 }

@@ -218,8 +218,8 @@ impl Learner {
                 at_least_one("vision_context_length", *vision_context_length)?;
                 at_least_one("vision_depth", *vision_depth)
             }
-            Learner::Ivlp { context_length, depth, vision_context_length, vision_depth, .. } => {
-                at_least_one("context_length", *context_length)?;
+            Learner::Ivlp { context_length, context_initial_words, depth, vision_context_length, vision_depth } => {
+                deep_context(*context_length, context_initial_words)?;
                 at_least_one("depth", *depth)?;
                 match (vision_context_length, vision_depth) {
                     (0, 0) => Ok(()),
@@ -232,8 +232,8 @@ impl Learner {
                     )),
                 }
             }
-            Learner::Maple { context_length, depth, .. } => {
-                at_least_one("context_length", *context_length)?;
+            Learner::Maple { context_length, context_initial_words, depth } => {
+                deep_context(*context_length, context_initial_words)?;
                 at_least_one("depth", *depth)
             }
         }
@@ -272,6 +272,10 @@ impl Training {
         ];
         match values.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             Some((name, value)) => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up")),
+            None if self.momentum >= 1.0 => Err(Error::hinted(
+                format!("`momentum` is {}, so no gradient is ever forgotten", self.momentum),
+                "give a number below 1",
+            )),
             None => Ok(()),
         }
     }
@@ -316,9 +320,39 @@ fn in_vision(name: &str, depth: i64, architecture: &Architecture) -> Result<()> 
     }
 }
 
+/// Checks that initial words are words and nothing else.
+fn check_initial_words(words: &str) -> Result<()> {
+    let wrong =
+        [("{}", "leave it out: the learner puts the class name in its place"), ("_", "write spaces between the words")];
+    match wrong.iter().find(|(text, _)| words.contains(text)) {
+        Some((text, hint)) => Err(Error::hinted(format!("`context_initial_words` has `{text}`: `{words}`"), *hint)),
+        None => Ok(()),
+    }
+}
+
+/// In MaPLe and IVLP initial words may be longer than the context, of which the published code starts up to so many
+/// tokens from them, and any longer one at random.
+const LONGEST_FROM_WORDS: i64 = 4;
+
+fn deep_context(context_length: i64, context_initial_words: &str) -> Result<()> {
+    at_least_one("context_length", context_length)?;
+    check_initial_words(context_initial_words)?;
+    if context_length <= LONGEST_FROM_WORDS || context_initial_words.is_empty() {
+        return Ok(());
+    }
+    Err(Error::hinted(
+        format!("`context_length` is {context_length}, but initial words start {LONGEST_FROM_WORDS} tokens at most"),
+        format!(
+            "remove `context_initial_words` for a random start, as published, or set `context_length` to at most \
+             {LONGEST_FROM_WORDS}"
+        ),
+    ))
+}
+
 /// In CoOp and CoCoOp the initial words decide how long the context is.
 fn coop_context(context_length: i64, context_initial_words: &str) -> Result<()> {
     at_least_one("context_length", context_length)?;
+    check_initial_words(context_initial_words)?;
     let words = context_initial_words.split_whitespace().count() as i64;
     if words == 0 || words == context_length {
         return Ok(());
@@ -355,6 +389,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
+        let with_words =
+            |words: &str| MAPLE.replace("depth = 9", &format!("depth = 9\ncontext_initial_words = \"{words}\""));
         let cases = [
             (MAPLE.replace("depth", "depht"), "unknown field `depht`"),
             (MAPLE.replace("epochs", "epoch"), "unknown field `epoch`"),
@@ -362,6 +398,13 @@ mod tests {
             (MAPLE.replace("depth = 9\n", ""), "missing field `depth`"),
             (MAPLE.replace("depth = 9", "depth = 0"), "`depth` is 0"),
             (MAPLE.replace("0.0035", "-1.0"), "`learning_rate` is -1"),
+            (format!("{MAPLE}momentum = 1.5\n"), "`momentum` is 1.5, so no gradient is ever forgotten"),
+            (with_words("a photo of a {}"), "`context_initial_words` has `{}`: `a photo of a {}`"),
+            (with_words("a_photo_of_a"), "`context_initial_words` has `_`: `a_photo_of_a`"),
+            (
+                with_words("a photo of a").replace("length = 2", "length = 8"),
+                "`context_length` is 8, but initial words start 4 tokens at most",
+            ),
             (
                 MAPLE.replace("depth = 9", "depth = 9\nprecision = \"fp64\""),
                 "unknown variant `fp64`, expected one of `fp32`, `published-fp32`, `fp16`, `bf16`, `mixed`",

@@ -905,6 +905,74 @@ error: `depth` is 0
 
 "#]],
     );
+    refused(
+        "pipelines/methods/maple.toml",
+        "context_length = 2",
+        "context_length = 8\ncontext_initial_words = \"a photo of a\"",
+        str![[r#"
+<stderr>
+error: `context_length` is 8, but initial words start 4 tokens at most
+ --> pipelines/methods/maple.toml:2:18
+  |
+2 | context_length = 8
+  |                  ^
+  |
+  = hint: remove `context_initial_words` for a random start, as published, or set `context_length` to at most 4
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "pipelines/methods/maple.toml",
+        "depth = 1",
+        "depth = 1\ncontext_initial_words = \"a photo of a {}\"",
+        str![[r#"
+<stderr>
+error: `context_initial_words` has `{}`: `a photo of a {}`
+ --> pipelines/methods/maple.toml:4:25
+  |
+4 | context_initial_words = "a photo of a {}"
+  |                         ^^^^^^^^^^^^^^^^^
+  |
+  = hint: leave it out: the learner puts the class name in its place
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "pipelines/methods/maple.toml",
+        "depth = 1",
+        "depth = 1\ncontext_initial_words = \"a_photo_of_a\"",
+        str![[r#"
+<stderr>
+error: `context_initial_words` has `_`: `a_photo_of_a`
+ --> pipelines/methods/maple.toml:4:25
+  |
+4 | context_initial_words = "a_photo_of_a"
+  |                         ^^^^^^^^^^^^^^
+  |
+  = hint: write spaces between the words
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "pipelines/methods/maple.toml",
+        "epochs = 1",
+        "epochs = 1\nmomentum = 1.5",
+        str![[r#"
+<stderr>
+error: `momentum` is 1.5, so no gradient is ever forgotten
+ --> pipelines/methods/maple.toml:7:12
+  |
+7 | momentum = 1.5
+  |            ^^^
+  |
+  = hint: give a number below 1
+<exit code 2>
+
+"#]],
+    );
     let project = Project::new();
     fs::remove_file(project.file("pipelines/methods/maple.toml")).unwrap();
     project.prints(
@@ -1558,6 +1626,36 @@ hint: nothing can be computed with them: fetch or convert the weights again
 
 "#]],
     );
+}
+
+#[test]
+fn a_prompt_that_cannot_be_read_names_its_class() {
+    let project = Project::after_a_run();
+    let arguments = ["run", PIPELINE, "--only", "train/*/coop/seed1", "-j", "1"];
+    project.prints(&[&arguments[..], &["--set", "stage.train.method.context_length=76"]].concat(), str![[r#"
+<stderr>
+      FAILED [TIME] (5/5) train/shapes/coop/seed1
+error: the prompt of class `striped turquoise crescent` with a context of 76 has 82 tokens, more than the 77 that the text tower reads
+hint: shorten the class name, the words around it, or the context
+log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
+5 nodes: 0 ran, 4 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
+    let split = project.read("data/shapes/split.json").replace("solid blue square", "solid <|endoftext|> square");
+    project.write("data/shapes/split.json", &split);
+    project.prints(&arguments, str![[r#"
+<stderr>
+        DONE [TIME] (3/5) data/shapes   4 classes, 32 images
+        DONE [TIME] (4/5) shots/shapes/seed1   4 images
+      FAILED [TIME] (5/5) train/shapes/coop/seed1
+error: the prompt of class `solid <|endoftext|> square` with a context of 2 holds `<|startoftext|>` or `<|endoftext|>`, which mark the start and the end of a text
+hint: give the class another name
+log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
+5 nodes: 2 ran, 2 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
 }
 
 #[test]

@@ -367,7 +367,7 @@ fn fixed_texts_equal_the_published_text_tower() {
     let classes: Vec<String> = (0..40).map(|class| vec!["sea_lion"; 1 + class % 20].join(" ")).collect();
     let padded = |class: &String| {
         let text = format!("a centered satellite photo of {}.", class.replace('_', " "));
-        let mut ids = setting.tokenizer.tokenize(&text, 77).unwrap();
+        let mut ids = setting.tokenizer.tokenize(&text, 77, &text).unwrap();
         ids.resize(77, 0);
         Tensor::from_slice(&ids)
     };
@@ -397,7 +397,7 @@ fn templates_are_averaged_as_published() {
         let features = templates.iter().map(|template| {
             let ids = classes.iter().map(|class| {
                 let text = template.replace("{}", &class.replace('_', " "));
-                let mut ids = setting.tokenizer.tokenize(&text, 77).unwrap();
+                let mut ids = setting.tokenizer.tokenize(&text, 77, &text).unwrap();
                 ids.resize(77, 0);
                 Tensor::from_slice(&ids)
             });
@@ -465,13 +465,25 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(zero_shot, &classes, "a photo"), "the template `a photo` does not hold `{}` once");
     let long = [classes[0].clone(), "very ".repeat(75) + "long"];
     let message = refused(coop, &long, "");
-    assert!(message.contains("long.` has 83 tokens, more than the 77 that the text tower reads"), "{message}");
+    let expected = "long` with a context of 4 has 83 tokens, more than the 77 that the text tower reads";
+    assert!(message.ends_with(expected), "{message}");
+    let marked = ["cat <|endoftext|>".to_owned()];
+    let expected = "the prompt of class `cat <|endoftext|>` with a context of 4 holds `<|startoftext|>` or `<|endoftext|>`, \
+                    which mark the start and the end of a text";
+    assert_eq!(refused(coop, &marked, ""), expected);
     assert_eq!(refused(coop, &[], ""), "there is no class to write a prompt for");
-    let mut longer = maple.clone();
-    if let Learner::Maple { context_length, .. } = &mut longer.learner {
-        *context_length = 5;
-    }
-    assert_eq!(refused(&longer, &classes, ""), "`a photo of a` has 4 tokens, fewer than the context of 5");
+    let with_words = |length: i64, words: &str| {
+        let mut changed = maple.clone();
+        if let Learner::Maple { context_length, context_initial_words, .. } = &mut changed.learner {
+            (*context_length, *context_initial_words) = (length, words.to_owned());
+        }
+        changed
+    };
+    let message = refused(&with_words(4, "a photo of"), &classes, "");
+    assert_eq!(message, "`a photo of` has 3 tokens, fewer than the context of 4");
+    let message = refused(&with_words(8, "a photo of a"), &classes, "");
+    assert_eq!(message, "`context_length` is 8, but initial words start 4 tokens at most");
+    assert_eq!(refused(&with_words(8, ""), &classes, ""), "");
 
     let model = setting.model(coop, &classes, "");
     let packed = prompt::pack(&model, &Description::new(coop, 3, &classes)).unwrap();

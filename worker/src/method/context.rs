@@ -67,17 +67,35 @@ impl Words<'_> {
         Ok(tch::no_grad(|| prompts.features(self.clip, &self.no_context(), &[])).squeeze_dim(0))
     }
 
-    /// Prompts `<phrase> <class name>.` around a context; without `initial_words` the phrase is placeholders.
+    /// Prompts `<phrase> <class name>.` around a context that takes the place of the phrase's first tokens.
+    ///
+    /// # Errors
+    /// When the phrase is shorter than the context, or a prompt too long.
     pub(super) fn context_prompts(&self, initial_words: &str, arrangement: Arrangement) -> Result<ClassPrompts> {
-        let phrase = match initial_words {
-            "" => vec![PLACEHOLDER; arrangement.length as usize].join(" "),
-            words => words.to_owned(),
-        };
+        let phrase = self.phrase(initial_words, arrangement.length)?;
         let texts = self.class_names.iter().map(|name| fill(&format!("{phrase} {{}}."), name));
         self.prompts(texts.collect(), arrangement)
     }
 
+    /// The phrase in front of every name: the initial words, or as many placeholders as the context is long.
+    fn phrase(&self, initial_words: &str, length: i64) -> Result<String> {
+        if initial_words.is_empty() {
+            return Ok(vec![PLACEHOLDER; length as usize].join(" "));
+        }
+        let tokens = self.tokenizer.encode(initial_words).len() as i64;
+        if tokens < length {
+            return Err(Error::hinted(
+                format!("`{initial_words}` has {tokens} tokens, fewer than the context of {length}"),
+                "give more initial words, a shorter `context_length`, or no words for a random start",
+            ));
+        }
+        Ok(initial_words.to_owned())
+    }
+
     /// Where the context starts: at the embeddings of the first tokens of `initial_words`, or at random.
+    ///
+    /// # Errors
+    /// When the initial words have fewer tokens.
     pub(super) fn initial_context(
         &self,
         initial: &Initial,
@@ -88,14 +106,8 @@ impl Words<'_> {
         if initial_words.is_empty() {
             return Ok(initial.context(name, &[length, self.clip.architecture().text_width]));
         }
-        let tokens = self.tokenizer.encode(initial_words);
-        let Some(first) = tokens.get(..length as usize) else {
-            return Err(Error::hinted(
-                format!("`{initial_words}` has {} tokens, fewer than the context of {length}", tokens.len()),
-                "give more initial words, a shorter `context_length`, or no words for a random start",
-            ));
-        };
-        Ok(initial.leaf(&self.clip.token_embeddings(first)))
+        let tokens = self.tokenizer.encode(&self.phrase(initial_words, length)?);
+        Ok(initial.leaf(&self.clip.token_embeddings(&tokens[..length as usize])))
     }
 
     /// A context of no tokens, `(0, text width)`.
@@ -108,8 +120,14 @@ impl Words<'_> {
             return Err(Error::invalid("there is no class to write a prompt for"));
         }
         let positions = self.clip.architecture().text_positions;
-        let tokens: Vec<Vec<i64>> =
-            texts.iter().map(|text| self.tokenizer.tokenize(text, positions)).collect::<Result<_>>()?;
+        let tokenize = |(text, name): (&String, &String)| {
+            let within = match arrangement.length {
+                0 => String::new(),
+                length => format!(" with a context of {length}"),
+            };
+            self.tokenizer.tokenize(text, positions, &format!("the prompt of class `{name}`{within}"))
+        };
+        let tokens: Vec<Vec<i64>> = texts.iter().zip(self.class_names).map(tokenize).collect::<Result<_>>()?;
         // Token 0 stands behind the end of every text.
         let vocabulary: BTreeSet<i64> = tokens.iter().flatten().copied().chain([0]).collect();
         let vocabulary: Vec<i64> = vocabulary.into_iter().collect();

@@ -47,8 +47,10 @@ impl Captioned {
         };
         let pictures = lines.par_iter().map(decode).collect::<Result<_>>()?;
         let tokenizer = Tokenizer::new();
-        let texts: Vec<Vec<i64>> =
-            lines.iter().map(|line| tokenizer.tokenize(&line.caption, text_positions)).collect::<Result<_>>()?;
+        let tokenize = |Line { path, caption }: &Line| {
+            tokenizer.tokenize(caption, text_positions, &format!("the caption of `{path}`"))
+        };
+        let texts: Vec<Vec<i64>> = lines.iter().map(tokenize).collect::<Result<_>>()?;
         let words: Vec<i64> = texts.iter().flatten().copied().collect::<BTreeSet<i64>>().into_iter().collect();
         let longest = texts.iter().map(Vec::len).max().unwrap_or_default();
         // What stands behind the end of a text is never read.
