@@ -52,6 +52,11 @@ impl Named {
 }
 
 impl Case {
+    /// The published method, as tables name it.
+    pub fn label(&self) -> &str {
+        if self.config.ends_with("_language_only") { "language" } else { &self.trainer }
+    }
+
     /// The case in a folder.
     pub fn read(folder: &Path) -> Case {
         serde_json::from_str(&std::fs::read_to_string(folder.join("meta.json")).unwrap()).unwrap()
@@ -60,26 +65,31 @@ impl Case {
     /// The method that the published configuration file describes, with the overrides of the case.
     pub fn method(&self) -> Method {
         let (folder, config) = self.config.split_once('/').unwrap();
-        let mut method = match (self.trainer.as_str(), folder) {
-            ("ZeroshotCLIP" | "ZeroshotCLIP2", _) => read("clip"),
-            (_, "MaPLe") if config.ends_with("_cross_datasets") => read("maple_cross_dataset"),
-            (_, "MaPLe") => read("maple"),
-            (_, "IVLP") if config.ends_with("_language_only") => read("language"),
-            (_, "IVLP") => read("ivlp"),
-            (_, "VPT") => read("vpt"),
-            (_, "CoOp") => read("coop"),
-            (_, "CoCoOp") => read("cocoop"),
+        let words = config.ends_with("_ctxv1");
+        let mut method = read(match (self.trainer.as_str(), folder) {
+            ("ZeroshotCLIP" | "ZeroshotCLIP2", _) => "clip",
+            (_, "MaPLe") if config.ends_with("_cross_datasets") => "maple_cross_dataset",
+            (_, "MaPLe") => "maple",
+            (_, "IVLP") if config.ends_with("_language_only") => "language",
+            (_, "IVLP") => "ivlp",
+            (_, "VPT") => "vpt",
+            (_, "CoOp") if words => "coop",
+            (_, "CoOp") => "coop_ep200",
+            (_, "CoCoOp") if words => "cocoop",
+            (_, "CoCoOp") => "cocoop_random",
             (trainer, _) => panic!("no method file for `{trainer}` with `{}`", self.config),
-        };
+        });
         method.precision = match (self.variant.as_str(), folder) {
             ("fp32", _) => Precision::Fp32,
             ("half", _) | ("asis", "VPT") => Precision::PublishedFp32,
             ("asis", _) => Precision::Fp16,
+            ("amp", _) => Precision::Mixed,
             (variant, _) => panic!("`{variant}` is unknown"),
         };
-        let name = config.split('_').collect::<Vec<_>>();
-        name.iter().for_each(|part| named_option(&mut method, folder, part));
-        self.opts.chunks_exact(2).for_each(|option| overridden(&mut method, &option[0], &option[1]));
+        named_options(&mut method, config);
+        let section = format!("TRAINER.{}.", self.trainer.to_uppercase());
+        self.opts.chunks_exact(2).for_each(|option| overridden(&mut method, &section, &option[0], &option[1]));
+        as_published(&mut method.learner);
         if let Learner::ZeroShot { templates, dataset_template } = &mut method.learner
             && !self.templates_used.is_empty()
         {
@@ -104,83 +114,147 @@ fn read(file: &str) -> Method {
     Method::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What a part of a configuration's name says: in `vit_b16_c4_ep10_batch1_ctxv1`, four tokens, ten epochs, batches of
-/// one, and a context that starts from "a photo of a". Only CoOp and CoCoOp have several such files.
-fn named_option(method: &mut Method, folder: &str, part: &str) {
-    let number = |prefix: &str| part.strip_prefix(prefix).and_then(|number| number.parse::<i64>().ok());
-    let (Some(training), "CoOp" | "CoCoOp") = (&mut method.training, folder) else { return };
-    if let Some(epochs) = number("ep") {
-        training.epochs = epochs as u32;
-    }
-    if let Some(batch_size) = number("batch") {
-        training.batch_size = batch_size as u32;
-    }
-    let (Learner::Coop { context_length, context_initial_words, .. }
-    | Learner::Cocoop { context_length, context_initial_words }) = &mut method.learner
-    else {
-        return;
+/// What a configuration's name says of CoOp and CoCoOp, whose files differ in nothing else: in
+/// `vit_b16_c4_ep10_batch1_ctxv1`, four tokens, ten epochs, batches of one. A CoOp that names no epochs has 200.
+fn named_options(method: &mut Method, config: &str) {
+    let number = |prefix: &str| -> Option<u32> {
+        config.split('_').find_map(|part| part.strip_prefix(prefix).and_then(|number| number.parse().ok()))
     };
-    match part {
-        "vit" | "rn50" | "rn101" => {
-            context_initial_words.clear();
-            if folder == "CoOp" {
-                training.epochs = 200;
-            }
+    match (&mut method.learner, &mut method.training) {
+        (Learner::Coop { .. }, Some(training)) => training.epochs = number("ep").unwrap_or(200),
+        (Learner::Cocoop { context_length, .. }, Some(training)) => {
+            *context_length = number("c").map_or(*context_length, i64::from);
+            training.epochs = number("ep").unwrap_or(training.epochs);
+            training.batch_size = number("batch").unwrap_or(training.batch_size);
         }
-        "ctxv1" => (*context_length, *context_initial_words) = (4, "a photo of a".to_owned()),
-        _ => *context_length = number("c").unwrap_or(*context_length),
+        _ => {}
     }
 }
 
-/// Applies an override of the published configuration.
-fn overridden(method: &mut Method, option: &str, value: &str) {
-    let number = || value.parse::<i64>().unwrap();
-    let words = |length: &mut i64, words: &mut String| {
-        *words = value.to_owned();
-        // As many tokens as there are words, whatever the configuration says.
-        if !value.is_empty() {
-            *length = value.split(' ').count() as i64;
+/// How options begin that decide nothing of what is recorded: that starts from given weights, tensors and pixels, and a
+/// trainer does not look at another's options.
+const WITHOUT_INFLUENCE: [&str; 20] = [
+    "DATALOADER.",
+    "DATASET.",
+    "INPUT.",
+    "MODEL.BACKBONE.",
+    "MODEL.HEAD.",
+    "OPTIM.ADAM_BETA",
+    "OPTIM.BASE_LR_MULT",
+    "OPTIM.GAMMA",
+    "OPTIM.NEW_LAYERS",
+    "OPTIM.RMSPROP_ALPHA",
+    "OPTIM.STEPSIZE",
+    "OPTIM.WARMUP_MIN_LR",
+    "OUTPUT_DIR",
+    "SEED",
+    "TEST.",
+    "TRAIN.",
+    "TRAINER.",
+    "USE_CUDA",
+    "VERBOSE",
+    "VERSION",
+];
+
+/// Options with the one value that every case is recorded with.
+const AS_RECORDED: [(&str, &str); 9] = [
+    ("MODEL.INIT_WEIGHTS", ""),
+    ("OPTIM.LR_SCHEDULER", "cosine"),
+    ("OPTIM.NAME", "sgd"),
+    ("OPTIM.SGD_DAMPNING", "0"),
+    ("OPTIM.SGD_NESTEROV", "False"),
+    ("OPTIM.STAGED_LR", "False"),
+    ("OPTIM.WARMUP_RECOUNT", "True"),
+    ("OPTIM.WARMUP_TYPE", "constant"),
+    ("RESUME", ""),
+];
+
+/// Applies an override of the published configuration; `section` is that of the case's trainer.
+fn overridden(method: &mut Method, section: &str, option: &str, value: &str) {
+    let number = || value.parse::<i64>().unwrap_or_else(|_| panic!("`{option}` is `{value}`, which is no number"));
+    let rate = || value.parse::<f64>().unwrap_or_else(|_| panic!("`{option}` is `{value}`, which is no number"));
+    if let Some(training) = &mut method.training {
+        match option {
+            "OPTIM.LR" => return training.learning_rate = rate(),
+            "OPTIM.MAX_EPOCH" => return training.epochs = number() as u32,
+            "OPTIM.WARMUP_EPOCH" => return training.warmup_epochs = number().max(0) as u32,
+            "OPTIM.WARMUP_CONS_LR" => return training.warmup_learning_rate = rate(),
+            "OPTIM.WEIGHT_DECAY" => return training.weight_decay = rate(),
+            "OPTIM.MOMENTUM" => return training.momentum = rate(),
+            "DATALOADER.TRAIN_X.BATCH_SIZE" => return training.batch_size = number() as u32,
+            _ => {}
         }
-    };
-    let training = method.training.as_mut();
-    match (&mut method.learner, option.rsplit('.').next().unwrap(), training) {
+    }
+    let untrained = method.training.is_none();
+    let own = option.strip_prefix(section);
+    match (&mut method.learner, own) {
         // The variant decides it.
-        (_, "PREC", _) => {}
-        (_, "LR", Some(training)) => training.learning_rate = value.parse().unwrap(),
-        (_, "MAX_EPOCH", Some(training)) => training.epochs = number() as u32,
-        (_, "BATCH_SIZE", Some(training)) => training.batch_size = number() as u32,
-        (_, "WARMUP_EPOCH", Some(training)) => training.warmup_epochs = number() as u32,
-        (_, "WARMUP_CONS_LR", Some(training)) => training.warmup_learning_rate = value.parse().unwrap(),
-        (_, "WEIGHT_DECAY", Some(training)) => training.weight_decay = value.parse().unwrap(),
-        (_, "MOMENTUM", Some(training)) => training.momentum = value.parse().unwrap(),
-        (Learner::Maple { depth, .. }, "PROMPT_DEPTH", _) => *depth = number(),
-        (Learner::Maple { context_length, .. }, "N_CTX", _) => *context_length = number(),
-        (Learner::Ivlp { depth, .. }, "PROMPT_DEPTH_TEXT", _) => *depth = number(),
-        (Learner::Ivlp { context_length, .. }, "N_CTX_TEXT", _) => *context_length = number(),
-        (Learner::Ivlp { vision_depth, .. } | Learner::Vpt { vision_depth, .. }, "PROMPT_DEPTH_VISION", _) => {
+        (_, Some("PREC")) => {}
+        // The published code does not look at it: the text is always the same.
+        (Learner::Vpt { .. }, Some("CTX_INIT")) => {}
+        (Learner::Maple { depth, .. }, Some("PROMPT_DEPTH"))
+        | (Learner::Ivlp { depth, .. }, Some("PROMPT_DEPTH_TEXT")) => {
+            *depth = number();
+        }
+        (Learner::Ivlp { vision_depth, .. } | Learner::Vpt { vision_depth, .. }, Some("PROMPT_DEPTH_VISION")) => {
             *vision_depth = number();
         }
         (
             Learner::Ivlp { vision_context_length: length, .. } | Learner::Vpt { vision_context_length: length, .. },
-            "N_CTX_VISION",
-            _,
+            Some("N_CTX_VISION"),
+        )
+        | (Learner::Ivlp { context_length: length, .. }, Some("N_CTX_TEXT"))
+        | (
+            Learner::Coop { context_length: length, .. }
+            | Learner::Cocoop { context_length: length, .. }
+            | Learner::Maple { context_length: length, .. },
+            Some("N_CTX"),
         ) => *length = number(),
-        (Learner::Maple { context_initial_words, .. } | Learner::Ivlp { context_initial_words, .. }, "CTX_INIT", _) => {
-            *context_initial_words = value.to_owned();
-        }
-        (Learner::Coop { context_length, .. } | Learner::Cocoop { context_length, .. }, "N_CTX", _) => {
-            *context_length = number();
-        }
         (
-            Learner::Coop { context_length, context_initial_words, .. }
-            | Learner::Cocoop { context_length, context_initial_words },
-            "CTX_INIT",
-            _,
-        ) => words(context_length, context_initial_words),
-        (Learner::Coop { class_token_position, .. }, "CLASS_TOKEN_POSITION", _) => {
+            Learner::Coop { context_initial_words, .. }
+            | Learner::Cocoop { context_initial_words, .. }
+            | Learner::Ivlp { context_initial_words, .. }
+            | Learner::Maple { context_initial_words, .. },
+            Some("CTX_INIT"),
+        ) => *context_initial_words = value.replace('_', " "),
+        (Learner::Coop { class_token_position, .. }, Some("CLASS_TOKEN_POSITION")) => {
             *class_token_position = serde_json::from_value(value.into()).unwrap();
         }
-        (Learner::Coop { class_specific_context, .. }, "CSC", _) => *class_specific_context = value == "True",
-        (learner, ..) => panic!("`{option}` is unknown for {learner:?}"),
+        (Learner::Coop { class_specific_context, .. }, Some("CSC")) => *class_specific_context = value == "True",
+        (learner, Some(_)) => panic!("`{option}` is unknown for {learner:?}"),
+        (_, None) if untrained && option.starts_with("OPTIM.") => {}
+        (_, None) => match AS_RECORDED.iter().find(|(known, _)| *known == option) {
+            Some((_, recorded)) => assert_eq!(value, *recorded, "`{option}` is not what every case is recorded with"),
+            None => assert!(WITHOUT_INFLUENCE.iter().any(|known| option.starts_with(known)), "`{option}` is unknown"),
+        },
+    }
+}
+
+/// What the published trainers make of options that contradict each other.
+fn as_published(learner: &mut Learner) {
+    match learner {
+        // Words decide the length, and leave no context to a class of its own.
+        Learner::Coop { context_length, context_initial_words, class_specific_context, .. }
+            if !context_initial_words.is_empty() =>
+        {
+            *context_length = context_initial_words.split(' ').count() as i64;
+            *class_specific_context = false;
+        }
+        Learner::Cocoop { context_length, context_initial_words } if !context_initial_words.is_empty() => {
+            *context_length = context_initial_words.split(' ').count() as i64;
+        }
+        // Words start four tokens at most.
+        Learner::Maple { context_length, context_initial_words, .. } if *context_length > 4 => {
+            context_initial_words.clear()
+        }
+        Learner::Ivlp { context_length, context_initial_words, vision_context_length, vision_depth, .. } => {
+            if *context_length > 4 {
+                context_initial_words.clear();
+            }
+            if *vision_depth == 0 {
+                *vision_context_length = 0;
+            }
+        }
+        _ => {}
     }
 }
