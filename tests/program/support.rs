@@ -127,7 +127,7 @@ impl Project {
                 (r"(?m)^host        .*$", "host        [HOST]"),
                 (r"maple-pipe \d+\.\d+\.\d+", "maple-pipe [VERSION]"),
                 (r"\[ *\d+\.\ds\]", "[TIME]"),
-                (r"\bin (\d+ms|\d+\.\ds|\d+m \d\ds)", "in [TIME]"),
+                (r"\b(in|about) (\d+ms|\d+\.\ds|\d+m \d\ds)", "$1 [TIME]"),
                 (r"(?m)\b(?:loss|accuracy) \d+\.\d+(, .* skipped)?$", "[NUMBER]$1"),
                 (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[DATE]"),
                 (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "[DIGEST]"),

@@ -225,7 +225,7 @@ waiting for stale nodes (13)
      may run eval/shapes/coop/seed1/novel   waits for shots/shapes/seed1
 <stderr>
 7 nodes: 1 would run, 3 may run after them, 3 up to date
-about 525ms with 2 nodes at a time, [SIZE] of results
+about [TIME] with 2 nodes at a time, [SIZE] of results
 <exit code 0>
 
 "#]],
