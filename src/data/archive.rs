@@ -2,12 +2,14 @@
 //! cut off is refused, and then nothing of it stays.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use tar::EntryType;
+use walkdir::WalkDir;
 use zip::ZipArchive;
 
 use super::item::stays_inside;
@@ -41,8 +43,8 @@ pub fn unpack(archive: &Path, inner: Option<&str>, parts: &BTreeMap<String, Stri
         content = scratch.0.join("inner");
         extract(&archive, &content)?;
     }
-    if let Some(part) = parts.keys().find(|part| !content.join(part).exists()) {
-        return Err(damaged(archive, format!("it has no `{part}`")));
+    for part in parts.keys() {
+        check_links(archive, &content, part)?;
     }
     for (part, place) in parts {
         let place = folder.join(place);
@@ -79,6 +81,46 @@ impl Drop for Scratch {
 
 fn damaged(archive: &Path, message: impl ToString) -> Error {
     Error::format(archive, "archive", message)
+}
+
+fn leads_out(archive: &Path, link: impl Display) -> Error {
+    damaged(archive, format!("its link `{link}` leads out of the folder"))
+}
+
+/// Whether a link's target goes up at its start alone, and by no more than so many folders. If all links of a folder
+/// are such ones, no way leads out of it: what lies behind a link is another folder of it, and from there all goes down.
+fn climbs_no_higher(target: &Path, depth: usize) -> bool {
+    let mut parts = target.components().filter(|part| *part != Component::CurDir).peekable();
+    let mut climbed = 0;
+    while parts.next_if_eq(&Component::ParentDir).is_some() {
+        climbed += 1;
+    }
+    climbed <= depth && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Refuses a part that is not there, or is reached through a link, or has one that leads out of it or nowhere: the part
+/// moves, so that what its links pass must move with it.
+fn check_links(archive: &Path, content: &Path, part: &str) -> Result<()> {
+    let path: PathBuf = content.join(part).components().collect();
+    if !path.exists() {
+        return Err(damaged(archive, format!("it has no `{part}`")));
+    }
+    let canonical = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
+    let whole = canonical(&path)?;
+    if whole != canonical(content)?.join(part).components().collect::<PathBuf>() {
+        return Err(leads_out(archive, part));
+    }
+    for entry in WalkDir::new(&path) {
+        let entry = entry.map_err(|error| Error::io("read", &path)(error.into()))?;
+        if entry.path_is_symlink() {
+            let target = fs::read_link(entry.path()).map_err(Error::io("read", entry.path()))?;
+            let stays = climbs_no_higher(&target, entry.depth().saturating_sub(1));
+            if !stays || !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&whole)) {
+                return Err(leads_out(archive, entry.path().strip_prefix(content).expect("it is below").display()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Unpacks all of an archive into the new folder `target`.
@@ -192,22 +234,10 @@ impl Unpacking<'_> {
         }
     }
 
-    /// A link that leads from `path` to `to`, which must lie in the target.
+    /// A link from `path` to `to`. Where its way leads through other links is seen when all are there.
     fn link(&mut self, name: &str, path: PathBuf, to: &str) -> Result<()> {
-        let mut depth = path.components().count().saturating_sub(1);
-        for part in Path::new(to).components() {
-            let inside = match part {
-                Component::Normal(_) => depth.checked_add(1),
-                Component::CurDir => Some(depth),
-                Component::ParentDir => depth.checked_sub(1),
-                _ => None,
-            };
-            depth =
-                inside.ok_or_else(|| damaged(self.archive, format!("its link `{name}` leads out of the folder")))?;
-        }
-        let through_a_link = self.links.iter().any(|link| path.parent().unwrap_or(&path).join(to).starts_with(link));
-        if through_a_link || to.is_empty() {
-            return Err(damaged(self.archive, format!("its link `{name}` leads through another link")));
+        if !climbs_no_higher(Path::new(to), path.components().count().saturating_sub(1)) {
+            return Err(leads_out(self.archive, name));
         }
         self.folder(path.parent().unwrap_or(Path::new("")))?;
         let place = self.target.join(&path);

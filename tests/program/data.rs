@@ -346,22 +346,29 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// A tar with a picture and these links.
+fn tar_with_links(picture: &[u8], links: &[(&str, EntryType, &str)]) -> tar::Builder<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    add(&mut builder, "data/pictures/cat/a.png", EntryType::Regular, "", picture);
+    links.iter().for_each(|(path, kind, target)| add(&mut builder, path, *kind, target, b""));
+    builder
+}
+
+fn add(builder: &mut tar::Builder<Vec<u8>>, path: &str, kind: EntryType, target: &str, content: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.as_ustar_mut().unwrap().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    header.set_path(path).unwrap();
+    header.set_cksum();
+    builder.append(&header, content).unwrap();
+}
+
 /// A tar with a picture, a member `data/link` of this kind, and a member below that.
 fn tar_with_link(picture: &[u8], kind: EntryType, target: &str) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, kind: EntryType, target: &str, content: &[u8]| {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.as_ustar_mut().unwrap().linkname[..target.len()].copy_from_slice(target.as_bytes());
-        header.set_path(path).unwrap();
-        header.set_cksum();
-        builder.append(&header, content).unwrap();
-    };
-    add("data/pictures/cat/a.png", EntryType::Regular, "", picture);
-    add("data/link", kind, target, b"");
-    add("data/link/b.png", EntryType::Regular, "", picture);
+    let mut builder = tar_with_links(picture, &[("data/link", kind, target)]);
+    add(&mut builder, "data/link/b.png", EntryType::Regular, "", picture);
     builder.into_inner().unwrap()
 }
 
@@ -455,7 +462,20 @@ fn dangerous_and_damaged_archives_leave_nothing() {
     let good = ("data/pictures/cat/a.png", picture.as_slice());
     let whole = gzip(&tar(&[good]));
     let zeros = vec![0; 64 << 20];
+    let links = |links: &[(&str, &str)]| {
+        let links: Vec<_> = links.iter().map(|(path, target)| (*path, EntryType::Symlink, *target)).collect();
+        tar_with_links(&picture, &links).into_inner().unwrap()
+    };
+    let later = links(&[("data/pictures/out", "later/../../escaped"), ("data/pictures/later", "../..")]);
+    let around = links(&[("data/pictures/x/up", "../../.."), ("data/pictures/out", "y/../x/up/../../escaped")]);
+    let moved = links(&[("data/pictures/out", "../other/cat"), ("data/other/cat", "../pictures/cat")]);
+    let through = links(&[("data/real", "pictures"), ("data/pictures/out", "../real/cat")]);
     let cases = [
+        ("a way through a later link", later, "leads out of the folder"),
+        ("a way down, up, and through a link", around, "leads out of the folder"),
+        ("a link outside once its folder has moved", moved, "leads out of the folder"),
+        ("a link that comes back into its folder", through, "leads out of the folder"),
+        ("a link to nothing", links(&[("data/pictures/b.png", "c.png")]), "leads out of the folder"),
         ("a member above", gzip(&tar(&[good, ("../escaped", b"x")])), "leaves the folder"),
         ("an absolute member", gzip(&tar(&[good, ("/tmp/escaped", b"x")])), "leaves the folder"),
         ("a bomb", gzip(&tar(&[good, ("data/zeros", &zeros)])), "far larger than images could be"),
