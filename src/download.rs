@@ -20,6 +20,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long to wait before a server that is busy or down is asked again.
+const PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// What is known of a file's content: its publisher gives the one or the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -75,15 +77,28 @@ impl Checksum {
 /// When the server stops answering, or sends a web page or something else than `checksum`.
 pub fn download(url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<()> {
     let agent = Agent::config_builder().timeout_connect(Some(SILENCE)).timeout_per_read(Some(SILENCE)).build();
-    with_agent(&agent.new_agent(), url, checksum, target, progress)
+    with_agent(&agent.new_agent(), &PAUSES, url, checksum, target, progress)
 }
 
-fn with_agent(agent: &Agent, url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<()> {
-    let folder = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+/// Where the part of a file lies that has arrived.
+pub(crate) fn part(target: &Path) -> PathBuf {
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
-    let part = PathBuf::from(part);
+    PathBuf::from(part)
+}
+
+fn with_agent(
+    agent: &Agent,
+    pauses: &[Duration],
+    url: &str,
+    checksum: Option<&Checksum>,
+    target: &Path,
+    progress: Progress,
+) -> Result<()> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let is_new = !folder.exists();
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let part = part(target);
     let mut file = OpenOptions::new().create(true).append(true).open(&part).map_err(Error::io("write", &part))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -94,14 +109,25 @@ fn with_agent(agent: &Agent, url: &str, checksum: Option<&Checksum>, target: &Pa
         Err(TryLockError::Error(error)) => return Err(Error::io("lock", &part)(error)),
     }
     let length = |file: &File| file.metadata().map(|metadata| metadata.len()).map_err(Error::io("read", &part));
-    let mut furthest = length(&file)?;
-    while let Err(message) = attempt(agent, url, &mut file, progress) {
+    let (mut furthest, mut pauses_left) = (length(&file)?, pauses.iter());
+    while let Err(Failure { message, passes }) = attempt(agent, url, &mut file, progress) {
         // A connection that breaks is taken up again for as long as that brings something new.
         let reached = length(&file)?;
-        if reached <= furthest {
-            return Err(Error::invalid(format!("could not download `{url}`: {message}")));
+        if reached > furthest {
+            (furthest, pauses_left) = (reached, pauses.iter());
+            continue;
         }
-        furthest = reached;
+        match pauses_left.next() {
+            Some(&pause) if passes => std::thread::sleep(pause),
+            _ => {
+                if reached == 0 {
+                    // What has not begun leaves nothing; a folder with other things in it stays.
+                    let _ = std::fs::remove_file(&part);
+                    let _ = is_new.then(|| std::fs::remove_dir(folder));
+                }
+                return Err(Error::invalid(format!("could not download `{url}`: {message}")));
+            }
+        }
     }
     file.sync_all().map_err(Error::io("write", &part))?;
     if let Some(checksum) = checksum
@@ -109,49 +135,80 @@ fn with_agent(agent: &Agent, url: &str, checksum: Option<&Checksum>, target: &Pa
     {
         std::fs::remove_file(&part).map_err(Error::io("remove", &part))?;
         let name = checksum.name();
-        return Err(Error::invalid(format!("`{url}` is another file: its {name} is {found}, not {checksum}")));
+        return Err(Error::hinted(
+            format!("`{url}` is another file: its {name} is {found}, not {checksum}"),
+            format!(
+                "what that server sends is damaged, or no longer the published file: find another copy, and put it at `{}`",
+                target.display()
+            ),
+        ));
     }
     std::fs::rename(&part, target).map_err(Error::io("write", target))
 }
 
+/// Why a request did not bring the file.
+struct Failure {
+    message: String,
+    /// Whether the same request may succeed later.
+    passes: bool,
+}
+
+impl Failure {
+    fn final_one(message: impl ToString) -> Failure {
+        Failure { message: message.to_string(), passes: false }
+    }
+
+    fn passing(message: impl ToString) -> Failure {
+        Failure { message: message.to_string(), passes: true }
+    }
+}
+
 /// One request: the rest of the file is appended to what is there.
-fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Result<(), String> {
-    let mut have = file.metadata().map_err(|error| error.to_string())?.len();
+fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Result<(), Failure> {
+    let mut have = file.metadata().map_err(Failure::final_one)?.len();
     let request = match have {
         0 => agent.get(url),
         _ => agent.get(url).header(header::RANGE, format!("bytes={have}-")),
     };
     let request = request.config().http_status_as_error(false).build();
-    let mut response = request.call().map_err(|error| error.to_string())?;
+    let mut response = request.call().map_err(|error| match error {
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => Failure::passing(error),
+        error => Failure::final_one(error),
+    })?;
     let page = content_type(response.headers()).is_some_and(|kind| kind.starts_with("text/html"));
     if page && response.status().is_success() {
-        return Err("the server sent a web page instead of the file".to_owned());
+        return Err(Failure::final_one("the server sent a web page instead of the file"));
     }
     let total = match response.status() {
         // The server does not send parts.
         StatusCode::OK => {
-            file.set_len(0).map_err(|error| error.to_string())?;
+            file.set_len(0).map_err(Failure::final_one)?;
             have = 0;
             response.body().content_length()
         }
         StatusCode::PARTIAL_CONTENT => match range(response.headers()) {
             Some((start, total)) if start == have => total,
-            _ => return Err(format!("the server did not go on at byte {have}")),
+            _ => return Err(Failure::final_one(format!("the server did not go on at byte {have}"))),
         },
         // There is nothing behind what is there; the digest tells whether it is all.
         StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => return Ok(()),
-        status => return Err(format!("the server answered {status}")),
+        status => {
+            let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            return Err(Failure { message: format!("the server answered {status}"), passes });
+        }
     };
     let mut body = response.body_mut().as_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
         progress(have, total);
-        match body.read(&mut buffer).map_err(|error| error.to_string())? {
-            0 if total.is_some_and(|total| have < total) => return Err("the connection ended early".to_owned()),
+        match body.read(&mut buffer).map_err(Failure::passing)? {
+            0 if total.is_some_and(|total| have < total) => {
+                return Err(Failure::passing("the connection ended early"));
+            }
             0 => return Ok(()),
-            count => file.write_all(&buffer[..count]).map_err(|error| error.to_string())?,
+            count => file.write_all(&buffer[..count]).map_err(Failure::final_one)?,
         }
-        have = file.metadata().map_err(|error| error.to_string())?.len();
+        have = file.metadata().map_err(Failure::final_one)?.len();
     }
 }
 
@@ -207,7 +264,8 @@ mod tests {
         let agent = Agent::config_builder().proxy(None).build().new_agent();
         let mut seen = Vec::new();
         let checksum = Checksum::Sha256(sha256.to_owned());
-        with_agent(&agent, &server.url, Some(&checksum), target, &mut |have, total| seen.push((have, total)))?;
+        let progress = &mut |have, total| seen.push((have, total));
+        with_agent(&agent, &[Duration::ZERO; 2], &server.url, Some(&checksum), target, progress)?;
         Ok(seen)
     }
 
@@ -218,10 +276,6 @@ mod tests {
         let digest = sha256(&example).unwrap();
         let target = folder.path().join("deep/w.pt");
         (folder, target, digest)
-    }
-
-    fn part(target: &Path) -> PathBuf {
-        target.with_file_name("w.pt.part")
     }
 
     #[test]
@@ -254,9 +308,9 @@ mod tests {
     #[test]
     fn the_next_call_goes_on_where_one_stopped() {
         let (_folder, target, digest) = place();
-        let server = serve(&[Answer::Range(100_000), Answer::Status("503 Service Unavailable")]);
+        let server = serve(&[Answer::Range(100_000), Answer::Status("404 Not Found")]);
         let message = send(&server, &digest, &target).unwrap_err().to_string();
-        let expected = format!("could not download `{}`: the server answered 503 Service Unavailable", server.url);
+        let expected = format!("could not download `{}`: the server answered 404 Not Found", server.url);
         assert_eq!(message, expected);
         assert_eq!(std::fs::read(part(&target)).unwrap(), content()[..100_000]);
         assert!(!target.exists());
@@ -273,9 +327,37 @@ mod tests {
         send(&server, &digest, &target).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), content());
         std::fs::remove_file(&target).unwrap();
-        let server = serve(&[Answer::Whole(100_000), Answer::Whole(100_000), Answer::Whole(ALL)]);
+        let server = serve(&[Answer::Whole(100_000); 5]);
         assert!(send(&server, &digest, &target).is_err());
-        assert_eq!(server.asked().len(), 2);
+        assert_eq!(server.asked().len(), 4);
+    }
+
+    #[test]
+    fn a_server_that_is_busy_is_asked_again_and_given_up_in_the_end() {
+        let (_folder, target, digest) = place();
+        let busy = Answer::Status("503 Service Unavailable");
+        let server = serve(&[busy, busy, Answer::Range(100_000), busy, busy, Answer::Range(ALL)]);
+        send(&server, &digest, &target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), content());
+        std::fs::remove_file(&target).unwrap();
+        std::fs::remove_dir(target.parent().unwrap()).unwrap();
+        let server = serve(&[busy; 4]);
+        let message = send(&server, &digest, &target).unwrap_err().to_string();
+        assert!(message.ends_with("the server answered 503 Service Unavailable"), "{message}");
+        assert_eq!(server.asked().len(), 3);
+        // Nothing has come, so nothing is left.
+        assert!(!target.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_refused_connection_is_tried_again() {
+        let (_folder, target, digest) = place();
+        let server = serve(&[]);
+        // Its thread ends at once, and its port with it.
+        std::thread::sleep(Duration::from_millis(50));
+        let message = send(&server, &digest, &target).unwrap_err().to_string();
+        assert!(message.contains("could not download"), "{message}");
+        assert!(!target.parent().unwrap().exists());
     }
 
     #[test]

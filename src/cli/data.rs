@@ -1,5 +1,7 @@
 //! `maple-pipe data`: the data sets whose manifests ship.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -12,12 +14,13 @@ use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
 use crate::data::fetch::{Step, fetch};
 use crate::data::import::{bring, describe, recognise, text};
+use crate::data::manifest::{Source, few};
 use crate::data::sums::Sums;
 use crate::data::{Item, Manifest, Split};
 use crate::error::{Error, Result};
 
-/// Missing files that are named one by one.
-const NAMED: usize = 5;
+/// Missing files from which on they are summed up, too, and folders that the summary has.
+const MANY: usize = 5;
 
 /// List, fetch, check and import data sets
 #[derive(Args, Debug)]
@@ -41,13 +44,15 @@ enum Action {
         data: DataRoot,
     },
     /// Compare a data set's files with its manifest
+    ///
+    /// Prints the images that the split names and that are on disk, and every file that is missing.
     Check {
         /// E.g. `eurosat`, or a manifest of your own, e.g. `manifests/mine.toml`
         name: String,
         /// Decode every image
         #[arg(long)]
         deep: bool,
-        /// Print the images of each class as CSV
+        /// Print the images of each class as CSV instead: what the split names, and what of it is on disk
         #[arg(long)]
         per_class: bool,
         #[command(flatten)]
@@ -105,7 +110,8 @@ fn list(data_root: Option<&Path>) -> Result<()> {
     for (name, manifest) in shipped() {
         let state = match data_root {
             None => "no data root".to_owned(),
-            Some(root) => state(&manifest, root)?,
+            // One that cannot be read says nothing about the others.
+            Some(root) => state(&manifest, root).unwrap_or_else(|error| format!("unreadable: {error}")),
         };
         let images = manifest.counts.images().map_or_else(String::new, |images| format!("{images} images"));
         let classes = manifest.counts.classes.map_or_else(String::new, |classes| format!("{classes} classes"));
@@ -128,8 +134,9 @@ fn state(manifest: &Manifest, root: &Path) -> Result<String> {
 }
 
 fn fetch_all(names: &[String], data_root: &Path) -> Result<()> {
+    let names: BTreeSet<&String> = names.iter().collect();
     let wanted: Vec<(&String, Manifest)> =
-        names.iter().map(|name| Ok((name, manifest(name)?))).collect::<Result<_>>()?;
+        names.into_iter().map(|name| Ok((name, manifest(name)?))).collect::<Result<_>>()?;
     let sums = Mutex::new(Sums::read(data_root)?);
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
     let fetch_one = |(name, manifest): &(&String, Manifest)| fetch_set(name, manifest, data_root, &sums, &bars);
@@ -148,7 +155,7 @@ fn fetch_all(names: &[String], data_root: &Path) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-/// All sources of a data set; one that cannot be had does not keep the others from coming.
+/// All sources of a data set that are not there yet, and then those that lack something.
 fn fetch_set(
     name: &str,
     manifest: &Manifest,
@@ -160,9 +167,53 @@ fn fetch_set(
         let message = format!("the manifest of `{name}` says nowhere where to get it");
         return Err(Error::hinted(message, "`maple-pipe data import` brings a folder that you have"));
     }
+    let folder = data_root.join(&manifest.folder);
+    let get = |sources: &[&Source]| fetch_sources(name, manifest, sources, data_root, sums, bars);
+    let look = || check(manifest, &folder, &sums.lock().expect("nobody panics"), false, &|_, _| {});
+    let mut wanted: Vec<&Source> = manifest.sources.iter().filter(|source| !source.is_there(&folder)).collect();
+    let is_there = wanted.is_empty();
+    get(&wanted)?;
+    // Which images there must be is known once the split is there.
+    let mut found = look()?;
+    let lacking = found.lacking();
+    wanted = manifest.sources.iter().filter(|source| source.has_some_of(&folder, &lacking)).collect();
+    if !wanted.is_empty() {
+        let places = few(lacking.iter().map(|path| display(path)));
+        say(&format!("{name} is incomplete ({places}), so that {} again", needed(&wanted)));
+        get(&wanted)?;
+        found = look()?;
+    }
+    if !found.is_complete() {
+        return Err(Error::Found {
+            message: format!("`{name}` is not as its manifest says, although all its sources are there"),
+            hint: Some(format!("`maple-pipe data check {name}` says what is wrong")),
+        });
+    }
+    let folder = display(&folder);
+    say(&match is_there && wanted.is_empty() {
+        true => format!("{name} is there already: {folder}"),
+        false => format!("fetched {name}: {folder}"),
+    });
+    Ok(())
+}
+
+/// `a.tar and b.tar are needed`
+fn needed(sources: &[&Source]) -> String {
+    let files: Vec<String> = sources.iter().map(|source| format!("`{}`", source.file)).collect();
+    format!("{} {} needed", files.join(" and "), if files.len() == 1 { "is" } else { "are" })
+}
+
+/// Some sources of a data set; one that cannot be had does not keep the others from coming.
+fn fetch_sources(
+    name: &str,
+    manifest: &Manifest,
+    sources: &[&Source],
+    data_root: &Path,
+    sums: &Mutex<Sums>,
+    bars: &MultiProgress,
+) -> Result<()> {
     let mut failed = None;
-    let mut fetched = 0;
-    for source in &manifest.sources {
+    for source in sources {
         let bar = bars.add(bar(&format!("{name}: {}", source.file)));
         let result = fetch(manifest, source, data_root, sums, &mut |step| match step {
             Step::Downloading(have, total) => {
@@ -172,25 +223,14 @@ fn fetch_set(
             Step::Unpacking => bar.set_message(format!("{name}: unpacking {}", source.file)),
         });
         bar.finish_and_clear();
-        match result {
-            Ok(news) => fetched += usize::from(news),
-            Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    say(&format!("error: {earlier}"));
-                    earlier.hint().into_iter().for_each(|hint| say(&format!("hint: {hint}")));
-                }
-            }
+        if let Err(error) = result
+            && let Some(earlier) = failed.replace(error)
+        {
+            say(&format!("error: {earlier}"));
+            earlier.hint().into_iter().for_each(|hint| say(&format!("hint: {hint}")));
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let folder = display(&data_root.join(&manifest.folder));
-    say(&match fetched {
-        0 => format!("{name} is there already: {folder}"),
-        _ => format!("fetched {name}: {folder}"),
-    });
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// A progress bar on standard error, which nobody sees unless that is a terminal.
@@ -220,55 +260,98 @@ fn check_one(name: &str, deep: bool, per_class: bool, data_root: &Path) -> Resul
     bar.finish_and_clear();
     if let Some(split) = &found.split {
         if per_class {
-            print(&classes(split))?;
+            print(&classes(split, &found.on_disk))?;
         } else {
-            print(&counts(&manifest, split))?;
+            print(&counts(&manifest, split, &found.on_disk))?;
         }
     }
-    report(name, &manifest, &found, deep)
+    if !per_class {
+        print(&missing(&found))?;
+    }
+    report(name, &manifest, &folder, &found, deep)
 }
 
-/// Images in each part, beside what the manifest says.
-fn counts(manifest: &Manifest, split: &Split<Item>) -> String {
+/// Every file and folder that is missing, one a line.
+fn missing(found: &Check) -> String {
+    found.missing.iter().map(|path| format!("missing: {}\n", display(path))).collect()
+}
+
+/// What the manifest says of each part, what the split names, and what of it is on disk.
+fn counts(manifest: &Manifest, split: &Split<Item>, on_disk: &Split<bool>) -> String {
     let expected = [manifest.counts.train, manifest.counts.val, manifest.counts.test];
-    let row = |what: &str, found: usize, expected: Option<usize>| {
+    let row = |what: &str, expected: Option<usize>, named: usize, found: &dyn Display| {
         let expected = expected.map_or_else(|| "-".to_owned(), |expected| expected.to_string());
-        format!("{what:8} {found:>9} {expected:>9}\n")
+        format!("{what:8} {expected:>9} {named:>9} {found:>9}\n")
     };
-    let mut text = format!("{:8} {:>9} {:>9}\n", "", "found", "manifest");
-    text += &row("classes", split.class_names().len(), manifest.counts.classes);
-    for ((part, items), expected) in split.parts().into_iter().zip(expected) {
-        text += &row(part, items.len(), expected);
+    let mut text = format!("{:8} {:>9} {:>9} {:>9}\n", "", "manifest", "split", "on disk");
+    let found: BTreeSet<usize> =
+        pairs(split, on_disk).filter(|(.., found)| *found).map(|(_, item, _)| item.label).collect();
+    text += &row("classes", manifest.counts.classes, split.class_names().len(), &found.len());
+    for (((part, items), (_, found)), expected) in split.parts().into_iter().zip(on_disk.parts()).zip(expected) {
+        text += &row(part, expected, items.len(), &found.iter().filter(|found| **found).count());
     }
     text
 }
 
+/// The place of the part, the image, and whether it is there.
+fn pairs<'a>(split: &'a Split<Item>, on_disk: &'a Split<bool>) -> impl Iterator<Item = (usize, &'a Item, bool)> {
+    let parts = split.parts().into_iter().zip(on_disk.parts()).enumerate();
+    parts.flat_map(|(part, ((_, items), (_, found)))| {
+        items.iter().zip(found).map(move |(item, &found)| (part, item, found))
+    })
+}
+
 /// Images of each class in each part, as CSV.
-fn classes(split: &Split<Item>) -> String {
+fn classes(split: &Split<Item>, on_disk: &Split<bool>) -> String {
     let names = split.class_names();
-    let mut counts = vec![[0; 3]; names.len()];
-    for (part, (_, items)) in split.parts().into_iter().enumerate() {
-        for item in items {
-            if let Some(count) = counts.get_mut(item.label) {
-                count[part] += 1;
-            }
+    let mut counts = vec![[0; 6]; names.len()];
+    for (part, item, found) in pairs(split, on_disk) {
+        if let Some(count) = counts.get_mut(item.label) {
+            count[2 * part] += 1;
+            count[2 * part + 1] += usize::from(found);
         }
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut write = |row: [&str; 5]| writer.write_record(row).expect("memory takes all");
-    write(["label", "classname", "train", "val", "test"]);
+    let parts = ["train", "train_on_disk", "val", "val_on_disk", "test", "test_on_disk"];
+    writer.write_record(["label", "classname"].into_iter().chain(parts)).expect("memory takes all");
     for (label, (name, count)) in names.iter().zip(counts).enumerate() {
-        let [train, val, test] = count.map(|count: usize| count.to_string());
-        write([&label.to_string(), name, &train, &val, &test]);
+        let numbers = count.map(|count: usize| count.to_string());
+        let row = [label.to_string(), name.clone()].into_iter().chain(numbers);
+        writer.write_record(row).expect("memory takes all");
     }
     String::from_utf8(writer.into_inner().expect("memory takes all")).expect("names are UTF-8")
 }
 
-fn report(name: &str, manifest: &Manifest, found: &Check, deep: bool) -> Result<()> {
+/// Where files are missing, for a person who does not want to read all their names.
+fn summary(manifest: &Manifest, folder: &Path, found: &Check) -> Vec<String> {
+    let images = manifest.image_folder(folder);
+    let items: Vec<PathBuf> = found
+        .split
+        .iter()
+        .flat_map(Split::parts)
+        .flat_map(|(_, items)| items)
+        .map(|item| images.join(&item.path))
+        .collect();
+    let line = |(above, missing): (&&Path, &BTreeSet<&Path>)| {
+        let below = |path: &'_ PathBuf| {
+            path.strip_prefix(above).ok()?.components().next().map(|name| name.as_os_str().to_owned())
+        };
+        let all: BTreeSet<_> = items.iter().filter_map(below).collect();
+        let names = missing.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let of = if all.len() < missing.len() { String::new() } else { format!(" of {}", all.len()) };
+        format!("{}{of} are missing in `{}`: {}", missing.len(), display(above), few(names))
+    };
+    let folders = found.missing_by_folder();
+    let more = folders.len().saturating_sub(MANY);
+    let rest: usize = folders.values().skip(MANY).map(BTreeSet::len).sum();
+    let rest = (more > 0).then(|| format!("{rest} are missing in {more} other folders"));
+    folders.iter().take(MANY).map(line).chain(rest).collect()
+}
+
+fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: bool) -> Result<()> {
     found.differences.iter().for_each(|difference| say(&format!("differs: {difference}")));
-    found.missing.iter().take(NAMED).for_each(|path| say(&format!("missing: {}", display(path))));
-    if found.missing.len() > NAMED {
-        say(&format!("missing: {} more", found.missing.len() - NAMED));
+    if found.missing.len() > MANY {
+        summary(manifest, folder, found).iter().for_each(|line| say(line));
     }
     found.broken.iter().for_each(|broken| say(&format!("broken: {broken}")));
     if found.is_complete() {
@@ -277,12 +360,18 @@ fn report(name: &str, manifest: &Manifest, found: &Check, deep: bool) -> Result<
         return Ok(());
     }
     let (differences, missing, broken) = (found.differences.len(), found.missing.len(), found.broken.len());
+    let lacking = found.lacking();
+    let wanted = |source: &&Source| !source.is_there(folder) || source.has_some_of(folder, &lacking);
+    let mut wanted = manifest.sources.iter().filter(wanted).peekable();
+    let hint = wanted.peek().is_some().then(|| {
+        let does = if wanted.all(|source| source.by_hand.is_some()) { "says how to get" } else { "gets" };
+        format!("`maple-pipe data fetch {name}` {does} what is missing")
+    });
     Err(Error::Found {
         message: format!(
             "data set `{name}` is not as its manifest says: {differences} different, {missing} missing, {broken} broken"
         ),
-        hint: (!manifest.sources.is_empty() && missing > 0)
-            .then(|| format!("`maple-pipe data fetch {name}` gets what is missing")),
+        hint,
     })
 }
 
@@ -304,13 +393,19 @@ fn import(folder: &Path, name: Option<&str>, copies: bool, data_root: &Path) -> 
         checked.push((name, manifest, found));
     }
     if let Some((name, manifest, found)) = checked.first() {
-        return report(name, manifest, found, false);
+        print(&missing(found))?;
+        return report(name, manifest, folder, found, false);
     }
     let own = folder.canonicalize().map_err(Error::io("read", folder))?;
     let own = own.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let manifest = describe(folder, name.unwrap_or(&own))?;
     manifest.check()?;
     let split = manifest.split(folder)?;
+    let found = check(&manifest, folder, &sums, false, &|_, _| {})?;
+    if !found.is_complete() {
+        print(&missing(&found))?;
+        return report(&manifest.name, &manifest, folder, &found, false);
+    }
     bring(folder, &data_root.join(&manifest.folder), copies)?;
     print(&text(&manifest))?;
     let images: usize = split.parts().into_iter().map(|(_, items)| items.len()).sum();

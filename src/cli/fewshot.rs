@@ -27,7 +27,7 @@ pub(super) struct FewShotCommand {
     /// The classes to keep
     #[arg(long, default_value = "all")]
     classes: ClassesArgument,
-    /// `list` prints a table with the columns path, label, classname and split, which can serve as a data set
+    /// `list` prints CSV with the columns path, label, classname and split
     #[arg(value_name = "list")]
     list: Option<List>,
 }

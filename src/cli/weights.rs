@@ -86,7 +86,7 @@ impl DataRoot {
     pub(super) fn folder(&self) -> Result<&Path> {
         self.folder.as_deref().ok_or_else(|| {
             Error::hinted(
-                "weights are kept in the folder of your data sets, which is not given",
+                "the folder of your data sets and weights is not given",
                 "give `--data-root FOLDER` or set MAPLE_DATA",
             )
         })

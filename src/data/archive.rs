@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use tar::EntryType;
 use walkdir::WalkDir;
 use zip::ZipArchive;
@@ -20,7 +20,7 @@ const RATIO: u64 = 20;
 const ALLOWANCE: u64 = 32 << 20;
 
 /// Unpacks an archive, or the archive `inner` in it, and moves the files and folders that `parts` names to their places
-/// below `folder`. What is there already is left alone.
+/// below `folder`. What is there already is left alone, file by file.
 ///
 /// # Errors
 /// When the archive is damaged, dangerous, in use, or lacks a part; then nothing of it is left.
@@ -39,20 +39,46 @@ pub fn unpack(archive: &Path, inner: Option<&str>, parts: &BTreeMap<String, Stri
     let mut content = scratch.0.join("content");
     extract(archive, &content)?;
     if let Some(inner) = inner {
-        let archive = content.join(inner);
-        content = scratch.0.join("inner");
-        extract(&archive, &content)?;
+        let outer = std::mem::replace(&mut content, scratch.0.join("inner"));
+        extract_inner(&outer, inner, &content)?;
     }
     for part in parts.keys() {
         check_links(archive, &content, part)?;
     }
     for (part, place) in parts {
         let place = folder.join(place);
-        if !place.exists() {
-            if let Some(above) = place.parent() {
-                fs::create_dir_all(above).map_err(Error::io("create", above))?;
-            }
-            fs::rename(content.join(part), &place).map_err(Error::io("write", &place))?;
+        if let Some(above) = place.parent() {
+            fs::create_dir_all(above).map_err(Error::io("create", above))?;
+        }
+        fill(&content.join(part).components().collect::<PathBuf>(), &place)?;
+    }
+    Ok(())
+}
+
+/// Moves what `place` lacks of `from` there.
+fn fill(from: &Path, place: &Path) -> Result<()> {
+    if !place.exists() {
+        return fs::rename(from, place).map_err(Error::io("write", place));
+    }
+    if from.is_dir() && !from.is_symlink() {
+        for entry in fs::read_dir(from).map_err(Error::io("read", from))? {
+            let entry = entry.map_err(Error::io("read", from))?;
+            fill(&entry.path(), &place.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks the archive `inner` of `outer` into `target`; of `*.tar`, each archive of such a name into a folder of its own.
+fn extract_inner(outer: &Path, inner: &str, target: &Path) -> Result<()> {
+    let Some(suffix) = inner.strip_prefix('*') else { return extract(&outer.join(inner), target) };
+    fs::create_dir_all(target).map_err(Error::io("create", target))?;
+    for entry in fs::read_dir(outer).map_err(Error::io("read", outer))? {
+        let entry = entry.map_err(Error::io("read", outer))?;
+        if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(suffix)) {
+            extract(&entry.path(), &target.join(name))?;
+            // Its content takes as much room again.
+            fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
         }
     }
     Ok(())
@@ -141,7 +167,7 @@ fn extract(archive: &Path, target: &Path) -> Result<()> {
     let file = BufReader::with_capacity(1 << 16, file);
     match &start[..length] {
         [b'P', b'K', 3, 4, ..] => unpacking.zip(file),
-        [0x1f, 0x8b, ..] => unpacking.tar(MultiGzDecoder::new(file)),
+        [0x1f, 0x8b, ..] => unpacking.tar(Unzipped(Some(GzDecoder::new(file)))),
         start if start.get(257..262) == Some(b"ustar") => unpacking.tar(file),
         _ => Err(damaged(archive, "it is neither zip nor tar")),
     }
@@ -255,6 +281,32 @@ impl Unpacking<'_> {
         self.folder(path.parent().unwrap_or(Path::new("")))?;
         let place = self.target.join(path);
         fs::hard_link(&from, &place).map_err(Error::io("write", &place))
+    }
+}
+
+/// The content of a gzip file, member by member; as with `gzip`, zeros may follow the last one.
+struct Unzipped<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Unzipped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(mut member) = self.0.take() {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                self.0 = Some(member);
+                return Ok(count);
+            }
+            let mut rest = member.into_inner();
+            let next = loop {
+                let bytes = rest.fill_buf()?;
+                let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+                if zeros < bytes.len() || bytes.is_empty() {
+                    break !bytes.is_empty();
+                }
+                rest.consume(zeros);
+            };
+            self.0 = next.then(|| GzDecoder::new(rest));
+        }
+        Ok(0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether the files of a data set are what its manifest says.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,10 +19,14 @@ use crate::error::{Error, Result};
 pub struct Check {
     /// The division; `None` where it cannot be read.
     pub split: Option<Split<Item>>,
+    /// Which of its images are there, part by part.
+    pub on_disk: Split<bool>,
     /// What is not as the manifest says, a sentence each.
     pub differences: Vec<String>,
     /// Files and folders that are not there.
     pub missing: Vec<PathBuf>,
+    /// Files and folders that are there and have too little in them.
+    pub short: Vec<PathBuf>,
     /// Images that cannot be decoded, a sentence each.
     pub broken: Vec<String>,
 }
@@ -30,6 +35,22 @@ impl Check {
     /// Whether nothing is wrong.
     pub fn is_complete(&self) -> bool {
         self.differences.is_empty() && self.missing.is_empty() && self.broken.is_empty()
+    }
+
+    /// Where there is too little.
+    pub fn lacking(&self) -> Vec<PathBuf> {
+        [self.missing.as_slice(), &self.short].concat()
+    }
+
+    /// The files that are missing, by the folder that is there and lacks them or what is above them: `class/a.jpg` is
+    /// `class` where that is not there, either.
+    pub fn missing_by_folder(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
+        let mut folders: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+        for path in &self.missing {
+            let absent = path.ancestors().take_while(|path| !path.exists()).last().unwrap_or(path);
+            folders.entry(absent.parent().unwrap_or(absent)).or_default().insert(absent);
+        }
+        folders
     }
 }
 
@@ -45,11 +66,22 @@ pub fn check(
     deep: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Check> {
-    let mut check = Check { split: None, differences: Vec::new(), missing: manifest.lacks(folder), broken: Vec::new() };
+    let mut check = Check {
+        split: None,
+        on_disk: Split { train: Vec::new(), val: Vec::new(), test: Vec::new() },
+        differences: Vec::new(),
+        missing: manifest.lacks(folder),
+        short: Vec::new(),
+        broken: Vec::new(),
+    };
     let lacks_files = manifest.reader.files().iter().any(|(_, file)| check.missing.contains(&folder.join(file)));
     let folders = matches!(manifest.reader, Reader::ClassFolders(_));
     if lacks_files || (folders && !check.missing.is_empty()) {
         return Ok(check);
+    }
+    if let Some(classes) = manifest.counts.classes {
+        let absent = manifest.reader.absent_class_folders(folder, &manifest.images, classes)?;
+        check.missing.extend(absent.into_iter().map(|class| folder.join(class).components().collect::<PathBuf>()));
     }
     let split = match manifest.read(folder) {
         Ok(split) => split,
@@ -59,20 +91,33 @@ pub fn check(
         }
         Err(error) => return Err(error),
     };
-    check.differences = manifest.differences(folder, &split)?;
+    let differences = manifest.differences(folder, &split)?;
+    check.short = differences.iter().filter(|difference| difference.lacks).map(|one| one.place.clone()).collect();
+    check.differences = differences.iter().map(ToString::to_string).collect();
     check.differences.extend(changed(manifest, folder, sums)?);
-    let images = folder.join(&manifest.images);
-    check.differences.extend(too_few(manifest, &images, &check));
-    let items: Vec<&Item> = split.parts().into_iter().flat_map(|(_, items)| items).collect();
+    let images = manifest.image_folder(folder);
     // Class folders name what was found in them.
-    if !folders && check.missing.is_empty() {
-        let missing = items.par_iter().map(|item| images.join(&item.path)).filter(|path| !path.is_file());
-        check.missing = missing.collect();
+    let place = |item: &Item| images.join(&item.path).components().collect::<PathBuf>();
+    let is_there = |item: &Item| folders || place(item).is_file();
+    let found = |items: &[Item]| items.par_iter().map(is_there).collect();
+    check.on_disk = Split { train: found(&split.train), val: found(&split.val), test: found(&split.test) };
+    if !folders {
+        check.differences.extend(too_few(manifest, &images, &check));
+        let mut missing: Vec<PathBuf> = split
+            .parts()
+            .into_iter()
+            .zip(check.on_disk.parts())
+            .flat_map(|((_, items), (_, found))| items.iter().zip(found).filter(|(_, found)| !**found))
+            .map(|(item, _)| place(item))
+            .filter(|path| !check.missing.iter().any(|folder| path.starts_with(folder)))
+            .collect();
+        check.missing.append(&mut missing);
     }
+    let items: Vec<&Item> = split.parts().into_iter().flat_map(|(_, items)| items).collect();
     if deep {
         let done = AtomicUsize::new(0);
         let broken = |item: &&Item| {
-            let path = images.join(&item.path);
+            let path = place(item);
             let result = match std::fs::read(&path) {
                 Ok(bytes) => decode(&bytes, &path).err(),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

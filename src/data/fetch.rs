@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::archive::unpack;
 use super::manifest::{Manifest, Source};
 use super::sums::Sums;
-use crate::download::{Checksum, download};
+use crate::download::{Checksum, download, part};
 use crate::error::{Error, Result};
 
 /// How far a source is.
@@ -19,8 +19,8 @@ pub enum Step {
     Unpacking,
 }
 
-/// Puts one source of a data set in place and says whether there was anything to do. An archive that lies in the data
-/// set's folder is unpacked and stays; one that was downloaded goes when it is unpacked. A file without a published
+/// Puts one source of a data set in place. An archive that lies in the data set's folder is unpacked and stays; one that
+/// was downloaded goes when it is unpacked, and files that are there already stay as they are. A file without a published
 /// checksum is held to the one that it had when it first came, which `sums` keeps.
 ///
 /// # Errors
@@ -31,11 +31,8 @@ pub fn fetch(
     data_root: &Path,
     sums: &Mutex<Sums>,
     progress: &mut dyn FnMut(Step),
-) -> Result<bool> {
+) -> Result<()> {
     let folder = data_root.join(&manifest.folder);
-    if source.places().iter().all(|place| folder.join(place).exists()) {
-        return Ok(false);
-    }
     let path = folder.join(&source.file);
     let name = format!("{}/{}", manifest.folder, source.file);
     let by_hand = || {
@@ -44,19 +41,6 @@ pub fn fetch(
     };
     let checksum = published(manifest, source).or_else(|| sums.lock().expect("nobody panics").get(&name));
     let was_there = path.exists();
-    match &source.by_hand {
-        Some(reason) if !source.gives.is_empty() => {
-            let gives: Vec<String> =
-                source.gives.iter().map(|place| format!("`{}`", folder.join(place).display())).collect();
-            let message = format!("{} lacks {}", manifest.name, gives.join(" and "));
-            return Err(Error::hinted(message, format!("download {} from {}: {reason}", source.file, source.url)));
-        }
-        Some(reason) if !was_there => {
-            let message = format!("`{}` cannot be fetched: {reason}", source.file);
-            return Err(Error::hinted(message, by_hand()));
-        }
-        _ => {}
-    }
     if was_there {
         progress(Step::Unpacking);
         if let Some(checksum) = &checksum
@@ -66,20 +50,41 @@ pub fn fetch(
             let message = format!("`{}` is another file: its {what} is {found}, not {checksum}", path.display());
             return Err(Error::hinted(message, "remove it, and fetch it again"));
         }
-    } else {
-        download(&source.url, checksum.as_ref(), &path, &mut |have, total| progress(Step::Downloading(have, total)))
+    }
+    match &source.by_hand {
+        Some(reason) if !source.gives.is_empty() => {
+            let gives: Vec<String> =
+                source.gives.iter().map(|place| format!("`{}`", folder.join(place).display())).collect();
+            let message = format!("{} lacks {}, or a part of it", manifest.name, gives.join(" and "));
+            let found = if was_there { ", which is there and whole" } else { "" };
+            let hint = format!("download {} from {}{found}: {reason}", source.file, source.url);
+            return Err(Error::hinted(message, hint));
+        }
+        Some(reason) if !was_there => {
+            let message = format!("`{}` cannot be fetched: {reason}", source.file);
+            return Err(Error::hinted(message, by_hand()));
+        }
+        None if !was_there => {
+            download(&source.url, checksum.as_ref(), &path, &mut |have, total| {
+                progress(Step::Downloading(have, total))
+            })
             .map_err(|error| match error {
                 Error::Invalid { message, hint: None } => Error::hinted(message, by_hand()),
                 other => other,
             })?;
+        }
+        _ => {}
     }
     if !source.unpack.is_empty() {
         progress(Step::Unpacking);
         unpack(&path, source.inner.as_deref(), &source.unpack, &folder).inspect_err(|error| {
-            // What was downloaded and is no archive must not be taken for one the next time.
-            if !was_there && matches!(error, Error::Format { .. }) {
-                let _ = fs::remove_file(&path);
-            }
+            // What was downloaded and is no archive must not be taken for one the next time, nor for one that was put
+            // there by hand.
+            let _ = match error {
+                _ if was_there => Ok(()),
+                Error::Format { .. } => fs::remove_file(&path),
+                _ => fs::rename(&path, part(&path)),
+            };
         })?;
     }
     if published(manifest, source).is_none() {
@@ -88,7 +93,7 @@ pub fn fetch(
     if !was_there && !source.unpack.is_empty() {
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The checksum that the manifest has for a source.

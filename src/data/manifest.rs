@@ -3,6 +3,7 @@
 //! What is written again, into keys, is what decides the images, their classes and the prompt; the rest informs.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -64,6 +65,25 @@ pub struct Counts {
     pub val: Option<usize>,
     /// Test images.
     pub test: Option<usize>,
+    /// Test images of each class, where all have as many.
+    pub test_per_class: Option<usize>,
+}
+
+/// A way in which a data set is not what its manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The file or folder that shows it.
+    pub place: PathBuf,
+    /// What it has or is, and what it should.
+    pub text: String,
+    /// Whether there is too little, so that more of the source may help.
+    pub lacks: bool,
+}
+
+impl Display for Difference {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` {}", self.place.display(), self.text)
+    }
 }
 
 /// A file that a data set is made from: an archive to unpack, or a file to put into the data set's folder.
@@ -97,6 +117,19 @@ impl Source {
         let places: Vec<&str> = self.gives.iter().chain(self.unpack.values()).map(String::as_str).collect();
         if places.is_empty() { vec![&self.file] } else { places }
     }
+
+    /// Whether the data set's folder has all that comes of it, be it whole or not.
+    pub fn is_there(&self, folder: &Path) -> bool {
+        self.places().iter().all(|place| folder.join(place).exists())
+    }
+
+    /// Whether something of what the data set's folder lacks comes of what this source is unpacked to.
+    pub fn has_some_of(&self, folder: &Path, lacking: &[PathBuf]) -> bool {
+        let is_unpacked = !self.gives.is_empty() || !self.unpack.is_empty();
+        let places = || self.places().into_iter().map(|place| folder.join(place));
+        is_unpacked
+            && lacking.iter().any(|path| places().any(|place| path.starts_with(&place) || place.starts_with(path)))
+    }
 }
 
 impl Manifest {
@@ -116,9 +149,18 @@ impl Manifest {
         images.into_iter().chain(self.reader.files().into_iter().map(|(_, file)| file.to_owned())).collect()
     }
 
+    /// Where what of [`Manifest::within`] can be had, as far as the manifest says.
+    pub fn addresses(&self) -> BTreeMap<String, String> {
+        let address = |path: String| {
+            let source = self.sources.iter().find(|source| source.places().contains(&path.as_str()))?;
+            Some((path, source.url.clone()))
+        };
+        self.within().into_iter().filter_map(address).collect()
+    }
+
     /// What of [`Manifest::within`] the data set's folder lacks.
     pub fn lacks(&self, folder: &Path) -> Vec<PathBuf> {
-        self.within().into_iter().map(|path| folder.join(path)).filter(|path| !path.exists()).collect()
+        self.within().into_iter().map(|path| plain(&folder.join(path))).filter(|path| !path.exists()).collect()
     }
 
     /// Reads the division into training, validation and test images in the data set's folder, and checks it against
@@ -149,21 +191,26 @@ impl Manifest {
     ///
     /// # Errors
     /// When the split file cannot be read.
-    pub fn differences(&self, folder: &Path, split: &Split<Item>) -> Result<Vec<String>> {
+    pub fn differences(&self, folder: &Path, split: &Split<Item>) -> Result<Vec<Difference>> {
         let mut differences = Vec::new();
         if let Some((file, checksum)) = self.split_checksum()
             && let Err(found) = checksum.check(&folder.join(file))?
         {
-            let file = folder.join(file);
-            differences.push(format!(
-                "`{}` is not the published file: its SHA-256 is {found}, not {checksum}",
-                file.display()
-            ));
+            let text = format!("is not the published file: its SHA-256 is {found}, not {checksum}");
+            differences.push(Difference { place: folder.join(file), text, lacks: false });
         }
-        let place = folder.join(self.reader.files().first().map_or(self.images.as_str(), |(_, file)| file));
-        let found = self.counts.differences(split);
-        differences.extend(found.into_iter().map(|difference| format!("`{}` has {difference}", place.display())));
+        let place = |part: &str| plain(&folder.join(self.reader.place(part, &self.images)));
+        differences.extend(self.counts.differences(split).into_iter().map(|(part, text, lacks)| Difference {
+            place: place(part),
+            text,
+            lacks,
+        }));
         Ok(differences)
+    }
+
+    /// The image folder of the data set in `folder`.
+    pub fn image_folder(&self, folder: &Path) -> PathBuf {
+        plain(&folder.join(&self.images))
     }
 
     /// The split file and its published checksum, where one is known.
@@ -225,19 +272,50 @@ impl Counts {
         Some(self.train? + self.val? + self.test?)
     }
 
-    /// The numbers that differ.
-    fn differences(&self, split: &Split<Item>) -> Vec<String> {
+    /// The numbers that differ: of which part, how, and whether they are too small.
+    fn differences(&self, split: &Split<Item>) -> Vec<(&'static str, String, bool)> {
         let found = [
-            ("classes", self.classes, split.class_names().len()),
-            ("training images", self.train, split.train.len()),
-            ("validation images", self.val, split.val.len()),
-            ("test images", self.test, split.test.len()),
+            ("classes", "classes", self.classes, split.class_names().len()),
+            ("train", "training images", self.train, split.train.len()),
+            ("val", "validation images", self.val, split.val.len()),
+            ("test", "test images", self.test, split.test.len()),
         ];
-        let differs = |(what, expected, found): (&str, Option<usize>, usize)| {
-            expected.filter(|&expected| expected != found).map(|expected| format!("{found} {what}, not {expected}"))
+        let differs = |(part, what, expected, found): (&'static str, &str, Option<usize>, usize)| {
+            let expected = expected.filter(|&expected| expected != found)?;
+            Some((part, format!("has {found} {what}, not {expected}"), found < expected))
         };
-        found.into_iter().filter_map(differs).collect()
+        found.into_iter().filter_map(differs).chain(self.uneven(split)).collect()
     }
+
+    /// The classes that have not as many test images as each should.
+    fn uneven(&self, split: &Split<Item>) -> Option<(&'static str, String, bool)> {
+        let expected = self.test_per_class?;
+        let names = split.class_names();
+        let mut counts = vec![0; names.len()];
+        for item in &split.test {
+            counts.get_mut(item.label).into_iter().for_each(|count| *count += 1);
+        }
+        let uneven: Vec<(String, usize)> =
+            names.into_iter().zip(counts).filter(|(_, count)| *count != expected).collect();
+        let lacks = uneven.iter().any(|(_, count)| *count < expected);
+        let list = few(uneven.iter().map(|(name, count)| format!("{name} ({count})")));
+        (!uneven.is_empty()).then(|| ("test", format!("has not {expected} test images of each class: {list}"), lacks))
+    }
+}
+
+/// How many names a sentence has.
+const NAMED: usize = 5;
+
+/// The first few names, and how many there are besides.
+pub(crate) fn few(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let named = names.take(NAMED).collect::<Vec<_>>().join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
+/// The same path without `.` in it.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 #[cfg(test)]

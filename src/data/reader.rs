@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -119,6 +119,44 @@ impl Reader {
     pub(super) fn parts(&self) -> Vec<(&'static str, &str)> {
         let Reader::ClassFolders(folders) = self else { return Vec::new() };
         folders.parts().into_iter().filter_map(|(part, folder)| Some((part, folder?))).collect()
+    }
+
+    /// Where a part (or with another word, the classes) comes from: a file below the data set's folder, or a folder
+    /// of images.
+    pub(super) fn place(&self, part: &str, images: &str) -> PathBuf {
+        let is_it = |(key, _): &(&str, &str)| *key == part;
+        match self {
+            Reader::ClassFolders(_) => {
+                Path::new(images).join(self.parts().into_iter().find(is_it).map_or(".", |(_, folder)| folder))
+            }
+            _ => {
+                let files = self.files();
+                files
+                    .iter()
+                    .copied()
+                    .find(is_it)
+                    .or(files.first().copied())
+                    .map_or(PathBuf::new(), |(_, file)| file.into())
+            }
+        }
+    }
+
+    /// The class folders that are not there although `class_names` names them, below the data set's folder; known where
+    /// it names as many as there are classes.
+    pub(super) fn absent_class_folders(&self, folder: &Path, images: &str, classes: usize) -> Result<Vec<PathBuf>> {
+        let Reader::ClassFolders(ClassFolders { class_names: Some(file), numbered, .. }) = self else {
+            return Ok(Vec::new());
+        };
+        let names = read_class_names(&folder.join(file))?;
+        if names.len() != classes {
+            return Ok(Vec::new());
+        }
+        let name =
+            |(label, (name, _)): (usize, &(String, String))| if *numbered { label.to_string() } else { name.clone() };
+        let names: Vec<String> = names.iter().enumerate().map(name).collect();
+        let parts = self.parts().into_iter().map(|(_, part)| Path::new(images).join(part));
+        let folders = parts.flat_map(|part| names.iter().map(move |name| part.join(name)));
+        Ok(folders.filter(|class| !folder.join(class).is_dir()).collect())
     }
 
     /// What is wrong with the values by themselves.

@@ -566,12 +566,13 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
 }
 
 fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, Diagnostic> {
-    let PathPort::Folder { within, .. } = &port.path else { unreachable!("the port takes a folder") };
+    let PathPort::Folder { within, sources, .. } = &port.path else { unreachable!("the port takes a folder") };
     // A pipe or a device is no part of a data set: reading it might never end.
     let is_there = |part: &String| {
         std::fs::metadata(folder.join(part)).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
     };
-    let missing: Vec<String> = within.iter().filter(|part| !is_there(part)).map(|part| format!("`{part}`")).collect();
+    let lacking = || within.iter().filter(|part| !is_there(part));
+    let missing: Vec<String> = lacking().map(|part| format!("`{part}`")).collect();
     if !folder.is_dir() || !missing.is_empty() {
         let contents = within.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(" and ");
         let message = if folder.is_dir() {
@@ -579,7 +580,9 @@ fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, D
         } else {
             format!("there is no folder `{}`", folder.display())
         };
-        let hint = format!("put the data set there, so that `{}` holds {contents}", folder.display());
+        let addresses = lacking().filter_map(|part| Some(format!("; `{part}` comes from {}", sources.get(part)?)));
+        let addresses: String = addresses.collect();
+        let hint = format!("put the data set there, so that `{}` holds {contents}{addresses}", folder.display());
         return Err(Diagnostic::at(span, message).hint(hint));
     }
     Ok(vec![external(port, Source::Folder(folder.to_owned(), within.clone()))])

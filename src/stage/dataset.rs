@@ -58,7 +58,11 @@ impl Dataset {
             many: false,
             axes: None,
             location: false,
-            path: PathPort::Folder { within: self.manifest.within(), default: self.manifest.folder.clone() },
+            path: PathPort::Folder {
+                within: self.manifest.within(),
+                default: self.manifest.folder.clone(),
+                sources: self.manifest.addresses(),
+            },
         }])
     }
 

@@ -300,6 +300,8 @@ pub enum PathPort {
         within: Vec<String>,
         /// The place under the data root.
         default: String,
+        /// Where what is read can be had, as far as that is known.
+        sources: BTreeMap<String, String>,
     },
 }
 

@@ -221,7 +221,7 @@ hint: run `maple-pipe weights fetch openai/ViT-B-16`, or download https://openai
         &["weights", "fetch", "openai/ViT-B-16"],
         str![[r#"
 <stderr>
-error: weights are kept in the folder of your data sets, which is not given
+error: the folder of your data sets and weights is not given
 hint: give `--data-root FOLDER` or set MAPLE_DATA
 <exit code 2>
 
@@ -267,7 +267,7 @@ fn a_download_with_another_content_is_refused() {
     printed.is(str![[r#"
 <stderr>
 error: `http://127.0.0.1:[PORT]/w.pt` is another file: its SHA-256 is [DIGEST], not [DIGEST]
-hint: download https://openaipublic.azureedge.net/clip/models/[DIGEST]/RN50.pt on another machine and put it at `data/weights/openai/RN50.pt`
+hint: what that server sends is damaged, or no longer the published file: find another copy, and put it at `data/weights/openai/RN50.pt`
 <exit code 2>
 
 "#]]);
