@@ -12,10 +12,18 @@ pub(super) fn decode(bytes: &[u8], check: impl Fn(u32, u32) -> Result<(), String
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     let mut decoder = options.read_info(bytes).map_err(text)?;
-    let (width, height) = (u32::from(decoder.width()), u32::from(decoder.height()));
+    let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     check(width, height)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let frame = decoder.read_next_frame().map_err(text)?.ok_or("it has no frame")?;
+    // The picture grows with a first frame that is larger.
+    let frame = decoder.next_frame_info().map_err(text)?.ok_or("it has no frame")?;
+    width = width.max(u32::from(frame.left) + u32::from(frame.width));
+    height = height.max(u32::from(frame.top) + u32::from(frame.height));
+    check(width, height)?;
+    let mut frame = frame.clone();
+    let mut indices = vec![0; decoder.buffer_size()];
+    decoder.read_into_buffer(&mut indices).map_err(text)?;
+    frame.buffer = indices.into();
     let palette = frame.palette.as_ref().or(global.as_ref());
     let colour = |index: u8| match palette {
         Some(palette) => {

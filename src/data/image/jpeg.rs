@@ -1,5 +1,6 @@
 //! JPEG, by mozjpeg's decoder, which is libjpeg-turbo's: the same bits as Pillow, whose decoder that is.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,8 +13,9 @@ use mozjpeg::{ColorSpace, Decompress};
 /// What is wrong with the file, as text.
 pub(super) fn decode(bytes: &[u8], check: impl Fn(u32, u32) -> Result<(), String>) -> Result<RgbImage, String> {
     // The library unwinds through its C code when a file is broken, without calling the panic hook.
+    let ended = Cell::new(false);
     let decoded = catch_unwind(AssertUnwindSafe(|| {
-        let decoder = Decompress::new_reader(Whole(bytes)).map_err(|error| error.to_string())?;
+        let decoder = Decompress::new_reader(Whole { bytes, ended: &ended }).map_err(|error| error.to_string())?;
         let (width, height) = (decoder.width() as u32, decoder.height() as u32);
         check(width, height)?;
         let text = |error: io::Error| error.to_string();
@@ -33,10 +35,11 @@ pub(super) fn decode(bytes: &[u8], check: impl Fn(u32, u32) -> Result<(), String
         };
         RgbImage::from_raw(width, height, values).ok_or_else(|| "it has too few pixels".to_owned())
     }));
-    decoded.unwrap_or_else(|cause| match cause.downcast_ref::<String>() {
+    let decoded = decoded.unwrap_or_else(|cause| match cause.downcast_ref::<String>() {
         Some(message) => Err(message.trim_start_matches("libjpeg fatal error: ").to_owned()),
         None => std::panic::resume_unwind(cause),
-    })
+    });
+    decoded.map_err(|message| if ended.get() { "it is cut off".to_owned() } else { message })
 }
 
 /// Pillow takes all CMYK files for inverted, as Adobe writes them (`JpegImagePlugin.py`), and computes colours in whole
@@ -50,23 +53,28 @@ fn rgb_of_inverted_cmyk(cmyk: &[u8]) -> [u8; 3] {
 }
 
 /// The bytes of a file that has to be whole. libjpeg would fill the rest of a shorter one with grey; Pillow refuses it.
-struct Whole<'a>(&'a [u8]);
+struct Whole<'a> {
+    bytes: &'a [u8],
+    /// Whether more was asked for than there is.
+    ended: &'a Cell<bool>,
+}
 
 impl Read for Whole<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        self.bytes.read(buffer)
     }
 }
 
 impl BufRead for Whole<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match self.0 {
-            [] => Err(io::Error::other("it is cut off")),
-            bytes => Ok(bytes),
+        if self.bytes.is_empty() {
+            self.ended.set(true);
+            return Err(io::Error::other("it is cut off"));
         }
+        Ok(self.bytes)
     }
 
     fn consume(&mut self, count: usize) {
-        self.0.consume(count);
+        self.bytes.consume(count);
     }
 }

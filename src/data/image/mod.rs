@@ -1,5 +1,6 @@
 //! Image files to 8-bit RGB, as Pillow's `Image.open(...).convert("RGB")` gives them.
 
+mod bmp;
 mod gif;
 mod jpeg;
 
@@ -12,6 +13,11 @@ use crate::error::{Error, Result};
 
 /// The most pixels that an image may have: beyond that Pillow takes it for a decompression bomb (`Image.py`).
 const MOST_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
+
+/// Where a PNG file says of which kind its colours are.
+const PNG_COLOUR: usize = 25;
+/// Greyscale without an alpha channel.
+const PNG_GREY: u8 = 0;
 
 /// Decodes the bytes of a JPEG, PNG, WebP, GIF or BMP file, whatever its name says; `path` only names it in the error.
 ///
@@ -49,8 +55,16 @@ fn other(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String> {
     let decoded = DynamicImage::from_decoder(decoder).map_err(text)?;
     let narrow: fn(u16) -> u8 = match decoded.color() {
         ColorType::L16 => |value| value.min(255) as u8,
+        // A transparent value in place of an alpha channel does not matter.
+        ColorType::La16 if bytes.get(PNG_COLOUR) == Some(&PNG_GREY) => |value| value.min(255) as u8,
         ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => |value| (value >> 8) as u8,
-        _ => return Ok(decoded.into_rgb8()),
+        _ => {
+            let mut narrow = decoded.into_rgb8();
+            if format == ImageFormat::Bmp {
+                bmp::widen_as_pillow(bytes, &mut narrow);
+            }
+            return Ok(narrow);
+        }
     };
     let wide = decoded.into_rgb16();
     Ok(RgbImage::from_fn(width, height, |x, y| image::Rgb(wide.get_pixel(x, y).0.map(narrow))))
@@ -121,7 +135,8 @@ mod tests {
             for length in [bytes.len() - 2, bytes.len() / 2, 30] {
                 // The end of a GIF and the last check of a PNG say nothing about the pixels.
                 if length < bytes.len() - 2 || format == ImageFormat::Jpeg {
-                    refused(&bytes[..length]);
+                    let error = refused(&bytes[..length]);
+                    assert!(error.ends_with("it is cut off") || format != ImageFormat::Jpeg, "{error}");
                 }
             }
         }
