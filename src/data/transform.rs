@@ -1,9 +1,10 @@
 //! From a decoded image to what the vision tower reads, as torchvision does it on Pillow images.
 
+use std::ops::Deref;
 use std::sync::LazyLock;
 
-use image::RgbImage;
-use image::imageops::{crop_imm, flip_horizontal_in_place};
+use image::imageops::flip_horizontal_in_place;
+use image::{ImageBuffer, Rgb, RgbImage};
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +112,14 @@ impl View {
     }
 
     /// The box of `image`, resized to a square of `size` pixels a side, mirrored where the view is.
-    pub fn of(self, image: &RgbImage, size: u32) -> RgbImage {
-        let cropped = crop_imm(image, self.left, self.top, self.width, self.height).to_image();
+    pub fn of<Pixels: Deref<Target = [u8]>>(self, image: &ImageBuffer<Rgb<u8>, Pixels>, size: u32) -> RgbImage {
+        let (left, width) = (3 * self.left as usize, 3 * self.width as usize);
+        let rows = image.as_raw().chunks_exact(3 * image.width() as usize);
+        let mut pixels = Vec::with_capacity(width * self.height as usize);
+        for row in rows.skip(self.top as usize).take(self.height as usize) {
+            pixels.extend_from_slice(&row[left..left + width]);
+        }
+        let cropped = RgbImage::from_raw(self.width, self.height, pixels).expect("the box lies in the image");
         let mut square = resize(&cropped, &Side::whole(size), &Side::whole(size));
         if self.flip {
             flip_horizontal_in_place(&mut square);
@@ -158,6 +165,8 @@ static TABLES: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
 
 #[cfg(test)]
 mod tests {
+    use image::imageops::crop_imm;
+
     use super::*;
     use crate::data::random::generator;
 
@@ -184,23 +193,80 @@ mod tests {
         }
     }
 
+    /// How the tries of torchvision's definition end on an image of this shape (width by height): an area and the
+    /// logarithm of a ratio are uniform, and a try counts if its box fits. Where the first ten fail, the central box is
+    /// taken, with probability `fallback`.
+    struct Definition {
+        /// The boxes that fit, each an equal share of the probability: area and logarithm of the ratio.
+        boxes: Vec<(f64, f64)>,
+        fallback: f64,
+    }
+
+    impl Definition {
+        fn new(shape: f64) -> Definition {
+            const STEPS: usize = 1_000;
+            let grid = |(low, high): (f64, f64)| {
+                (0..STEPS).map(move |step| low + (high - low) * (step as f64 + 0.5) / STEPS as f64)
+            };
+            let fits = |&(area, ratio): &(f64, f64)| area * ratio.exp() <= shape && area / ratio.exp() <= 1.0 / shape;
+            let ratios = (RATIO.0.ln(), RATIO.1.ln());
+            let all = grid(SCALE).flat_map(|area| grid(ratios).map(move |ratio| (area, ratio)));
+            let boxes: Vec<(f64, f64)> = all.filter(fits).collect();
+            let fallback = (1.0 - boxes.len() as f64 / (STEPS * STEPS) as f64).powi(TRIES as i32);
+            Definition { boxes, fallback }
+        }
+    }
+
+    /// The largest distance of two distribution functions (Kolmogorov-Smirnov), `expected` being known well. Of this many
+    /// values drawn from it, one sample in a thousand is further away than the threshold.
+    #[track_caller]
+    fn assert_distribution(what: &str, mut found: Vec<f64>, mut expected: Vec<f64>) {
+        found.sort_by(f64::total_cmp);
+        expected.sort_by(f64::total_cmp);
+        let below = |value: f64| expected.partition_point(|&other| other <= value) as f64 / expected.len() as f64;
+        let count = found.len() as f64;
+        let apart = |(place, &value): (usize, &f64)| {
+            let share = below(value);
+            (share - place as f64 / count).abs().max((share - (place + 1) as f64 / count).abs())
+        };
+        let distance = found.iter().enumerate().map(apart).fold(0.0, f64::max);
+        let threshold = (-(0.001f64 / 2.0).ln() / (2.0 * count)).sqrt();
+        assert!(distance < threshold, "{what}: {distance} is not below {threshold}");
+    }
+
+    /// Area, ratio, place and mirroring of training crops have the distributions that torchvision's `RandomResizedCrop`
+    /// and `RandomHorizontalFlip` define. The images are so large that whole pixels do not matter.
     #[test]
-    fn views_stay_inside_the_image_and_cover_the_wanted_area() {
-        // The mean areas that torchvision's algorithm gives in 40,000 draws of Python's generator.
-        for (width, height, mean_area) in [(333, 251, 0.435), (97, 180, 0.325), (224, 224, 0.482)] {
-            let (mut area, mut flips) = (0.0, 0);
-            for index in 0..2_000 {
-                let view = View::draw(width, height, &mut generator(1, "view", 0, index));
-                assert!(view.left + view.width <= width && view.top + view.height <= height, "{view:?}");
-                let share = f64::from(view.width * view.height) / f64::from(width * height);
-                assert!((0.07..=1.0).contains(&share), "{view:?}");
-                let ratio = f64::from(view.width) / f64::from(view.height);
-                assert!((0.73..1.37).contains(&ratio), "{view:?}");
-                area += share / 2_000.0;
-                flips += usize::from(view.flip);
-            }
-            assert!((area - mean_area).abs() < 0.02, "{width}x{height}: {area}");
-            assert!((900..1_100).contains(&flips), "{flips}");
+    fn views_are_distributed_as_published() {
+        const DRAWS: u64 = 20_000;
+        let uniform: Vec<f64> = (0..100_000).map(|place| (f64::from(place) + 0.5) / 100_000.0).collect();
+        // The last is so narrow that half of all images get the central box.
+        for (width, height) in [(40_000u32, 40_000u32), (33_300, 25_100), (20_000, 50_000), (8_000, 60_000)] {
+            let size = f64::from(width) * f64::from(height);
+            let definition = Definition::new(f64::from(width) / f64::from(height));
+            let views: Vec<View> =
+                (0..DRAWS).map(|index| View::draw(width, height, &mut generator(1, "view", 0, index))).collect();
+            let flips = views.iter().filter(|view| view.flip).count() as f64 / DRAWS as f64;
+            assert!((flips - 0.5).abs() < 3.3 * (0.25 / DRAWS as f64).sqrt(), "{flips}");
+            let whole = View::central(width, height);
+            let (central, drawn): (Vec<View>, Vec<View>) =
+                views.into_iter().partition(|view| View { flip: false, ..*view } == whole);
+            let (share, expected) = (central.len() as f64 / DRAWS as f64, definition.fallback);
+            let spread = (expected * (1.0 - expected) / DRAWS as f64).sqrt();
+            assert!((share - expected).abs() <= 3.3 * spread + 1e-4, "{width}x{height}: {share}, not {expected}");
+            let of = |value: &dyn Fn(&View) -> f64| drawn.iter().map(value).collect::<Vec<_>>();
+            let boxes = |value: &dyn Fn(&(f64, f64)) -> f64| definition.boxes.iter().map(value).collect::<Vec<_>>();
+            let what = |what: &str| format!("{what} on {width}x{height}");
+            let area = of(&|view| f64::from(view.width) * f64::from(view.height) / size);
+            assert_distribution(&what("area"), area, boxes(&|(area, _)| *area));
+            let ratio = of(&|view| (f64::from(view.width) / f64::from(view.height)).ln());
+            assert_distribution(&what("ratio"), ratio, boxes(&|(_, ratio)| *ratio));
+            let place = |offset: u32, room: u32| (f64::from(offset) + 0.5) / f64::from(room + 1);
+            let top = of(&|view| place(view.top, height - view.height));
+            assert_distribution(&what("top"), top, uniform.clone());
+            let left = of(&|view| place(view.left, width - view.width));
+            assert_distribution(&what("left"), left, uniform.clone());
+            assert!(drawn.iter().all(|view| view.left + view.width <= width && view.top + view.height <= height));
         }
     }
 
