@@ -1,17 +1,23 @@
 //! Measures how fast images become what the vision tower reads, beside Pillow where that is installed.
 
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use serde::Serialize;
 use walkdir::WalkDir;
 
+use crate::data::image::decode;
+use crate::data::random::generator;
 use crate::data::{Indexed, Item, Loader, PixelCache, Transform};
 use crate::error::{Error, Result};
 
 /// Images a batch, as in evaluation.
 const BATCH: usize = 100;
+/// Images of a test set, as the published data sets have them.
+const TEST_SET: usize = 4_000;
 /// What Pillow does, as torchvision asks it to; prints the seconds.
 const PILLOW: &str = r#"
 import multiprocessing, sys, time
@@ -45,6 +51,12 @@ pub struct ImageReport {
     pub size: u32,
     /// One for each number of threads.
     pub rows: Vec<ImageRow>,
+    /// Milliseconds that a device is taken to be busy with a batch.
+    pub busy: u64,
+    /// The share of its time that it then waits for prepared pixels, on all processors.
+    pub waits_for_prepared: f64,
+    /// The share of its time that it then waits for images from files.
+    pub waits_for_files: f64,
 }
 
 /// Images a second.
@@ -52,19 +64,29 @@ pub struct ImageReport {
 pub struct ImageRow {
     /// Threads, or Pillow's processes.
     pub threads: usize,
-    /// Read, checked, decoded, resized, cropped and normalised.
+    /// Read, decoded, resized and cropped, as Pillow does it.
+    pub decoded: f64,
+    /// The same, also compared with the digest, normalised, and put into batches.
     pub from_files: f64,
     /// Normalised out of prepared pixels.
     pub from_prepared: f64,
-    /// Read, decoded, resized and cropped by Pillow, where Python has it.
+    /// What `decoded` counts, by Pillow, where Python has it.
     pub pillow: Option<f64>,
 }
 
-/// Measures all JPEG, PNG, WebP, GIF and BMP files below a folder, best of `runs`.
+/// Measures all JPEG, PNG, WebP, GIF and BMP files below a folder, best of `runs`, and how long a device waits that is
+/// `busy` milliseconds with a batch of 100.
 ///
 /// # Errors
 /// When there are none, or one cannot be read.
-pub fn images(folder: &Path, size: u32, threads: &[usize], runs: usize, python: &Path) -> Result<ImageReport> {
+pub fn images(
+    folder: &Path,
+    size: u32,
+    threads: &[usize],
+    runs: usize,
+    busy: u64,
+    python: &Path,
+) -> Result<ImageReport> {
     let paths = files(folder)?;
     if paths.is_empty() {
         return Err(Error::hinted(
@@ -86,30 +108,63 @@ pub fn images(folder: &Path, size: u32, threads: &[usize], runs: usize, python: 
     for &threads in threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::invalid(format!("could not start threads: {error}")))?;
-        let rate = |loader: &Loader| -> Result<f64> {
-            let mut best = 0.0f64;
+        let rate = |work: &(dyn Fn() -> Result<()> + Sync)| -> Result<f64> {
+            let mut best = Duration::MAX;
             for _ in 0..runs {
-                best = best.max(pool.install(|| images_per_second(loader))?);
+                let clock = Instant::now();
+                pool.install(work)?;
+                best = best.min(clock.elapsed());
             }
-            Ok(best)
+            Ok(paths.len() as f64 / best.as_secs_f64())
         };
-        let pillow = (0..runs).filter_map(|_| pillow(python, folder, &paths, size, threads)).fold(None, best);
-        rows.push(ImageRow { threads, from_files: rate(&loader())?, from_prepared: rate(&prepared)?, pillow });
+        let pillow = (0..runs).filter_map(|_| pillow(python, folder, &paths, size, threads)).reduce(f64::max);
+        rows.push(ImageRow {
+            threads,
+            decoded: rate(&|| paths.par_iter().try_for_each(|path| decoded(&folder.join(path), size)))?,
+            from_files: rate(&|| batches(&loader()))?,
+            from_prepared: rate(&|| batches(&prepared))?,
+            pillow,
+        });
     }
-    Ok(ImageReport { images: paths.len(), size, rows })
+    let busy_for = Duration::from_millis(busy);
+    Ok(ImageReport {
+        images: paths.len(),
+        size,
+        rows,
+        busy,
+        waits_for_prepared: waits(&prepared, busy_for)?,
+        waits_for_files: waits(&loader(), busy_for)?,
+    })
 }
 
-fn best(best: Option<f64>, rate: f64) -> Option<f64> {
-    Some(best.map_or(rate, |best: f64| best.max(rate)))
+/// Reads, decodes and crops one image.
+fn decoded(path: &Path, size: u32) -> Result<()> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let transform = Transform::Evaluation { size };
+    black_box(transform.apply(&decode(&bytes, path)?, &mut generator(0, "unused", 0, 0)));
+    Ok(())
 }
 
-fn images_per_second(loader: &Loader) -> Result<f64> {
+/// Loads all images in batches.
+fn batches(loader: &Loader) -> Result<()> {
     let places: Vec<usize> = (0..loader.items().len()).collect();
-    let clock = Instant::now();
+    let mut memory = Vec::new();
     for places in places.chunks(BATCH) {
-        std::hint::black_box(loader.batch(places, 0)?);
+        memory = black_box(loader.batch_in(memory, places, 0)?).pixels;
     }
-    Ok(places.len() as f64 / clock.elapsed().as_secs_f64())
+    Ok(())
+}
+
+/// The share of its time that a device waits which is busy so long with a batch, on a test set of the usual length.
+fn waits(loader: &Loader, busy: Duration) -> Result<f64> {
+    let places: Vec<usize> = (0..loader.items().len()).collect();
+    let places = places.repeat(TEST_SET.div_ceil(places.len()));
+    let clock = Instant::now();
+    let waited = loader.each_batch(places.chunks(BATCH), 0, |batch| {
+        std::thread::sleep(busy.mul_f64(batch.labels.len() as f64 / BATCH as f64));
+        Ok(())
+    })?;
+    Ok(waited.as_secs_f64() / clock.elapsed().as_secs_f64())
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use child::{Measured, measure, measure_commands};
 use dag::Dag;
-pub use images::{ImageReport, images};
+pub use images::{ImageReport, ImageRow, images};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::print;
-use crate::bench::{ImageReport, Options, Report, dag, images};
+use crate::bench::{ImageReport, ImageRow, Options, Report, dag, images};
 use crate::error::{Error, Result};
 
 /// Measure how fast this program is on this machine
@@ -31,6 +31,9 @@ pub(super) struct Images {
     /// How often everything is timed; the table shows the best
     #[arg(long, value_name = "N", default_value = "3")]
     runs: NonZeroUsize,
+    /// Milliseconds that a device is busy with a batch of 100, for the share of its time that it would wait
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    busy: u64,
     /// The Python that has Pillow
     #[arg(long, value_name = "FILE", default_value = "python3")]
     python: PathBuf,
@@ -66,9 +69,9 @@ impl Bench {
                 let report = dag(Options { nodes, files, runs: runs.get(), jobs: jobs.get() })?;
                 if json { print_json(&report) } else { print(&table(&report)) }
             }
-            Bench::Images(Images { folder, size, threads, runs, python, json }) => {
+            Bench::Images(Images { folder, size, threads, runs, busy, python, json }) => {
                 let threads: Vec<usize> = threads.into_iter().map(usize::from).collect();
-                let report = images(&folder, size, &threads, runs.get(), &python)?;
+                let report = images(&folder, size, &threads, runs.get(), busy, &python)?;
                 if json { print_json(&report) } else { print(&image_table(&report)) }
             }
         }
@@ -81,18 +84,23 @@ fn print_json(report: &impl Serialize) -> Result<()> {
 }
 
 fn image_table(report: &ImageReport) -> String {
-    let ImageReport { images, size, rows } = report;
+    let ImageReport { images, size, rows, busy, waits_for_prepared, waits_for_files } = report;
     let mut text = format!(
-        "{images} images to {size} x {size}; images a second\n\n{:<8} {:>12} {:>12} {:>12} {:>7}\n",
-        "threads", "prepared", "from files", "Pillow", "ratio"
+        "{images} images to {size} x {size}; images a second\n\n{:<8} {:>12} {:>12} {:>12} {:>12} {:>7}\n",
+        "threads", "prepared", "from files", "decoded", "Pillow", "ratio"
     );
     for row in rows {
         let (pillow, ratio) = row.pillow.map_or(("-".to_owned(), "-".to_owned()), |pillow| {
-            (format!("{pillow:.0}"), format!("{:.2}", row.from_files / pillow))
+            (format!("{pillow:.0}"), format!("{:.2}", row.decoded / pillow))
         });
-        let (prepared, files) = (row.from_prepared, row.from_files);
-        text += &format!("{:<8} {prepared:>12.0} {files:>12.0} {pillow:>12} {ratio:>7}\n", row.threads);
+        let ImageRow { threads, from_prepared: prepared, from_files: files, decoded, .. } = row;
+        text += &format!("{threads:<8} {prepared:>12.0} {files:>12.0} {decoded:>12.0} {pillow:>12} {ratio:>7}\n");
     }
+    text += &format!(
+        "\na device that is busy {busy} ms with a batch of 100 waits {:.1} % of its time for prepared images, {:.1} % from files\n",
+        100.0 * waits_for_prepared,
+        100.0 * waits_for_files
+    );
     if rows.iter().all(|row| row.pillow.is_none()) {
         text += "\nthis Python has no Pillow: nothing to compare with\n";
     }

@@ -41,13 +41,13 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
     Ok(())
 }
 
-/// `about 8m 02s with 2 nodes at a time, 84.9 MB of results, up to 20.1 GB of prepared images`
+/// `about 8m 02s with 2 nodes at a time, 84.9 MB of results, up to 20.1 GB of prepared test images`
 fn in_words(forecast: &Forecast, jobs: usize) -> String {
     let time = forecast.seconds.map(|seconds| {
         let results = bytes(forecast.results);
         format!("about {} with {} at a time, {results} of results", duration(seconds), nodes(jobs))
     });
-    let pixels = (forecast.pixels > 0).then(|| format!("up to {} of prepared images", bytes(forecast.pixels)));
+    let pixels = (forecast.pixels > 0).then(|| format!("up to {} of prepared test images", bytes(forecast.pixels)));
     let unknown = (forecast.unknown > 0).then(|| {
         let besides = if time.is_some() { "besides " } else { "" };
         format!("{besides}{} of stages that never ran here, of which nothing is known", nodes(forecast.unknown))

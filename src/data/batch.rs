@@ -1,10 +1,12 @@
 //! Batches of images: read, checked, decoded and transformed in parallel, the same whatever the number of threads.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use rayon::prelude::*;
@@ -13,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::image::decode;
 use super::item::Indexed;
-use super::pixels::{PixelCache, Pixels};
+use super::pixels::{Form, PixelCache, Pixels};
 use super::random;
-use super::transform::{Transform, normalise};
+use super::transform::{Transform, View, normalise};
 use crate::error::{Error, Result};
 
 /// Images ready for the vision tower, and their labels.
@@ -47,15 +49,15 @@ const AHEAD: usize = 2;
 
 /// Loads batches out of one list of images.
 ///
-/// Decoded images are kept in memory until `cache_bytes` are used, so that the few images of a few-shot run are
-/// decoded once and not once an epoch.
+/// Decoded images that were not prepared are kept in memory until `cache_bytes` are used, so that the few images of a
+/// few-shot run are decoded once and not once an epoch.
 pub struct Loader {
     folder: PathBuf,
     items: Vec<Indexed>,
     transform: Transform,
     seed: u64,
     cache: Cache,
-    prepared: Option<Pixels>,
+    prepared: Pixels,
     on_bad_image: OnBadImage,
     skipped: Mutex<BTreeMap<usize, String>>,
 }
@@ -71,7 +73,7 @@ impl Loader {
             transform,
             seed,
             cache,
-            prepared: None,
+            prepared: Pixels::default(),
             on_bad_image: OnBadImage::Fail,
             skipped: Mutex::default(),
         }
@@ -82,20 +84,13 @@ impl Loader {
         Loader { on_bad_image, ..self }
     }
 
-    /// The same, on pixels out of `cache`, which are prepared now where they are not yet. Only what is the same in every
-    /// epoch can be prepared.
+    /// The same, on pixels out of `cache`, which are prepared now where they are not yet.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read or decoded.
+    /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read, or cannot be decoded and is not skipped.
     pub fn prepared(self, cache: &PixelCache, stop: &dyn Fn() -> bool) -> Result<Loader> {
-        let Transform::Evaluation { size } = self.transform else { return Ok(self) };
-        match (cache.pixels(&self, size, stop), self.on_bad_image) {
-            (Ok(prepared), _) => Ok(Loader { prepared, ..self }),
-            (Err(Error::Interrupted), _) => Err(Error::Interrupted),
-            // Those that are skipped have no place among prepared ones.
-            (Err(_), OnBadImage::Skip) => Ok(self),
-            (Err(error), OnBadImage::Fail) => Err(or_skip(error)),
-        }
+        let prepared = cache.pixels(&self, stop)?;
+        Ok(Loader { prepared, ..self })
     }
 
     /// The images that the loader has, in the order that batches refer to.
@@ -115,22 +110,33 @@ impl Loader {
     /// When a place is beyond the list, a file cannot be read or decoded (unless such images are skipped), or its content
     /// is not what was indexed.
     pub fn batch(&self, places: &[usize], epoch: u64) -> Result<Batch> {
+        self.batch_in(Vec::new(), places, epoch)
+    }
+
+    /// The same, in memory that an earlier batch had: new memory costs more time than what is written to it.
+    ///
+    /// # Errors
+    /// Those of [`Loader::batch`].
+    pub fn batch_in(&self, mut pixels: Vec<f32>, places: &[usize], epoch: u64) -> Result<Batch> {
         let size = self.transform.size();
         let values = 3 * size as usize * size as usize;
-        let mut pixels = vec![0.0; places.len() * values];
+        pixels.resize(places.len() * values, 0.0);
         let images = pixels.par_chunks_mut(values.max(1)).zip(places);
         let good: Vec<bool> = images.map(|(output, &place)| self.fill(output, place, epoch)).collect::<Result<_>>()?;
-        let places: Vec<usize> = places.iter().zip(&good).filter(|(_, good)| **good).map(|(place, _)| *place).collect();
-        if places.len() < good.len() {
-            let kept = pixels.chunks_exact(values).zip(&good).filter(|(_, good)| **good);
-            pixels = kept.flat_map(|(image, _)| image).copied().collect();
+        let good: Vec<usize> = (0..places.len()).filter(|&place| good[place]).collect();
+        // Those that were skipped leave no gaps.
+        for (to, &from) in good.iter().enumerate() {
+            pixels.copy_within(from * values..(from + 1) * values, to * values);
         }
+        pixels.truncate(good.len() * values);
+        let places: Vec<usize> = good.into_iter().map(|place| places[place]).collect();
         let labels = places.iter().map(|&place| self.items[place].label as i64).collect();
         Ok(Batch { places, pixels, labels, size })
     }
 
     /// Gives the batches with these places to `work`, in order. The next ones are loaded meanwhile, on all threads, so
-    /// that the device need not wait; a few of them, so that memory is bounded.
+    /// that the device need not wait; a few of them, so that memory is bounded. Returns how long `work` had to wait all
+    /// the same.
     ///
     /// # Errors
     /// Those of [`Loader::batch`] and of `work`, whichever comes first.
@@ -138,20 +144,31 @@ impl Loader {
         &self,
         batches: impl IntoIterator<Item = &'p [usize], IntoIter: Send>,
         epoch: u64,
-        work: impl FnMut(Batch) -> Result<()>,
-    ) -> Result<()> {
-        let (batches, mut work) = (batches.into_iter(), work);
+        mut work: impl FnMut(&Batch) -> Result<()>,
+    ) -> Result<Duration> {
+        let batches = batches.into_iter();
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(AHEAD - 1);
+            let (used, unused) = mpsc::channel();
             scope.spawn(move || {
                 for places in batches {
+                    let memory = unused.try_recv().unwrap_or_default();
                     // The receiver is gone when the work has failed.
-                    if sender.send(self.batch(places, epoch)).is_err() {
+                    if sender.send(self.batch_in(memory, places, epoch)).is_err() {
                         break;
                     }
                 }
             });
-            receiver.into_iter().try_for_each(|batch| work(batch?))
+            let mut waited = Duration::ZERO;
+            loop {
+                let clock = Instant::now();
+                let Ok(batch) = receiver.recv() else { return Ok(waited) };
+                waited += clock.elapsed();
+                let batch = batch?;
+                work(&batch)?;
+                // The sender is gone when there is nothing more to load.
+                let _ = used.send(batch.pixels);
+            }
         })
     }
 
@@ -163,12 +180,8 @@ impl Loader {
 
     /// Writes an image as the vision tower reads it; false when it is skipped.
     fn fill(&self, output: &mut [f32], place: usize, epoch: u64) -> Result<bool> {
-        if let Some(prepared) = &self.prepared {
-            normalise(prepared.get(place), output);
-            return Ok(true);
-        }
         match (self.square(place, epoch), self.on_bad_image) {
-            (Ok(square), _) => normalise(square.as_raw(), output),
+            (Ok(square), _) => normalise(&square, output),
             (Err(error @ Error::Format { .. }), OnBadImage::Skip) => {
                 self.skipped.lock().expect("nobody panics with it").insert(place, error.to_string());
                 return Ok(false);
@@ -179,13 +192,51 @@ impl Loader {
     }
 
     /// One image after the transform, in 8 bits.
-    pub(super) fn square(&self, place: usize, epoch: u64) -> Result<RgbImage> {
+    fn square(&self, place: usize, epoch: u64) -> Result<Cow<'_, [u8]>> {
+        let mut random = random::generator(self.seed, "augmentation", epoch, place as u64);
+        let square = match (self.prepared.get(place), self.transform) {
+            (Some(square), Transform::Evaluation { .. }) => return Ok(Cow::Borrowed(square.into_raw())),
+            (Some(picture), Transform::Training { size }) => {
+                View::draw(picture.width(), picture.height(), &mut random).of(&picture, size)
+            }
+            (None, transform) => transform.apply(&*self.picture(place)?, &mut random),
+        };
+        Ok(Cow::Owned(square.into_raw()))
+    }
+
+    /// One image as its file has it.
+    fn picture(&self, place: usize) -> Result<Arc<RgbImage>> {
         let item = self.items.get(place).ok_or_else(|| {
             Error::invalid(format!("image {place} was asked for, but there are only {}", self.items.len()))
         })?;
-        let image = self.cache.get_or_decode(place, || read(&self.folder, item))?;
-        let mut random = random::generator(self.seed, "augmentation", epoch, place as u64);
-        Ok(self.transform.apply(&image, &mut random))
+        self.cache.get_or_decode(place, || read(&self.folder, item))
+    }
+
+    /// What can be prepared of the images: as far as it is the same in every epoch.
+    pub(super) fn form(&self) -> Form {
+        match self.transform {
+            Transform::Evaluation { size } => Form::Squares(size),
+            Transform::Training { .. } => Form::Pictures,
+        }
+    }
+
+    /// One image in this form; none where it cannot be decoded and is skipped.
+    pub(super) fn prepare(&self, place: usize) -> Result<Option<RgbImage>> {
+        let read = read(&self.folder, &self.items[place]);
+        match (read, self.form(), self.on_bad_image) {
+            (Ok(picture), Form::Pictures, _) => Ok(Some(picture)),
+            // An evaluation draws nothing.
+            (Ok(picture), Form::Squares(_), _) => {
+                Ok(Some(self.transform.apply(&picture, &mut random::generator(self.seed, "augmentation", 0, 0))))
+            }
+            (Err(Error::Format { .. }), _, OnBadImage::Skip) => Ok(None),
+            (Err(error), ..) => Err(or_skip(error)),
+        }
+    }
+
+    /// The data set's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 
@@ -309,11 +360,11 @@ mod tests {
         let (folder, items) = images(7);
         let loader = Loader::new(folder.path(), items, Transform::Evaluation { size: 6 }, 1, 0);
         let places: Vec<usize> = (0..7).collect();
-        let mut seen = Vec::new();
+        let mut seen: Vec<usize> = Vec::new();
         loader
             .each_batch(places.chunks(2), 0, |batch| {
-                assert_eq!(loader.batch(&batch.places, 0).unwrap(), batch);
-                seen.extend(batch.places);
+                assert_eq!(loader.batch(&batch.places, 0).unwrap(), *batch);
+                seen.extend(&batch.places);
                 Ok(())
             })
             .unwrap();

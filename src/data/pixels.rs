@@ -1,14 +1,21 @@
-//! Prepared pixels: the squares that the vision tower sees of a list of evaluation images, decoded and cropped once and
-//! kept in one file, which is mapped into memory.
+//! Prepared pixels: images up to where they differ from epoch to epoch, decoded once and kept in files that are mapped
+//! into memory. Of evaluation images these are the squares that the vision tower sees, of training images the whole
+//! pictures.
 //!
-//! They follow from the images' digests and the size alone, so they are no part of any key: an evaluation is the same
-//! with them and without, and they may be removed at any time.
+//! A file holds any number of images by the digests of the files that they come from: a line that says what they are, the
+//! pixels, a table of all images, its length, and the hash of all that. So lists of images that overlap share them,
+//! whatever stage, seed or class subset they belong to. Prepared pixels follow from the digests and the form alone, so
+//! they are no part of any key: a result is the same with them and without, and they may be removed at any time.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Display, Formatter};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use image::{ImageBuffer, Rgb, RgbImage};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -18,12 +25,16 @@ use super::batch::Loader;
 use crate::error::{Error, Result};
 use crate::store::{Claim, Claimed};
 
-/// Part of every file's name: another decoder or another way to resize makes other files.
-const VERSION: &str = "maple-pipe prepared pixels 1";
+/// The start of every file: another decoder or another way to resize makes other files.
+const VERSION: &str = "maple-pipe prepared pixels 2";
 /// Images that are decoded together.
-const TOGETHER: usize = 256;
+const TOGETHER: usize = 64;
+/// Bytes of the whole pictures of one list, beyond which the others are not prepared.
+const MOST_OF_PICTURES: usize = 2 << 30;
 /// Bytes of the checksum that ends a file.
 const CHECKSUM: usize = blake3::OUT_LEN;
+/// Bytes of an image's row in the table: digest, first byte, width and height.
+const ROW: usize = blake3::OUT_LEN + 8 + 4 + 4;
 /// How often to look whether another process is done.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -31,95 +42,240 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PixelCache(pub PathBuf);
 
-/// The prepared pixels of one list of images.
-#[derive(Debug)]
+/// What images are prepared as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Cropped for evaluation, with so many pixels a side.
+    Squares(u32),
+    /// As they are.
+    Pictures,
+}
+
+impl Display for Form {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Form::Squares(size) => write!(formatter, "squares of {size}"),
+            Form::Pictures => formatter.write_str("pictures"),
+        }
+    }
+}
+
+impl Form {
+    /// The line that a file of this form begins with.
+    fn line(self) -> Vec<u8> {
+        format!("{VERSION}: {self}\n").into_bytes()
+    }
+
+    /// Bytes of a list's images, beyond which the others are not prepared.
+    fn most(self) -> usize {
+        match self {
+            Form::Squares(_) => usize::MAX,
+            Form::Pictures => MOST_OF_PICTURES,
+        }
+    }
+}
+
+/// The prepared pixels of one list of images, as far as there are some.
+#[derive(Debug, Default)]
 pub struct Pixels {
-    map: Mmap,
-    /// Bytes of one image.
-    square: usize,
+    files: Vec<Mmap>,
+    /// By place in the list: the file and what of it.
+    images: Vec<Option<(usize, Row)>>,
+}
+
+/// Where an image lies in its file. One without pixels could not be decoded.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    start: usize,
+    width: u32,
+    height: u32,
+}
+
+impl Row {
+    /// Bytes of the image.
+    fn length(self) -> usize {
+        3usize.saturating_mul(self.width as usize).saturating_mul(self.height as usize)
+    }
 }
 
 impl Pixels {
-    /// The image at a place of the list: 3 x size x size values, row by row, a pixel's channels together.
-    pub fn get(&self, place: usize) -> &[u8] {
-        &self.map[place * self.square..][..self.square]
+    /// The image at a place of the list, where it is prepared.
+    pub fn get(&self, place: usize) -> Option<ImageBuffer<Rgb<u8>, &[u8]>> {
+        let (file, row) = (*self.images.get(place)?).filter(|(_, row)| row.width > 0)?;
+        ImageBuffer::from_raw(row.width, row.height, &self.files[file][row.start..][..row.length()])
     }
 
-    /// The file there, if it is one of `count` images of `square` bytes.
-    fn open(path: &Path, count: usize, square: usize) -> Option<Pixels> {
-        let file = File::open(path).ok()?;
-        if file.metadata().ok()?.len() != (count * square + CHECKSUM) as u64 {
-            return None;
-        }
-        // Whoever removes what is old goes by this time. A store that cannot be written is as good.
-        let _ = file.set_modified(SystemTime::now());
-        // SAFETY: such a file is never written again once it has its name, only removed, which leaves the map as it is.
-        #[expect(unsafe_code, reason = "mapping a file is unsafe because others could change it")]
-        let map = unsafe { Mmap::map(&file) }.ok()?;
-        Some(Pixels { map, square })
+    /// The places of images that nobody has tried to prepare, each image once.
+    fn missing(&self, loader: &Loader) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let absent = (0..self.images.len()).filter(|&place| self.images[place].is_none());
+        absent.filter(|&place| seen.insert(&loader.items()[place].digest)).collect()
+    }
+
+    /// Bytes of the images.
+    fn bytes(&self) -> usize {
+        self.images.iter().flatten().map(|(_, row)| row.length()).sum()
     }
 }
 
+/// Maps a file into memory and reads its table, if it is whole and its images are of this form.
+fn open(file: &File, form: Form) -> Option<(Mmap, Vec<(blake3::Hash, Row)>)> {
+    // SAFETY: such a file is never written again once it has its name, only removed, which leaves the map as it is.
+    #[expect(unsafe_code, reason = "mapping a file is unsafe because others could change it")]
+    let map = unsafe { Mmap::map(file) }.ok()?;
+    let start = form.line().len();
+    map.starts_with(&form.line()).then_some(())?;
+    let (content, _) = map.split_last_chunk::<CHECKSUM>()?;
+    let (content, count) = content.split_last_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(ROW)?;
+    let (pixels, table) = content.split_at_checked(content.len().checked_sub(length)?)?;
+    let row = |row: &[u8; ROW]| {
+        let (digest, row) = row.split_first_chunk::<{ blake3::OUT_LEN }>()?;
+        let (start_of_it, row) = row.split_first_chunk::<8>()?;
+        let (width, row) = row.split_first_chunk::<4>()?;
+        let row = Row {
+            start: usize::try_from(u64::from_le_bytes(*start_of_it)).ok()?,
+            width: u32::from_le_bytes(*width),
+            height: u32::from_le_bytes(*row.first_chunk::<4>()?),
+        };
+        let lies_inside = row.start >= start && row.start.checked_add(row.length())? <= pixels.len();
+        lies_inside.then_some((blake3::Hash::from_bytes(*digest), row))
+    };
+    let rows = table.as_chunks::<ROW>().0.iter().map(row).collect::<Option<_>>()?;
+    Some((map, rows))
+}
+
 impl PixelCache {
-    /// The pixels of a loader's images, prepared now where they are not yet. `None` when there is no room for them or the
-    /// folder cannot be written, which is no reason to fail.
+    /// The pixels of a loader's images, prepared now where they are not yet; without some where there is no room for them
+    /// or the folder cannot be written, which is no reason to fail.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read or decoded.
-    pub(super) fn pixels(&self, loader: &Loader, size: u32, stop: &dyn Fn() -> bool) -> Result<Option<Pixels>> {
-        let (count, square) = (loader.items().len(), 3 * (size * size) as usize);
-        let path = self.path(loader, size);
+    /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read, or cannot be decoded and is not skipped.
+    pub(super) fn pixels(&self, loader: &Loader, stop: &dyn Fn() -> bool) -> Result<Pixels> {
         loop {
-            if let Some(pixels) = Pixels::open(&path, count, square) {
-                return Ok(Some(pixels));
+            let found = self.find(loader);
+            let missing = found.missing(loader);
+            if missing.is_empty() || found.bytes() >= loader.form().most() {
+                return Ok(found);
             }
-            match Claim::take(path.with_extension("claim")) {
+            match Claim::take(self.claim(loader)) {
                 Ok(Claimed::Ours(_claim)) => {
-                    // The last owner may have made it just now.
-                    if !path.exists() && !self.prepare(&path, loader, stop)? {
-                        return Ok(None);
-                    }
-                    return Ok(Pixels::open(&path, count, square));
+                    // The last owner may have made some just now.
+                    let found = self.find(loader);
+                    let made = self.prepare(loader, &found.missing(loader), found.bytes(), stop)?;
+                    return Ok(if made { self.find(loader) } else { found });
                 }
                 Ok(Claimed::Elsewhere(_)) if stop() => return Err(Error::Interrupted),
                 Ok(Claimed::Elsewhere(_)) => std::thread::sleep(PAUSE),
-                Err(_) => return Ok(None),
+                Err(_) => return Ok(found),
             }
         }
     }
 
-    fn path(&self, loader: &Loader, size: u32) -> PathBuf {
-        let mut hasher = blake3::Hasher::new_derive_key(VERSION);
-        hasher.update(&size.to_le_bytes());
-        for item in loader.items() {
-            hasher.update(item.digest.as_bytes());
+    /// What there is of a loader's images.
+    fn find(&self, loader: &Loader) -> Pixels {
+        let digest = |place: usize| blake3::Hash::from_hex(&loader.items()[place].digest).ok();
+        let digests: Vec<Option<blake3::Hash>> = (0..loader.items().len()).map(digest).collect();
+        let mut rows: HashMap<blake3::Hash, Option<(usize, Row)>> =
+            digests.iter().flatten().map(|digest| (*digest, None)).collect();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let is_one = entry.path().extension().is_some_and(|extension| extension == "pixels");
+            let Some(file) = is_one.then(|| File::open(entry.path()).ok()).flatten() else { continue };
+            let Some((map, table)) = open(&file, loader.form()) else { continue };
+            let mut is_used = false;
+            for (digest, row) in table {
+                if let Some(wanted @ None) = rows.get_mut(&digest) {
+                    *wanted = Some((files.len(), row));
+                    is_used = true;
+                }
+            }
+            if is_used {
+                // Whoever removes what is old goes by this time. A store that cannot be written is as good.
+                let _ = file.set_modified(SystemTime::now());
+                files.push(map);
+            }
         }
-        self.0.join(format!("{}.pixels", hasher.finalize().to_hex()))
+        Pixels { files, images: digests.iter().map(|digest| rows[digest.as_ref()?]).collect() }
     }
 
-    /// Writes the file, whole or not at all; false where that is not possible here.
-    fn prepare(&self, path: &Path, loader: &Loader, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let Ok(file) = NamedTempFile::new_in(&self.0) else { return Ok(false) };
-        let mut hasher = blake3::Hasher::new();
-        let mut writer = BufWriter::new(file);
-        let places: Vec<usize> = (0..loader.items().len()).collect();
+    /// Whoever prepares images of a data set in a form holds this.
+    fn claim(&self, loader: &Loader) -> PathBuf {
+        let mut hasher = blake3::Hasher::new_derive_key(VERSION);
+        hasher.update(&loader.form().line()).update(loader.folder().as_os_str().as_encoded_bytes());
+        self.0.join(format!("{}.claim", hasher.finalize().to_hex()))
+    }
+
+    /// Writes a file with the images at these places, of which there is none yet but `bytes` of others, whole or not at
+    /// all; false where that is not possible here.
+    fn prepare(&self, loader: &Loader, places: &[usize], bytes: usize, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let form = loader.form();
+        let Ok(mut writer) = Writer::new(self, form) else { return Ok(false) };
+        let mut room = form.most().saturating_sub(bytes);
         for places in places.chunks(TOGETHER) {
             if stop() {
                 return Err(Error::Interrupted);
             }
-            let squares: Vec<_> = places.par_iter().map(|&place| loader.square(place, 0)).collect::<Result<_>>()?;
-            for pixels in &squares {
-                hasher.update(pixels.as_raw());
-                if writer.write_all(pixels.as_raw()).is_err() {
+            let images: Vec<_> = places.par_iter().map(|&place| loader.prepare(place)).collect::<Result<_>>()?;
+            for (&place, image) in places.iter().zip(images) {
+                if room == 0 {
+                    break;
+                }
+                let image = image.unwrap_or_default();
+                room = room.saturating_sub(image.len());
+                let Ok(digest) = blake3::Hash::from_hex(&loader.items()[place].digest) else { continue };
+                if writer.add(digest, &image).is_err() {
                     return Ok(false);
                 }
             }
         }
-        let kept = writer
-            .write_all(hasher.finalize().as_bytes())
-            .and_then(|()| writer.into_inner().map_err(std::io::IntoInnerError::into_error))
-            .and_then(|file| file.persist(path).map_err(|error| error.error));
-        Ok(kept.is_ok())
+        Ok(writer.finish(self).is_ok())
+    }
+}
+
+/// A file of prepared pixels on its way.
+struct Writer {
+    file: BufWriter<NamedTempFile>,
+    hasher: blake3::Hasher,
+    length: u64,
+    table: Vec<u8>,
+}
+
+impl Writer {
+    fn new(cache: &PixelCache, form: Form) -> io::Result<Writer> {
+        let mut builder = tempfile::Builder::new();
+        // Whoever shares the store reads it, too.
+        let file = builder.permissions(Permissions::from_mode(0o644)).tempfile_in(&cache.0)?;
+        let mut writer =
+            Writer { file: BufWriter::new(file), hasher: blake3::Hasher::new(), length: 0, table: Vec::new() };
+        writer.write(&form.line())?;
+        Ok(writer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    fn add(&mut self, digest: blake3::Hash, image: &RgbImage) -> io::Result<()> {
+        self.table.extend(digest.as_bytes());
+        self.table.extend(self.length.to_le_bytes());
+        self.table.extend(image.width().to_le_bytes());
+        self.table.extend(image.height().to_le_bytes());
+        self.write(image.as_raw())
+    }
+
+    fn finish(mut self, cache: &PixelCache) -> io::Result<()> {
+        let table = std::mem::take(&mut self.table);
+        self.write(&table)?;
+        self.write(&((table.len() / ROW) as u64).to_le_bytes())?;
+        let checksum = self.hasher.finalize();
+        self.file.write_all(checksum.as_bytes())?;
+        let file = self.file.into_inner()?;
+        file.as_file().sync_data()?;
+        file.persist(cache.0.join(format!("{}.pixels", checksum.to_hex())))?;
+        Ok(())
     }
 }
 
@@ -164,20 +320,63 @@ mod tests {
         // From now on the images are not read.
         (0..5).for_each(|place| fs::remove_file(folder.path().join(format!("{place}.png"))).unwrap());
         assert_eq!(loader().prepared(&cache, &|| false).unwrap().batch(&places, 0).unwrap(), expected);
-        // A file of another length is none of ours.
-        fs::write(&files(&cache)[0], "short").unwrap();
-        assert!(loader().prepared(&cache, &|| false).unwrap().batch(&places, 0).is_err());
+        assert_eq!(fs::metadata(&files(&cache)[0]).unwrap().permissions().mode() & 0o044, 0o044);
+        // A file without its end is none of ours.
+        let bytes = fs::read(&files(&cache)[0]).unwrap();
+        fs::write(&files(&cache)[0], &bytes[..bytes.len() - 1]).unwrap();
+        assert!(loader().prepared(&cache, &|| false).is_err());
     }
 
     #[test]
-    fn training_images_and_folders_that_cannot_be_written_go_without() {
-        let (folder, loader, cache) = setting(2);
+    fn a_folder_that_cannot_be_written_goes_without() {
+        let (_folder, loader, cache) = setting(2);
         fs::write(&cache.0, "a file").unwrap();
         let prepared = loader().prepared(&cache, &|| false).unwrap();
         assert_eq!(prepared.batch(&[1], 0).unwrap(), loader().batch(&[1], 0).unwrap());
-        let training = Loader::new(folder.path(), loader().items().to_vec(), Transform::Training { size: 6 }, 0, 0);
-        training.prepared(&PixelCache(folder.path().join("other")), &|| false).unwrap();
-        assert!(!folder.path().join("other").exists());
+    }
+
+    #[test]
+    fn lists_that_overlap_share_what_they_have_in_common() {
+        let (folder, loader, cache) = setting(6);
+        let part = |places: &[usize]| {
+            let items = places.iter().map(|&place| loader().items()[place].clone()).collect();
+            Loader::new(folder.path(), items, Transform::Evaluation { size: 6 }, 0, 0)
+        };
+        let prepare = |loader: Loader| loader.prepared(&cache, &|| false).unwrap();
+        // One image twice is one image.
+        prepare(part(&[0, 1, 0]));
+        prepare(part(&[1, 2, 3]));
+        let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+        let sizes: Vec<u64> = files(&cache).iter().map(size).collect();
+        assert!(sizes.len() == 2 && sizes[0] == sizes[1], "{sizes:?}");
+        let all = prepare(loader()).batch(&[0, 1, 2, 3, 4, 5], 0).unwrap();
+        assert_eq!(all, loader().batch(&[0, 1, 2, 3, 4, 5], 0).unwrap());
+        assert_eq!(files(&cache).len(), 3);
+        // Nothing is missing any more.
+        prepare(part(&[5, 0, 2]));
+        assert_eq!(files(&cache).len(), 3);
+        // Another size is another form.
+        let other = Loader::new(folder.path(), loader().items().to_vec(), Transform::Evaluation { size: 5 }, 0, 0);
+        prepare(other);
+        assert_eq!(files(&cache).len(), 4);
+    }
+
+    #[test]
+    fn training_pictures_are_decoded_once_and_shown_as_before() {
+        let (folder, loader, cache) = setting(4);
+        let training = |places: &[usize], seed| {
+            let items = places.iter().map(|&place| loader().items()[place].clone()).collect();
+            Loader::new(folder.path(), items, Transform::Training { size: 6 }, seed, 0)
+        };
+        let expected: Vec<_> = (0..3).map(|epoch| training(&[0, 1, 2], 1).batch(&[2, 0], epoch).unwrap()).collect();
+        let prepared = training(&[0, 1, 2], 1).prepared(&cache, &|| false).unwrap();
+        (0..3).for_each(|place| fs::remove_file(folder.path().join(format!("{place}.png"))).unwrap());
+        for (epoch, expected) in (0..).zip(&expected) {
+            assert_eq!(prepared.batch(&[2, 0], epoch).unwrap(), *expected);
+        }
+        // Another seed decodes what it alone has.
+        training(&[2, 3], 2).prepared(&cache, &|| false).unwrap().batch(&[0, 1], 0).unwrap();
+        assert_eq!(files(&cache).len(), 2);
     }
 
     #[test]
@@ -191,9 +390,19 @@ mod tests {
         let loader = || Loader::new(folder.path(), items.clone(), Transform::Evaluation { size: 6 }, 0, 0);
         let message = loader().prepared(&cache, &|| false).err().unwrap().to_string();
         assert!(message.contains("1.png"), "{message}");
-        let skipping = loader().on_bad_image(OnBadImage::Skip).prepared(&cache, &|| false).unwrap();
-        assert_eq!(skipping.batch(&[0, 1, 2], 0).unwrap().places, [0, 2]);
         assert!(files(&cache).is_empty());
+        // Where it is skipped, the others are prepared, and nobody tries it again.
+        let skipping = || loader().on_bad_image(OnBadImage::Skip).prepared(&cache, &|| false).unwrap();
+        assert_eq!(skipping().batch(&[0, 1, 2], 0).unwrap().places, [0, 2]);
+        assert_eq!(files(&cache).len(), 1);
+        let again = skipping();
+        (0..3).filter(|place| *place != 1).for_each(|place| {
+            fs::remove_file(folder.path().join(format!("{place}.png"))).unwrap();
+        });
+        assert_eq!(again.batch(&[0, 1, 2], 0).unwrap().places, [0, 2]);
+        assert_eq!(again.skipped().len(), 1);
+        let message = loader().prepared(&cache, &|| false).unwrap().batch(&[1], 0).unwrap_err().to_string();
+        assert!(message.contains("1.png` is not a valid image"), "{message}");
     }
 
     #[test]

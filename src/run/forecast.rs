@@ -62,9 +62,9 @@ fn longest_chain(graph: &Graph, wanted: &[NodeIndex], estimates: &Estimates) -> 
     ends.into_values().fold(0.0, f64::max)
 }
 
-/// The bytes of the pixels that evaluations prepare, once for each list of images and size.
+/// The bytes of the pixels that evaluations prepare, once for each image and size.
 fn pixels(graph: &Graph, wanted: &[NodeIndex]) -> u64 {
-    let lists: HashSet<(NodeIndex, Classes, u64)> = wanted
+    let lists: HashSet<(NodeIndex, u64, Classes)> = wanted
         .iter()
         .filter_map(|&index| {
             let node = graph.node(index);
@@ -77,10 +77,16 @@ fn pixels(graph: &Graph, wanted: &[NodeIndex]) -> u64 {
                 Stage::Pretrain(pretrain) => pretrain.0.architecture.image_size.unsigned_abs(),
                 _ => SIDE,
             });
-            Some((source("dataset")?, eval.classes, side))
+            Some((source("dataset")?, side, eval.classes))
         })
         .collect();
-    lists.into_iter().map(|(dataset, classes, side)| images(graph, dataset, classes) * 3 * side * side).sum()
+    let holds = |&(dataset, side, classes): &(NodeIndex, u64, Classes)| {
+        // Base and novel classes are among all of them.
+        classes == Classes::All || !lists.contains(&(dataset, side, Classes::All))
+    };
+    let bytes =
+        |&(dataset, side, classes): &(NodeIndex, u64, Classes)| images(graph, dataset, classes) * 3 * side * side;
+    lists.iter().filter(|list| holds(list)).map(bytes).sum()
 }
 
 /// The test images of a data set's classes, as its manifest counts them.

@@ -10,7 +10,7 @@
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
 //! tensorboard/<pipeline>/<node>/  event files: what training and evaluation tell TensorBoard while they run
-//! pixels/<digest>.pixels  evaluation images as the vision tower sees them; may be removed at any time
+//! pixels/<digest>.pixels  decoded images, many a file; may be removed at any time
 //! runs/<id>.jsonl             what each run did
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them

@@ -17,3 +17,17 @@ fn the_dag_is_measured() {
     assert!(first["maple_pipe"].as_f64().unwrap() > 0.0 && back["maple_pipe"].as_f64().unwrap() > 0.0);
     assert!(report["peak_memory"].as_u64().unwrap() > 1 << 20);
 }
+
+#[test]
+fn images_are_measured() {
+    let project = Project::new();
+    let folder = ["bench", "images", "data/shapes/images", "--size", "32", "--threads", "1", "--runs", "1"];
+    let report = project.json(&[&folder[..], &["--busy", "0", "--python", "nowhere", "--json"]].concat());
+    assert_eq!((&report["images"], &report["rows"][0]["pillow"]), (&32.into(), &Value::Null));
+    for rate in ["decoded", "from_files", "from_prepared"] {
+        assert!(report["rows"][0][rate].as_f64().unwrap() > 0.0, "{report}");
+    }
+    for share in ["waits_for_prepared", "waits_for_files"] {
+        assert!((0.0..=1.0).contains(&report[share].as_f64().unwrap()), "{report}");
+    }
+}

@@ -15,8 +15,8 @@ fn pixels(project: &Project) -> Vec<PathBuf> {
 #[test]
 fn pixels_are_prepared_once_and_change_nothing() {
     let project = Project::after_a_run();
-    // One file for the base and one for the novel test images.
-    assert_eq!(pixels(&project).len(), 2);
+    // One file for the base and one for the novel test images, and one for the pictures of each seed, whatever the method.
+    assert_eq!(pixels(&project).len(), 4);
     let digests = project.digests();
     let without = Project::new();
     without.ran(&["run", PIPELINE, "--no-pixel-cache"]);
@@ -27,7 +27,11 @@ fn pixels_are_prepared_once_and_change_nothing() {
     assert!(project.ran(&["run", PIPELINE]).is_empty());
     let changed = ["run", PIPELINE, "--set", "stage.train.method.training.learning_rate=0.5"];
     project.ran(&changed);
-    assert_eq!(pixels(&project).len(), 2);
+    assert_eq!(pixels(&project).len(), 4);
+    // Whoever wants all classes finds them.
+    let all = ["--only", "zeroshot/*/clip/all", "--set", "axes.classes=[\"base\", \"novel\", \"all\"]"];
+    assert_eq!(project.ran(&[&["run", PIPELINE], &all[..]].concat()).len(), 1);
+    assert_eq!(pixels(&project).len(), 4);
 }
 
 #[test]
@@ -44,7 +48,9 @@ fn damaged_pixels_are_found_and_old_ones_go() {
     assert_eq!(pixels(&project), all[1..]);
 
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(31 * 24 * 3600);
-    fs::File::options().write(true).open(&all[1]).unwrap().set_modified(old).unwrap();
+    for path in &all[1..] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+    }
     let printed = project.run(&["gc", PIPELINE]);
     let expected = "prepared pixels that nobody has read for 30 days";
     assert!(printed.stdout.contains(expected), "{}\n{}", printed.stdout, printed.stderr);

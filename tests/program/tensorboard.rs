@@ -104,7 +104,8 @@ fn steps(values: &[(i64, f32)]) -> Vec<i64> {
 fn training_and_evaluation_tell_their_scalars() {
     let project = Project::after_a_run();
     let training = project.scalars("train/shapes/maple/seed1");
-    assert_eq!(training.keys().collect::<Vec<_>>(), ["epoch_loss", "images_per_second", "learning_rate", "loss"]);
+    let tags = ["epoch_loss", "images_per_second", "learning_rate", "loading_wait", "loss"];
+    assert_eq!(training.keys().collect::<Vec<_>>(), tags);
     // Four images in batches of two.
     assert_eq!(steps(&training["loss"]), [1, 2]);
     assert_eq!(training["learning_rate"], [(1, 0.01), (2, 0.01)]);
@@ -115,15 +116,18 @@ fn training_and_evaluation_tell_their_scalars() {
     let log: serde_json::Value = serde_json::from_str(&log).unwrap();
     assert_eq!(log["loss"].as_f64().unwrap() as f32, mean);
     assert!(training["images_per_second"][0].1 > 0.0);
+    let share = |values: &[(i64, f32)]| values.iter().all(|(_, share)| (0.0..=1.0).contains(share));
+    assert!(share(&training["loading_wait"]), "{training:?}");
     assert_eq!(steps(&project.scalars("clip")["loss"]), [1]);
 
     let node = "eval/shapes/coop/seed1/base";
     let metrics = fs::read_to_string(project.artifact(node, "metrics")).unwrap();
     let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
     let scalars = project.scalars(node);
-    assert_eq!(scalars.keys().collect::<Vec<_>>(), ["accuracy", "macro_f1"]);
-    for (tag, values) in scalars {
-        assert_eq!(values, [(0, metrics[tag].as_f64().unwrap() as f32)]);
+    assert_eq!(scalars.keys().collect::<Vec<_>>(), ["accuracy", "loading_wait", "macro_f1"]);
+    assert!(share(&scalars["loading_wait"]), "{scalars:?}");
+    for tag in ["accuracy", "macro_f1"] {
+        assert_eq!(scalars[tag], [(0, metrics[tag].as_f64().unwrap() as f32)]);
     }
     // Nodes that compute nothing have none.
     assert!(project.event_files("data/shapes").is_empty());

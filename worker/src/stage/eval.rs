@@ -1,5 +1,7 @@
 //! Runs an `eval` stage: text features once, then logits of every test image, batch by batch.
 
+use std::time::Instant;
+
 use tch::{Device, Kind};
 
 use crate::Control;
@@ -49,13 +51,14 @@ pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<Str
     let evaluator = model.evaluator();
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let (mut items, mut predictions) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
-    loader.each_batch(places.chunks(BATCH), 0, |batch| {
+    let started = Instant::now();
+    let waited = loader.each_batch(places.chunks(BATCH), 0, |batch| {
         if control.is_stopping() {
             return Err(Error::Interrupted);
         }
         let batch_items = batch.places.iter().map(|&place| &loader.items()[place]);
         items.extend(batch_items.clone());
-        let (images, _) = super::train::tensors(batch.clone(), clip.device());
+        let (images, _) = super::train::tensors(batch, clip.device());
         let logits = evaluator.logits(&images).to_device(Device::Cpu).to_kind(Kind::Float);
         let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
         for (item, logits) in batch_items.zip(logits.chunks(class_names.len())) {
@@ -63,13 +66,15 @@ pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<Str
         }
         Ok(())
     })?;
+    let loading_wait = waited.as_secs_f64() / started.elapsed().as_secs_f64();
     if items.is_empty() {
         return Err(Error::invalid("none of the test images could be decoded"));
     }
     let pairs = items.iter().zip(&predictions).map(|(item, prediction)| (item.label, prediction.label()));
     let counts = ClassMetrics::count(class_names, pairs);
     let metrics = Metrics { skipped: loader.skipped().len(), ..Metrics::new(stage.classes, &counts) };
-    super::events(task, 0).scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1)]);
+    super::events(task, 0)
+        .scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1), ("loading_wait", loading_wait)]);
     task.write_json("metrics", &metrics)?;
     task.write_csv("per-class", counts)?;
     task.write_csv("predictions", items.iter().zip(&predictions).map(|(item, one)| one.row(item, class_names)))?;

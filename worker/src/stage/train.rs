@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
@@ -17,7 +17,7 @@ use maple_pipe::run::Progress;
 use maple_pipe::stage::{Index, Task, Train};
 use maple_pipe::store::write_atomically;
 
-/// Decoded training images are kept up to this size.
+/// Decoded training images that are not prepared are kept in memory up to this size.
 const CACHE_BYTES: usize = 2 << 30;
 
 /// What to do about a training that diverges.
@@ -57,7 +57,10 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
     let size = clip.architecture().image_size as u32;
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
-    let loader = loader.on_bad_image(stage.on_bad_image);
+    let mut loader = loader.on_bad_image(stage.on_bad_image);
+    if let Some(cache) = &task.pixels {
+        loader = loader.prepared(cache, &|| control.is_stopping())?;
+    }
     let partial = task.partial.join("epoch.safetensors");
     let start = Position { loss_scale: LossScale::new(stage.method.precision), ..Position::default() };
     let mut position = resume(&partial, start, &mut model, &mut sgd)?;
@@ -71,7 +74,7 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
         let rate = learning_rate(training, epoch);
         let order = loader.order(epoch.into());
         let resumed = position.steps;
-        loader.each_batch(order.chunks_exact(batch).skip(resumed), epoch.into(), |batch| {
+        let waited = loader.each_batch(order.chunks_exact(batch).skip(resumed), epoch.into(), |batch| {
             if control.is_stopping() {
                 save(&partial, &model, &sgd, &position)?;
                 return Err(Error::Interrupted);
@@ -81,12 +84,11 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
             if batch.labels.is_empty() {
                 return Ok(());
             }
-            let places = batch.places.clone();
             let (images, labels) = tensors(batch, clip.device());
             let loss = cross_entropy(&model.logits(&images), &labels);
             let value = f64::try_from(&loss).map_err(torch)?;
             if !value.is_finite() {
-                let images: Vec<&str> = places.iter().map(|&place| loader.items()[place].path.as_str()).collect();
+                let images: Vec<&str> = batch.places.iter().map(|&place| loader.items()[place].path.as_str()).collect();
                 return Err(Error::hinted(
                     format!(
                         "the loss is {value} in epoch {} of {}, step {} of {steps_an_epoch}, at learning rate {rate:?}, on {}",
@@ -135,8 +137,11 @@ pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<St
         position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
         position = Position { log: position.log, loss_scale: position.loss_scale, ..Position::default() };
         save(&partial, &model, &sgd, &position)?;
-        let images_per_second = ((steps - resumed) * batch) as f64 / started.elapsed().as_secs_f64();
-        events.scalars(step, &[("epoch_loss", loss), ("images_per_second", images_per_second)]);
+        let seconds = started.elapsed().as_secs_f64();
+        let images_per_second = ((steps - resumed) * batch) as f64 / seconds;
+        let loading_wait = waited.as_secs_f64() / seconds;
+        let speeds = [("images_per_second", images_per_second), ("loading_wait", loading_wait)];
+        events.scalars(step, &[&[("epoch_loss", loss)], &speeds[..]].concat());
         control.progress(Progress {
             epoch: epoch as usize + 1,
             epochs: training.epochs as usize,
@@ -178,10 +183,13 @@ fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
 }
 
 /// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
-pub(super) fn tensors(batch: Batch, device: Device) -> (Tensor, Tensor) {
+pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
     let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
-    let images = Tensor::from_slice(&batch.pixels).view([count, 3, size, size]);
-    (images.to_device(device), Tensor::from_slice(&batch.labels).to_device(device))
+    let (shape, strides) = ([count, 3, size, size], [3 * size * size, size * size, size, 1]);
+    // SAFETY: the tensor refers to `pixels`, which has as many values and outlives it; the copy is made before the end.
+    #[expect(unsafe_code, reason = "a copy on the way to a card takes longer than the way")]
+    let images = unsafe { Tensor::from_blob(batch.pixels.as_ptr().cast(), &shape, &strides, Kind::Float, Device::Cpu) };
+    (images.to_device_(device, Kind::Float, false, true), Tensor::from_slice(&batch.labels).to_device(device))
 }
 
 /// Keeps everything that the next step starts from, in one file, so that it is whole or absent.
