@@ -178,7 +178,7 @@ fn fetch_set(
     let lacking = found.lacking();
     wanted = manifest.sources.iter().filter(|source| source.has_some_of(&folder, &lacking)).collect();
     if !wanted.is_empty() {
-        let places = few(lacking.iter().map(|path| display(path)));
+        let places = few(lacking.iter().map(|path| display(path)).collect::<BTreeSet<_>>().into_iter());
         say(&format!("{name} is incomplete ({places}), so that {} again", needed(&wanted)));
         get(&wanted)?;
         found = look()?;
@@ -364,7 +364,7 @@ fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: b
     let wanted = |source: &&Source| !source.is_there(folder) || source.has_some_of(folder, &lacking);
     let mut wanted = manifest.sources.iter().filter(wanted).peekable();
     let hint = wanted.peek().is_some().then(|| {
-        let does = if wanted.all(|source| source.by_hand.is_some()) { "says how to get" } else { "gets" };
+        let does = if wanted.any(|source| source.can_be_had(folder)) { "gets" } else { "says how to get" };
         format!("`maple-pipe data fetch {name}` {does} what is missing")
     });
     Err(Error::Found {

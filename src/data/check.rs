@@ -25,7 +25,7 @@ pub struct Check {
     pub differences: Vec<String>,
     /// Files and folders that are not there.
     pub missing: Vec<PathBuf>,
-    /// Files and folders that are there and have too little in them.
+    /// Files and folders that are there and have too little in them, or are others.
     pub short: Vec<PathBuf>,
     /// Images that cannot be decoded, a sentence each.
     pub broken: Vec<String>,
@@ -94,7 +94,10 @@ pub fn check(
     let differences = manifest.differences(folder, &split)?;
     check.short = differences.iter().filter(|difference| difference.lacks).map(|one| one.place.clone()).collect();
     check.differences = differences.iter().map(ToString::to_string).collect();
-    check.differences.extend(changed(manifest, folder, sums)?);
+    if let Some(changed) = changed(manifest, folder, sums)? {
+        check.differences.push(changed);
+        check.short.extend(manifest.unpublished_split().map(|file| folder.join(file)));
+    }
     let images = manifest.image_folder(folder);
     // Class folders name what was found in them.
     let place = |item: &Item| images.join(&item.path).components().collect::<PathBuf>();
@@ -102,7 +105,10 @@ pub fn check(
     let found = |items: &[Item]| items.par_iter().map(is_there).collect();
     check.on_disk = Split { train: found(&split.train), val: found(&split.val), test: found(&split.test) };
     if !folders {
-        check.differences.extend(too_few(manifest, &images, &check));
+        if let Some(difference) = too_few(manifest, &images, &check) {
+            check.differences.push(difference);
+            check.short.push(images.clone());
+        }
         let mut missing: Vec<PathBuf> = split
             .parts()
             .into_iter()

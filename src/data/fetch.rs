@@ -87,7 +87,8 @@ pub fn fetch(
             };
         })?;
     }
-    if published(manifest, source).is_none() {
+    // A file that was there and is not what it should be has nothing to say about it.
+    if published(manifest, source).is_none() && !(was_there && source.unpack.is_empty()) {
         sums.lock().expect("nobody panics").keep(&name)?;
     }
     if !was_there && !source.unpack.is_empty() {

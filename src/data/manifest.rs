@@ -76,7 +76,7 @@ pub struct Difference {
     pub place: PathBuf,
     /// What it has or is, and what it should.
     pub text: String,
-    /// Whether there is too little, so that more of the source may help.
+    /// Whether there is too little or another file, so that the source may help.
     pub lacks: bool,
 }
 
@@ -123,12 +123,15 @@ impl Source {
         self.places().iter().all(|place| folder.join(place).exists())
     }
 
-    /// Whether something of what the data set's folder lacks comes of what this source is unpacked to.
+    /// Whether something of what the data set's folder lacks comes of this source.
     pub fn has_some_of(&self, folder: &Path, lacking: &[PathBuf]) -> bool {
-        let is_unpacked = !self.gives.is_empty() || !self.unpack.is_empty();
         let places = || self.places().into_iter().map(|place| folder.join(place));
-        is_unpacked
-            && lacking.iter().any(|path| places().any(|place| path.starts_with(&place) || place.starts_with(path)))
+        lacking.iter().any(|path| places().any(|place| path.starts_with(&place) || place.starts_with(path)))
+    }
+
+    /// Whether a program can get it, and whatever is there does not stand in its way.
+    pub fn can_be_had(&self, folder: &Path) -> bool {
+        self.by_hand.is_none() && !folder.join(&self.file).exists()
     }
 }
 
@@ -197,7 +200,7 @@ impl Manifest {
             && let Err(found) = checksum.check(&folder.join(file))?
         {
             let text = format!("is not the published file: its SHA-256 is {found}, not {checksum}");
-            differences.push(Difference { place: folder.join(file), text, lacks: false });
+            differences.push(Difference { place: folder.join(file), text, lacks: true });
         }
         let place = |part: &str| plain(&folder.join(self.reader.place(part, &self.images)));
         differences.extend(self.counts.differences(split).into_iter().map(|(part, text, lacks)| Difference {

@@ -665,7 +665,7 @@ hint: `maple-pipe data fetch net.toml` gets what is missing
         &FETCH,
         str![[r#"
 <stderr>
-net.toml is incomplete (root/net/pictures/dog/c.png, root/net/pictures/cat/b.png), so that `net.tar.gz` is needed again
+net.toml is incomplete (root/net/pictures/cat/b.png, root/net/pictures/dog/c.png), so that `net.tar.gz` is needed again
 fetched net.toml: root/net
 <exit code 0>
 
@@ -685,6 +685,44 @@ net.toml is there already: root/net
 
 "#]],
     );
+}
+
+/// A split file that is not the published one is not replaced, but said.
+#[test]
+fn a_split_file_that_is_another_is_not_fetched_over() {
+    let project = Project::new();
+    eurosat(&project.file("root"));
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-manifests/eurosat.toml");
+    let text = fs::read_to_string(shipped).unwrap();
+    let without_counts = &text[..text.find("[counts]").unwrap()];
+    project.write("eurosat.toml", &format!("{without_counts}{}", &text[text.rfind("[[source]]").unwrap()..]));
+    for command in ["check", "fetch"] {
+        let printed = project.run(&["data", command, "eurosat.toml", "--data-root", "root"]);
+        printed.is(match command {
+            "check" => str![[r#"
+<stdout>
+          manifest     split   on disk
+classes          -         2         2
+train            -         4         4
+val              -         2         2
+test             -         2         2
+<stderr>
+differs: `root/eurosat/split_zhou_EuroSAT.json` is not the published file: its SHA-256 is [DIGEST], not [DIGEST]
+error: data set `eurosat.toml` is not as its manifest says: 1 different, 0 missing, 0 broken
+hint: `maple-pipe data fetch eurosat.toml` says how to get what is missing
+<exit code 1>
+
+"#]],
+            _ => str![[r#"
+<stderr>
+eurosat.toml is incomplete (root/eurosat/split_zhou_EuroSAT.json), so that `split_zhou_EuroSAT.json` is needed again
+error: `root/eurosat/split_zhou_EuroSAT.json` is another file: its SHA-256 is [DIGEST], not [DIGEST]
+hint: remove it, and fetch it again
+<exit code 2>
+
+"#]],
+        });
+    }
 }
 
 #[test]
@@ -733,7 +771,7 @@ hint: `maple-pipe data fetch net.toml` says how to get what is missing
         &FETCH,
         str![[r#"
 <stderr>
-net.toml is incomplete (root/net/pictures/dog/c.png, root/net/pictures/cat/b.png), so that `net.tar.gz` is needed again
+net.toml is incomplete (root/net/pictures/cat/b.png, root/net/pictures/dog/c.png), so that `net.tar.gz` is needed again
 error: `net.tar.gz` cannot be fetched: needs an account
 hint: download https://example.org/net.tar.gz and put it at `root/net/net.tar.gz`, and fetch again to unpack it
 <exit code 2>
