@@ -134,8 +134,8 @@ struct WorkArguments {
     /// card [default: the cards that libtorch sees, else `cpu`]
     #[arg(long, value_name = "DEVICES")]
     devices: Option<String>,
-    /// Do not keep the pixels of evaluation images in the store once they are decoded and cropped (150 kB an image at
-    /// 224 pixels); results do not depend on it
+    /// Do not keep the pixels of images in the store once they are decoded: of evaluation images as the vision tower sees
+    /// them (150 kB each at 224 pixels), of training images whole; results do not depend on it
     #[arg(long)]
     no_pixel_cache: bool,
 }

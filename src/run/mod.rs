@@ -68,7 +68,7 @@ pub struct Options {
     pub devices: Devices,
     /// After a failure, go on with nodes that do not need the failed one.
     pub keep_going: bool,
-    /// Keep the pixels of evaluation images in the store once they are decoded and cropped.
+    /// Keep the pixels of images in the store once they are decoded.
     pub pixel_cache: bool,
 }
 
