@@ -17,7 +17,7 @@ use crate::store::write_atomically;
 pub(super) struct ReportCommand {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// The file [default: `results/<pipeline>/report.html` in the pipeline's project]
+    /// The file [default: `report.html` beside the pipeline's results]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
