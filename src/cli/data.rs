@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::weights::DataRoot;
-use super::{display, print, say};
+use super::{display, download_bar, print, say};
 use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
 use crate::data::fetch::{Step, fetch};
@@ -214,7 +214,7 @@ fn fetch_sources(
 ) -> Result<()> {
     let mut failed = None;
     for source in sources {
-        let bar = bars.add(bar(&format!("{name}: {}", source.file)));
+        let bar = bars.add(download_bar(&format!("{name}: {}", source.file)));
         let result = fetch(manifest, source, data_root, sums, &mut |step| match step {
             Step::Downloading(have, total) => {
                 total.into_iter().for_each(|total| bar.set_length(total));
@@ -231,13 +231,6 @@ fn fetch_sources(
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// A progress bar on standard error, which nobody sees unless that is a terminal.
-fn bar(name: &str) -> ProgressBar {
-    let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ");
-    ProgressBar::new(0).with_style(style).with_message(name.to_owned())
 }
 
 fn check_one(name: &str, deep: bool, per_class: bool, data_root: &Path) -> Result<()> {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{display, print, say};
+use super::{display, download_bar, print, say};
 use crate::architecture::{Architecture, VisionLayers};
 use crate::download::sha256;
 use crate::error::{Error, Result};
@@ -130,7 +129,7 @@ fn fetch(name: &str, url: Option<&str>, data_root: &Path) -> Result<()> {
         say(&format!("{name} is there already: {}", display(&path)));
         return Ok(());
     }
-    let bar = bar(name);
+    let bar = download_bar(name);
     published.fetch(data_root, url, &mut |have, total| {
         if let Some(total) = total {
             bar.set_length(total);
@@ -140,13 +139,6 @@ fn fetch(name: &str, url: Option<&str>, data_root: &Path) -> Result<()> {
     bar.finish_and_clear();
     say(&format!("fetched {name}: {}", display(&path)));
     Ok(())
-}
-
-/// A progress bar on standard error, which nobody sees unless that is a terminal.
-fn bar(name: &str) -> ProgressBar {
-    let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style).with_message(name.to_owned())
 }
 
 fn check(path: &Path) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use maple_pipe::data::catalogue::shipped;
 use tempfile::TempDir;
 
 /// A project with the shipped pipelines, and a data root with what they look for, empty.
@@ -24,7 +25,7 @@ pub fn with_empty_data() -> TempDir {
         std::fs::write(path, "").unwrap();
     };
     let data = project.path().join("data");
-    for (_, manifest) in maple_pipe::data::catalogue::shipped() {
+    for (_, manifest) in shipped() {
         for path in manifest.within() {
             let path = data.join(&manifest.folder).join(path);
             if path.extension().is_some() { write(path) } else { std::fs::create_dir_all(path).unwrap() }
@@ -35,7 +36,8 @@ pub fn with_empty_data() -> TempDir {
     let models = [("vpt", "prompt_learner"), ("language", "VLPromptLearner"), ("ivlp", "VLPromptLearner"), MAPLE];
     for seed in 1..=3 {
         for (method, model) in models {
-            for dataset in ELEVEN {
+            // Those of the papers' base-to-novel table come first.
+            for (dataset, _) in shipped().take(11) {
                 let folder = format!("base2novel/{method}/{dataset}/base/seed{seed}/{model}");
                 write(released.join(folder).join("model.pth.tar-5"));
             }
@@ -47,16 +49,3 @@ pub fn with_empty_data() -> TempDir {
 }
 
 const MAPLE: (&str, &str) = ("maple", "MultiModalPromptLearner");
-const ELEVEN: [&str; 11] = [
-    "imagenet",
-    "caltech101",
-    "oxford_pets",
-    "stanford_cars",
-    "flowers102",
-    "food101",
-    "fgvc_aircraft",
-    "sun397",
-    "dtd",
-    "eurosat",
-    "ucf101",
-];
