@@ -10,6 +10,7 @@ mod errors;
 mod faults;
 mod gc;
 mod graph;
+mod help;
 mod inputs;
 mod keys;
 mod kills;
