@@ -16,9 +16,12 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(self) -> Result<()> {
         let mut script = Vec::new();
-        let mut command = super::command();
-        let name = command.get_name().to_owned();
-        clap_complete::generate(self.shell, &mut command, name, &mut script);
+        let whole = super::command();
+        // The library would offer hidden commands, too.
+        let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+        let mut command =
+            clap::Command::new(env!("CARGO_PKG_NAME")).version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+        clap_complete::generate(self.shell, &mut command, env!("CARGO_PKG_NAME"), &mut script);
         print(&String::from_utf8_lossy(&script))
     }
 }

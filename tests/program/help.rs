@@ -28,6 +28,7 @@ fn completions_know_every_command() {
         for command in &commands {
             assert!(printed.stdout.contains(command.as_str()), "{shell}: {command}");
         }
+        assert!(!printed.stdout.contains("reap"), "{shell} offers what is hidden");
     }
     // What bash would offer behind `maple-pipe weights `.
     project.write("completions", &project.run(&["completions", "bash"]).stdout);
