@@ -144,8 +144,8 @@ fn results_table(table: &Table) -> Markup {
             ul.notes {
                 @for (place, note) in notes.iter().enumerate() { li { sup { (place + 1) } " " (note) } }
                 @if table.is_compared() {
-                    li { "Small: the difference to the published number; "
-                        span.off { "marked" } ": more than " (format!("{:.2}", table.tolerance)) "." }
+                    li { "Small: the difference to the published number; " span.off { "!" } ": more than "
+                        (format!("{:.2}", table.tolerance)) "." }
                 }
             }
         }
@@ -163,7 +163,10 @@ fn number(table: &Table, cell: Option<&Cell>, best: f64, notes: &[String]) -> Ma
                 None => span.missing { "missing" },
             }
             @if let Some(std) = cell.std { span.std { " ± " (format!("{std:.2}")) } }
-            @if let Some(delta) = cell.delta() { span.delta.off[table.is_off(cell)] { " " (format!("{delta:+.2}")) } }
+            @if let Some(delta) = cell.delta() {
+                @let is_off = table.is_off(cell);
+                span.delta.off[is_off] { " " (format!("{delta:+.2}")) @if is_off { "!" } }
+            }
             @if let Some(note) = cell.note_number(notes) { sup { (note) } }
         }
     }
