@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::weights::DataRoot;
-use super::{display, download_bar, print, say};
+use super::{complain, display, download_bar, print, say};
 use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
 use crate::data::fetch::{Step, fetch};
@@ -146,12 +146,7 @@ fn fetch_all(names: &[String], data_root: &Path) -> Result<()> {
     });
     let mut errors: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
     let last = errors.pop();
-    for error in errors {
-        say(&format!("error: {error}"));
-        if let Some(hint) = error.hint() {
-            say(&format!("hint: {hint}"));
-        }
-    }
+    errors.iter().for_each(complain);
     last.map_or(Ok(()), Err)
 }
 
@@ -226,8 +221,7 @@ fn fetch_sources(
         if let Err(error) = result
             && let Some(earlier) = failed.replace(error)
         {
-            say(&format!("error: {earlier}"));
-            earlier.hint().into_iter().for_each(|hint| say(&format!("hint: {hint}")));
+            complain(&earlier);
         }
     }
     failed.map_or(Ok(()), Err)

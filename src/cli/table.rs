@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Inspection, PipelineArguments, Project, columns, print, print_json, say, utc};
 use crate::error::{Error, Result};
-use crate::graph::{Source, State};
+use crate::graph::Source;
 use crate::pipeline::diagnostic::did_you_mean;
 use crate::run::duration;
 use crate::stage::{Evaluation, Stage, TableStage};
@@ -119,12 +119,14 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
                     Stage::Eval(eval) => Some(eval.classes),
                     _ => None,
                 };
-                let metrics = fresh(inspection, *source)
+                let metrics = inspection
+                    .plan
+                    .record(*source)
                     .map(|record| (project.store.artifact_path(&record.outputs[&**output]), record.key.to_string()));
                 evaluations.push((&*input.coordinates, metrics, classes));
             }
             Source::Output(source, output) => {
-                let record = fresh(inspection, *source);
+                let record = inspection.plan.record(*source);
                 published.extend(record.map(|record| project.store.artifact_path(&record.outputs[&**output])));
             }
             Source::File(path) | Source::Folder(path, _) => published.push(path.clone()),
@@ -136,11 +138,6 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
         classes: *classes,
     });
     stage.table(evaluations, published.iter().map(PathBuf::as_path))
-}
-
-/// The record of a node that is up to date.
-fn fresh(inspection: &Inspection, index: NodeIndex) -> Option<&Record> {
-    if let State::Fresh(record) = inspection.plan.state(index) { Some(record) } else { None }
 }
 
 /// Where a number comes from.
@@ -183,27 +180,20 @@ fn trace(
     let (table, cell) = find(tables, method, dataset, metric)?;
     let keys: HashSet<&str> = cell.keys.iter().map(String::as_str).collect();
     let behind = |index: &NodeIndex| {
-        fresh(inspection, *index).is_some_and(|record| keys.contains(record.key.to_string().as_str()))
+        inspection.plan.record(*index).is_some_and(|record| keys.contains(record.key.to_string().as_str()))
     };
     let evaluations: HashSet<NodeIndex> = project.graph.needs(table).filter(behind).collect();
     let order = project.graph.with_needs(|index| evaluations.contains(&index));
-    let nodes = order.iter().filter_map(|&index| origin(project, index, fresh(inspection, index)?)).collect();
+    let nodes =
+        order.iter().filter_map(|&index| Some(origin(project, index, inspection.plan.record(index)?))).collect();
     let Cell { mean, std, published, .. } = *cell;
     let trace = Trace { method, dataset, metric, mean, std, note: cell.note(), published, nodes };
     if json { print_json(&trace) } else { print(&text(&trace)) }
 }
 
-fn origin<'a>(project: &'a Project, index: NodeIndex, record: &'a Record) -> Option<Origin<'a>> {
+fn origin<'a>(project: &'a Project, index: NodeIndex, record: &'a Record) -> Origin<'a> {
     let node = project.graph.node(index);
-    let manifest = record.manifest.value();
-    let digest = |name: &str| manifest["inputs"][name].as_str().map(str::to_owned);
-    let inputs = node.inputs.iter().filter_map(|input| match &input.source {
-        Source::File(path) | Source::Folder(path, _) if input.keyed => {
-            Some((input.name.as_str(), path.as_path(), digest(&input.name)?))
-        }
-        _ => None,
-    });
-    Some(Origin {
+    Origin {
         node: &node.name,
         key: record.key.to_string(),
         note: &record.note,
@@ -212,8 +202,8 @@ fn origin<'a>(project: &'a Project, index: NodeIndex, record: &'a Record) -> Opt
         device: record.device.map(|device| device.to_string()),
         version: &record.version,
         artifacts: record.outputs.iter().map(|(name, artifact)| (name.as_str(), artifact.digest.to_string())).collect(),
-        inputs: inputs.collect(),
-    })
+        inputs: node.read_from_outside(record),
+    }
 }
 
 /// The cell of this place, and the node of its table.

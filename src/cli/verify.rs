@@ -11,7 +11,6 @@ use super::{
     say, say_waiting,
 };
 use crate::error::{Error, Result};
-use crate::graph::State;
 use crate::run::{self, Rerun, nodes};
 use crate::store::{Fault, Store, Verification};
 
@@ -69,10 +68,8 @@ impl Verify {
             let inspection = project.inspect(selection)?;
             let last_keys = store.last_keys(&project.pipeline.name);
             // What is not up to date may be so because its last result is damaged.
-            let key = |index| match inspection.plan.state(index) {
-                State::Fresh(record) => Some(record.key),
-                _ => last_keys.get(&project.graph.node(index).name).copied(),
-            };
+            let last_key = |index| last_keys.get(&project.graph.node(index).name).copied();
+            let key = |index| inspection.plan.record(index).map(|record| record.key).or_else(|| last_key(index));
             store.verify(inspection.selection.iter().filter_map(|&index| key(index)))
         })
     }

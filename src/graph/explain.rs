@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::change::{Change, changes};
-use super::{Graph, Input, Plan, Source, State};
+use super::key::digest_in;
+use super::{Graph, Plan, Source, State};
 use crate::store::{Digest, Record, Store};
 
 /// The answer to "why would this node run, or not?".
@@ -144,7 +145,7 @@ impl<'a> Explainer<'a> {
                 let Source::Output(source, output) = &input.source else { continue };
                 let source = *source;
                 let (Some(old), Some(new)) = (digest_in(&before, input), digest_in(&now, input)) else { continue };
-                let State::Fresh(record) = self.plan.state(source) else { continue };
+                let Some(record) = self.plan.record(source) else { continue };
                 if old == new || found.contains_key(&source) {
                     continue;
                 }
@@ -168,16 +169,6 @@ impl<'a> Explainer<'a> {
     fn last_record(&self, index: NodeIndex) -> Option<Record> {
         self.store.record(self.last_keys.get(&self.graph.node(index).name)?)
     }
-}
-
-/// The digest that a manifest holds for an input.
-fn digest_in<'m>(manifest: &'m Value, input: &Input) -> Option<&'m str> {
-    let entry = &manifest["inputs"][&input.name];
-    if !input.many {
-        return entry.as_str();
-    }
-    let coordinates = serde_json::to_value(&*input.coordinates).ok()?;
-    entry.as_array()?.iter().find(|one| one["coordinates"] == coordinates)?["digest"].as_str()
 }
 
 impl fmt::Display for Explanation<'_> {

@@ -41,3 +41,13 @@ pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Res
     manifest["inputs"] = Value::Object(inputs);
     Ok(CanonicalJson::from(&manifest))
 }
+
+/// The digest that a manifest holds for an input.
+pub(super) fn digest_in<'m>(manifest: &'m Value, input: &Input) -> Option<&'m str> {
+    let entry = &manifest["inputs"][&input.name];
+    if !input.many {
+        return entry.as_str();
+    }
+    let coordinates = serde_json::to_value(&*input.coordinates).ok()?;
+    entry.as_array()?.iter().find(|one| one["coordinates"] == coordinates)?["digest"].as_str()
+}

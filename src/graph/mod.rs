@@ -28,7 +28,8 @@ use crate::error::{Error, Result};
 use crate::pipeline::Coordinates;
 use crate::pipeline::diagnostic::did_you_mean;
 use crate::stage::{Output, Stage};
-use crate::store::ArtifactKind;
+use crate::store::{ArtifactKind, Record};
+use key::digest_in;
 
 /// The nodes of a pipeline; edges lead from what is needed to what needs it.
 #[derive(Debug)]
@@ -55,6 +56,18 @@ pub struct Node {
 }
 
 impl Node {
+    /// What the node read from outside the graph when it left `record`: input, place, digest.
+    pub fn read_from_outside(&self, record: &Record) -> Vec<(&str, &Path, String)> {
+        let manifest = record.manifest.value();
+        let outside = self.inputs.iter().filter_map(|input| match &input.source {
+            Source::File(path) | Source::Folder(path, _) => {
+                Some((input.name.as_str(), path.as_path(), digest_in(&manifest, input)?.to_owned()))
+            }
+            Source::Output(..) => None,
+        });
+        outside.collect()
+    }
+
     /// What an output is called among those of other nodes, in `results/` and where many are collected: the node's name
     /// with the output's extension, e.g. `table/eurosat.csv`; also with its name, where the extension does not tell.
     pub fn file_name(&self, output: &Output) -> String {

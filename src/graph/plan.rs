@@ -28,6 +28,12 @@ pub enum State {
     Pending,
 }
 
+impl State {
+    fn record(&self) -> Option<&Record> {
+        if let State::Fresh(record) = self { Some(record) } else { None }
+    }
+}
+
 /// The states of selected nodes.
 #[derive(Debug)]
 pub struct Plan {
@@ -39,7 +45,7 @@ impl Plan {
     pub fn new(inspector: &Inspector<'_>, selection: &[NodeIndex]) -> Result<Plan> {
         let mut states = HashMap::with_capacity(selection.len());
         for nodes in inspector.graph.stages(selection) {
-            let record = |node| if let Some(State::Fresh(record)) = states.get(&node) { Some(&**record) } else { None };
+            let record = |node| states.get(&node).and_then(State::record);
             let found = inspector.inspect_all(nodes, &record);
             for (&index, state) in nodes.iter().zip(found) {
                 states.insert(index, state?);
@@ -51,6 +57,11 @@ impl Plan {
     /// How a selected node stands.
     pub fn state(&self, index: NodeIndex) -> &State {
         &self.states[&index]
+    }
+
+    /// The record of a selected node, if it is fresh.
+    pub fn record(&self, index: NodeIndex) -> Option<&Record> {
+        self.state(index).record()
     }
 }
 
@@ -113,24 +124,21 @@ impl<'a> Inspector<'a> {
     }
 
     fn task_input(&self, input: &Input, record: &Records<'_>) -> Result<TaskInput> {
-        let (path, listing): (PathBuf, Option<Arc<Listing>>) = match &input.source {
+        let (path, key, listing): (PathBuf, Option<String>, Option<Arc<Listing>>) = match &input.source {
             Source::Output(source, output) => {
-                let artifact = &record(*source).expect("what a running node needs is fresh").outputs[&**output];
+                let record = record(*source).expect("what a running node needs is fresh");
+                let artifact = &record.outputs[&**output];
                 let listing = match artifact.kind {
                     ArtifactKind::Folder => Some(Arc::new(self.store.listing(artifact)?)),
                     ArtifactKind::File => None,
                 };
-                (self.store.artifact_path(artifact), listing)
+                (self.store.artifact_path(artifact), Some(record.key.to_string()), listing)
             }
-            Source::File(path) => (absolute(path)?, None),
+            Source::File(path) => (absolute(path)?, None, None),
             Source::Folder(path, within) => {
                 let listing = input.keyed.then(|| self.listing(&input.source, path, within)).transpose()?;
-                (absolute(path)?, listing)
+                (absolute(path)?, None, listing)
             }
-        };
-        let key = match &input.source {
-            Source::Output(source, _) => record(*source).map(|record| record.key.to_string()),
-            _ => None,
         };
         Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, listing })
     }

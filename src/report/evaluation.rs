@@ -214,7 +214,9 @@ fn location(sources: &Sources<'_>, index: NodeIndex) -> Option<PathBuf> {
     let input = sources.graph.node(index).inputs.iter().find(|input| input.name == "dataset.location")?;
     match &input.source {
         Source::File(path) | Source::Folder(path, _) => Some(path.clone()),
-        Source::Output(node, output) => Some(sources.store.artifact_path(&sources.record(*node)?.outputs[&**output])),
+        Source::Output(node, output) => {
+            Some(sources.store.artifact_path(&sources.plan.record(*node)?.outputs[&**output]))
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use petgraph::graph::NodeIndex;
 
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::picture::{By, Picture};
-use crate::graph::{Counts, Explainer, Graph, Plan, Source, State};
+use crate::graph::{Counts, Explainer, Graph, Plan};
 use crate::pipeline::Pipeline;
 use crate::plot::{Plot, Series};
 use crate::stage::Stage;
@@ -75,14 +75,9 @@ pub struct StageTime {
 }
 
 impl Sources<'_> {
-    /// The record of a node that is up to date.
-    fn record(&self, index: NodeIndex) -> Option<&Record> {
-        if let State::Fresh(record) = self.plan.state(index) { Some(record) } else { None }
-    }
-
     /// The nodes that are up to date, in order, with their records.
     fn fresh(&self) -> impl Iterator<Item = (NodeIndex, &Record)> {
-        self.graph.order().iter().filter_map(|&index| Some((index, self.record(index)?)))
+        self.graph.order().iter().filter_map(|&index| Some((index, self.plan.record(index)?)))
     }
 
     /// A coordinate of a node as text.
@@ -120,7 +115,7 @@ impl Report {
             sources.graph.order(),
             By::Stage,
         );
-        let report = Report {
+        Ok(Report {
             name: sources.pipeline.name.clone(),
             counts,
             seconds: sources.fresh().map(|(_, record)| record.seconds).sum(),
@@ -131,9 +126,8 @@ impl Report {
             stages: stages(&sources),
             run: last_run(&sources)?,
             provenance: provenance(&sources),
-            tables: Vec::new(),
-        };
-        Ok(Report { tables: sources.tables.into_iter().map(|(_, table)| table).collect(), ..report })
+            tables: sources.tables.into_iter().map(|(_, table)| table).collect(),
+        })
     }
 
     /// The report as one HTML file that needs nothing else.
@@ -168,10 +162,10 @@ fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
         let dataset = place(&mut datasets, sources.coordinate(index, "dataset").unwrap_or_default());
         let method = place(&mut methods, sources.coordinate(index, "method").unwrap_or_else(learner));
         let path = sources.store.artifact_path(&record.outputs["log"]);
-        let text = std::fs::read_to_string(&path).map_err(crate::error::Error::io("read", &path))?;
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         for line in text.lines() {
-            let Epoch { epoch, loss } = serde_json::from_str(line)
-                .map_err(|error| crate::error::Error::format(&path, "training log", error))?;
+            let Epoch { epoch, loss } =
+                serde_json::from_str(line).map_err(|error| Error::format(&path, "training log", error))?;
             losses.entry((dataset, method, epoch)).or_default().push(loss);
         }
     }
@@ -235,14 +229,9 @@ fn provenance(sources: &Sources<'_>) -> Vec<[String; 3]> {
     };
     for (index, record) in sources.fresh() {
         let node = sources.graph.node(index);
-        let manifest = record.manifest.value();
-        for input in &node.inputs {
-            if let (Source::File(path) | Source::Folder(path, _), Some(digest)) =
-                (&input.source, manifest["inputs"][&input.name].as_str())
-            {
-                let what = input.name.split('.').next().unwrap_or_default();
-                add([what.to_owned(), path.display().to_string(), digest.to_owned()]);
-            }
+        for (input, path, digest) in node.read_from_outside(record) {
+            let what = input.split('.').next().unwrap_or_default();
+            add([what.to_owned(), path.display().to_string(), digest]);
         }
         match &node.stage {
             Stage::Pretrain(_) => {

@@ -31,6 +31,9 @@ const SIDE: u64 = 224;
 impl Forecast {
     /// Of the `wanted` nodes, which are in order.
     pub fn new(graph: &Graph, store: &Store, pipeline: &str, wanted: &[NodeIndex], options: &Options) -> Forecast {
+        if wanted.is_empty() {
+            return Forecast::default();
+        }
         let last_keys = store.last_keys(pipeline);
         // The mean of a stage is that of all its nodes, whichever are wanted.
         let estimates = Estimates::new(graph, graph.order(), store, &|name| last_keys.get(name).copied());
