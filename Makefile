@@ -10,7 +10,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),target)/release/maple-pipe
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-libtorch: ## put the pinned libtorch into .libtorch/ (LIBTORCH or LIBTORCH_USE_PYTORCH=1 select your own)
+libtorch: ## put the pinned libtorch into .libtorch/, with CUDA where there is an NVIDIA driver or CUDA=1 is set (LIBTORCH or LIBTORCH_USE_PYTORCH=1 select your own)
 	@scripts/libtorch.sh
 
 build: libtorch ## build the release binaries
@@ -20,8 +20,8 @@ quickstart: libtorch ## build, then run pipelines/quickstart.toml; prints the tw
 	@TIMEFORMAT='build: %1lR'; time cargo build --release --locked
 	@TIMEFORMAT='run: %1lR'; time $(BINARY) run pipelines/quickstart.toml
 
-readme: quickstart ## run the quickstart and write its table into README.md
-	MAPLE_PIPE_WRITE_README=1 cargo test --release --locked --test documents readme
+readme: quickstart ## run the quickstart; write its table into README.md and the digests of its prompts
+	MAPLE_PIPE_WRITE_README=1 cargo test --release --locked --test quickstart
 
 test: libtorch ## build and run all tests
 	@cargo test --release --locked --no-run --quiet
