@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,23 @@ impl fmt::Display for Devices {
     }
 }
 
+/// Bytes of memory that programs may still take, of which a container may have less than its computer.
+pub fn processor_memory() -> Option<u64> {
+    let available = kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    Some(container_memory(Path::new("/sys/fs/cgroup")).map_or(available, |left| left.min(available)))
+}
+
+/// Bytes of memory that the computer has.
+pub fn total_memory() -> Option<u64> {
+    kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
+}
+
+/// Bytes that this container (control group) may still take, where it has a bound.
+fn container_memory(folder: &Path) -> Option<u64> {
+    let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
 /// Bytes on the line `name 123 kB` of a file under `/proc`.
 pub fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -137,6 +155,19 @@ mod tests {
         for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0*0", "cuda:0*", "cpu,,cpu"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_container_may_have_less_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(container_memory(folder.path()), None);
+        write("memory.max", "max\n");
+        write("memory.current", "300\n");
+        assert_eq!(container_memory(folder.path()), None);
+        write("memory.max", "1000\n");
+        assert_eq!(container_memory(folder.path()), Some(700));
+        assert!(processor_memory().is_some_and(|bytes| bytes > 0));
     }
 
     #[test]

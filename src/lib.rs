@@ -5,13 +5,18 @@
 
 pub mod architecture;
 pub mod bench;
+pub mod cards;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod doctor;
 pub mod download;
 pub mod error;
 pub mod graph;
+pub mod identity;
+pub mod made_by;
 pub mod method;
+pub mod numerics;
 pub mod pipeline;
 pub mod plot;
 pub mod report;
@@ -19,7 +24,9 @@ pub mod run;
 pub mod stage;
 pub mod store;
 pub mod table;
+pub mod task;
 pub mod tensorboard;
+pub mod text;
 pub mod tokenizer;
 pub mod weights;
 

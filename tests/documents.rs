@@ -1,12 +1,8 @@
-//! The documents say what is so: their links lead somewhere, their TOML is understood, their table is that of the pipeline.
+//! The documents say what is so: their links lead somewhere, their TOML is understood.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-
-use maple_pipe::graph::{Content, Graph, Source, manifest};
-use maple_pipe::pipeline::Pipeline;
-use maple_pipe::store::Digest;
 
 mod shipped;
 
@@ -103,46 +99,4 @@ fn the_toml_of_the_guide_is_understood() {
         let rows: Vec<f64> = reader.records().map(|row| row.unwrap()[accuracy].parse().unwrap()).collect();
         assert!(rows.len() == 3 && rows.is_sorted(), "{rows:?}");
     }
-}
-
-/// What decides the quickstart's table, whatever machine it is made on: of each node the kind, version and parameters, with
-/// the names of its inputs in place of their contents.
-fn quickstart() -> String {
-    let pipeline =
-        Pipeline::read(&root().join("pipelines/quickstart.toml"), &[]).unwrap_or_else(|all| panic!("{}", all[0]));
-    let graph = Graph::build(&pipeline, None).unwrap_or_else(|all| panic!("{}", all[0]));
-    let mut text = String::new();
-    for node in graph.order().iter().map(|&index| graph.node(index)) {
-        let manifest = manifest(node, &|input| {
-            let name = match &input.source {
-                Source::Output(node, output) => format!("{}:{output}", graph.node(*node).name),
-                external => unreachable!("the quickstart needs nothing from outside: {external:?}"),
-            };
-            Ok(Content { digest: Digest::of(name.as_bytes()), key: None })
-        });
-        text += &format!("{} {}\n", node.name, manifest.unwrap());
-    }
-    Digest::of(text.as_bytes()).to_string()[..16].to_owned()
-}
-
-/// `make readme` runs the quickstart and then this test, so that it writes the table.
-#[test]
-fn the_table_in_the_readme_is_that_of_the_quickstart() {
-    const END: &str = "<!-- end of the table -->";
-    let path = root().join("README.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let begin = |digest: &str| format!("<!-- the table of quickstart {digest}, written by `make readme` -->");
-    let (before, rest) = text.split_once("<!-- the table of quickstart ").unwrap();
-    let (known, rest) = rest.split_once(',').unwrap();
-    let (inside, after) = rest.split_once(END).unwrap();
-    let now = quickstart();
-    if std::env::var_os("MAPLE_PIPE_WRITE_README").is_some() {
-        let table = fs::read_to_string(root().join("results/quickstart/table.md")).unwrap();
-        fs::write(&path, format!("{before}{}\n\n{table}\n{END}{after}", begin(&now))).unwrap();
-        return;
-    }
-    assert_eq!(known, now, "the quickstart has changed: `make readme` runs it and writes its table into README.md");
-    // A row a method and data set, and their averages.
-    let rows: Vec<&str> = inside.lines().filter(|line| line.starts_with("| ")).collect();
-    assert_eq!(rows.len(), 1 + 7 * (3 + 1), "{inside}");
 }

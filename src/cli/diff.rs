@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{StoreArguments, columns, print, print_json, say};
 use crate::error::Result;
-use crate::run::{Difference, MetricChange, nodes};
+use crate::run::{Difference, MetricChange, ParameterChange, nodes};
 
 /// Show how two runs differ: changed parameters and inputs, and changed metrics side by side
 #[derive(Args, Debug)]
@@ -49,10 +49,15 @@ fn text(difference: &Difference, before: &str, now: &str) -> String {
         }
     };
     let value = |text: &Option<String>| text.clone().unwrap_or("nothing".to_owned());
-    let parameters = difference.parameters.iter().map(|change| {
-        vec![format!("{}: {} -> {}", change.path, value(&change.before), value(&change.now)), affected(&change.nodes)]
-    });
-    section("changed parameters", columns(&parameters.collect::<Vec<_>>()));
+    let changes = |changes: &[ParameterChange]| {
+        let row = |change: &ParameterChange| {
+            let what = format!("{}: {} -> {}", change.path, value(&change.before), value(&change.now));
+            vec![what, affected(&change.nodes)]
+        };
+        columns(&changes.iter().map(row).collect::<Vec<_>>())
+    };
+    section("changed parameters", changes(&difference.parameters));
+    section("computed otherwise", changes(&difference.made_by));
     let inputs = difference.inputs.iter().map(|(input, nodes)| vec![input.clone(), affected(nodes)]);
     section("changed inputs", columns(&inputs.collect::<Vec<_>>()));
     section(&format!("only in {before}"), difference.only_before.join("\n"));

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 28] = [
+const EXAMPLES: [(&str, &[[&str; 2]]); 29] = [
     (
         "run",
         &[
@@ -52,6 +52,13 @@ const EXAMPLES: [(&str, &[[&str; 2]]); 28] = [
             "maple-pipe report pipelines/quickstart.toml -o report.html",
             "tables, curves, mistakes and origins in one file",
         ]],
+    ),
+    (
+        "doctor",
+        &[
+            ["maple-pipe doctor", "libtorch, cards, data sets, store: what is there, what is not"],
+            ["maple-pipe doctor pipelines/base2novel.toml --data-root /data", "what this pipeline still lacks"],
+        ],
     ),
     (
         "verify",

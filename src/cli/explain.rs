@@ -61,8 +61,10 @@ fn text(Report { node: NodeReport { node, explanation, .. }, upstream }: Report<
         upstream.iter().map(line).collect()
     };
     match &explanation {
-        Explanation::UpToDate { key, started, seconds } => {
-            format!("{node} is up to date\n  key {}, ran {} in {}\n", key.short(), utc(*started), duration(*seconds))
+        Explanation::UpToDate { key, started, seconds, made_by } => {
+            let made_by = made_by.as_ref().map_or_else(String::new, |made_by| format!("  made by {made_by}\n"));
+            let (started, seconds) = (utc(*started), duration(*seconds));
+            format!("{node} is up to date\n  key {}, ran {started} in {seconds}\n{made_by}", key.short())
         }
         Explanation::NeverRun => format!("{node} is stale: it has never run\n"),
         Explanation::RecordMissing => {

@@ -5,6 +5,7 @@ mod bench;
 mod completions;
 mod data;
 mod diff;
+mod doctor;
 mod dry_run;
 mod examples;
 mod explain;
@@ -36,13 +37,15 @@ use petgraph::graph::NodeIndex;
 use crate::device::Devices;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
+use crate::identity;
 use crate::pipeline::Pipeline;
-use crate::run::{Options, error_word};
+use crate::run::{DeviceChoice, Options, error_word};
 use crate::store::{StatCache, Store};
+use crate::text::{bytes, columns, plural};
 
 /// Reproduces the published tables of CLIP prompt learning, and reruns only what changed.
 #[derive(Debug, Parser)]
-#[command(name = "maple-pipe", version, arg_required_else_help = true)]
+#[command(name = "maple-pipe", version = identity::VERSION, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -63,6 +66,7 @@ enum Command {
     Table(table::TableCommand),
     Report(report::ReportCommand),
     Verify(verify::Verify),
+    Doctor(doctor::Doctor),
     Gc(gc::Gc),
     /// Kills the programs of a run that died; `run` starts it
     #[command(hide = true)]
@@ -145,10 +149,8 @@ impl WorkArguments {
     fn options(&self, keep_going: bool) -> Result<Options> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or(processors, usize::from);
-        let devices = match &self.devices {
-            Some(text) => Devices::parse(text, jobs)?,
-            None => crate::run::devices(jobs),
-        };
+        let named = self.devices.as_ref().map(|text| Devices::parse(text, jobs)).transpose()?;
+        let devices = DeviceChoice::new(named, jobs);
         let threads = self.threads.map_or(processors, usize::from);
         Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache })
     }
@@ -260,6 +262,7 @@ pub fn main() -> ExitCode {
         Command::Table(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Reap => {
             crate::run::reap(std::io::stdin().lock());
@@ -325,39 +328,6 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
-/// Rows whose cells stand in columns, three spaces apart.
-fn columns(rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or_default()).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("   ").trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
-/// `1 result`, `7 results`.
-fn plural(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// `812 B`, `3.4 MB`.
-fn bytes(count: u64) -> String {
-    let mut value = count as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 999.5 {
-            return if unit == "B" || value >= 99.95 {
-                format!("{value:.0} {unit}")
-            } else {
-                format!("{value:.1} {unit}")
-            };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1} TB")
-}
-
 /// The progress of a download on standard error, which nobody sees unless that is a terminal.
 fn download_bar(name: &str) -> ProgressBar {
     let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
@@ -373,24 +343,4 @@ fn utc(time: jiff::Timestamp) -> String {
 fn display(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).display().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_read_well() {
-        let cases = [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (99_949, "99.9 kB"),
-            (99_950, "100 kB"),
-            (3_400_000, "3.4 MB"),
-        ];
-        for (count, text) in cases {
-            assert_eq!(bytes(count), text);
-        }
-    }
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use petgraph::graph::NodeIndex;
 
 use super::{PipelineArguments, Project, Selection, WorkArguments, print, say, say_waiting};
-use crate::device::Devices;
 use crate::error::{Error, Result};
+use crate::graph::{kinds, mixed};
 use crate::run::{self, Event, Interrupts, Recorder, Reporter};
 use crate::stage::Output;
 use crate::store::{Invocation, Record};
@@ -51,7 +51,7 @@ impl Run {
         let _lock = project.store.share(say_waiting)?;
         let mut reporter = Reporter::new(self.verbose);
         let names = selection.iter().map(|&index| project.graph.node(index).name.as_str());
-        let mut recorder = Recorder::new(self.invocation(&project, &options.devices)?, names);
+        let mut recorder = Recorder::new(self.invocation(&project)?, names);
         let mut report = |event: &Event<'_>| {
             recorder.record(event);
             if self.json {
@@ -72,7 +72,7 @@ impl Run {
         run::check(&summary)
     }
 
-    fn invocation(&self, project: &Project, devices: &Devices) -> Result<Invocation> {
+    fn invocation(&self, project: &Project) -> Result<Invocation> {
         let data_root = self.pipeline.data_root.as_ref();
         let absolute = |path: &PathBuf| std::path::absolute(path).map_err(Error::io("resolve", path));
         Ok(Invocation {
@@ -81,7 +81,7 @@ impl Run {
             data_root: data_root.map(absolute).transpose()?,
             overrides: self.pipeline.overrides.clone(),
             arguments: std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect(),
-            devices: devices.slots().map(|(device, _)| device.to_string()).collect(),
+            devices: Vec::new(),
         })
     }
 }
@@ -98,7 +98,9 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
             let target = folder.join(node.file_name(output));
             project.store.materialise(&record.outputs[&*output.name], &target)?;
             if prints && output.name == "markdown" {
-                print(&format!("\n{}\n", super::read_text(&target)?))?;
+                let line = mixed(&kinds(&project.graph, index, &|needed| records.get(&needed)));
+                let line = line.map_or_else(String::new, |line| format!("\n{line}\n"));
+                print(&format!("\n{}\n{line}", super::read_text(&target)?))?;
             }
             wrote = true;
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{StoreArguments, columns, print, print_json, say, utc};
 use crate::error::Result;
 use crate::run::{duration, nodes};
-use crate::store::{NodeEnd, RunNode, RunRecord};
+use crate::store::{NodeEnd, RunNode, RunRecord, Store};
 
 /// List the runs that the store knows of, newest first, or show one; times are UTC
 #[derive(Args, Debug)]
@@ -34,7 +34,12 @@ impl Runs {
         if let Some(name) = &self.run {
             let run = store.find_run(name)?;
             let nodes = store.run_nodes(&run)?;
-            return if self.json { print_json(&in_json(&run, &nodes)) } else { print(&in_full(&run, &nodes)) };
+            let made_by = made_by(&store, &nodes);
+            return if self.json {
+                print_json(&in_json(&run, &nodes, &made_by))
+            } else {
+                print(&in_full(&run, &nodes, &made_by))
+            };
         }
         let mut runs = store.runs()?;
         runs.retain(|run| self.pipeline.as_ref().is_none_or(|name| run.invocation.pipeline == *name));
@@ -67,13 +72,25 @@ fn counts(counts: &BTreeMap<NodeEnd, usize>) -> String {
     format!("{}: {}", nodes(counts.values().sum()), parts.join(", "))
 }
 
-fn in_json(run: &RunRecord, nodes: &[RunNode]) -> serde_json::Value {
+/// What computed the results of a run's nodes, and how many of them; those that the store no longer has are left out.
+fn made_by(store: &Store, nodes: &[RunNode]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for record in nodes.iter().filter_map(|node| store.record(&node.result()?)) {
+        if let Some(made_by) = record.made_by {
+            *counts.entry(made_by.to_string()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn in_json(run: &RunRecord, nodes: &[RunNode], made_by: &BTreeMap<String, usize>) -> serde_json::Value {
     let mut value = json!(run);
     value["nodes"] = json!(nodes);
+    value["made_by"] = json!(made_by);
     value
 }
 
-fn in_full(run: &RunRecord, nodes: &[RunNode]) -> String {
+fn in_full(run: &RunRecord, nodes: &[RunNode], made_by: &BTreeMap<String, usize>) -> String {
     let about = &run.invocation;
     let mut facts = vec![
         ("run", run.id.clone()),
@@ -85,18 +102,23 @@ fn in_full(run: &RunRecord, nodes: &[RunNode]) -> String {
     if let Some(data_root) = &about.data_root {
         facts.push(("data root", data_root.display().to_string()));
     }
-    facts.push(("program", format!("maple-pipe {}", run.version)));
+    facts.push(("program", run.program()));
     if let Some(commit) = &run.commit {
         facts.push(("commit", format!("{}{}", commit.id, if commit.dirty { " (dirty)" } else { "" })));
     }
-    facts.extend([("host", run.host.clone()), ("devices", about.devices.join(", ")), ("nodes", counts(&run.counts))]);
+    facts.push(("host", run.host.clone()));
+    if !about.devices.is_empty() {
+        facts.push(("devices", about.devices.join(", ")));
+    }
+    facts.push(("nodes", counts(&run.counts)));
+    facts.extend(made_by.iter().map(|(made_by, count)| ("made by", format!("{made_by}: {}", self::nodes(*count)))));
     let facts: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
-    let nodes: Vec<Vec<String>> = nodes
+    let rows: Vec<Vec<String>> = nodes
         .iter()
         .map(|node| {
             let key = node.key.map(|key| key.short()).unwrap_or_default();
             vec![node.end.to_string(), node.node.clone(), key, node.seconds.map(duration).unwrap_or_default()]
         })
         .collect();
-    format!("{}\n{}", columns(&facts), columns(&nodes))
+    format!("{}\n{}", columns(&facts), columns(&rows))
 }

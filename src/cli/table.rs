@@ -1,6 +1,6 @@
 //! `maple-pipe table`: the tables of what is up to date, in any format, and where a number comes from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{Inspection, PipelineArguments, Project, columns, print, print_json, say, utc};
 use crate::error::{Error, Result};
-use crate::graph::Source;
+use crate::graph::{Source, few, kinds, mixed};
+use crate::made_by::MadeBy;
 use crate::pipeline::diagnostic::did_you_mean;
 use crate::run::duration;
 use crate::stage::{Evaluation, Stage, TableStage};
@@ -76,10 +77,15 @@ impl TableCommand {
         if let Some([method, dataset, metric]) = self.trace.as_deref() {
             return trace(&project, &inspection, &tables, [method, dataset, metric], self.json);
         }
-        let text = |(_, table): &(NodeIndex, Table)| match self.format {
-            Format::Markdown => table.markdown(),
-            Format::Csv => table.csv(),
-            Format::Latex => table.latex(),
+        let record = |index| inspection.plan.record(index);
+        let text = |(index, table): &(NodeIndex, Table)| {
+            let mixed = mixed(&kinds(&project.graph, *index, &record));
+            let below = |before: &str| mixed.as_ref().map_or_else(String::new, |line| format!("{before}{line}\n"));
+            match self.format {
+                Format::Markdown => table.markdown() + &below("\n"),
+                Format::Csv => table.csv_with_origins(&|keys| origins(&project, &inspection, *index, keys)),
+                Format::Latex => table.latex() + &below("% "),
+            }
         };
         let text = tables.iter().map(text).collect::<Vec<_>>().join("\n");
         match &self.output {
@@ -91,6 +97,28 @@ impl TableCommand {
             None => print(&text),
         }
     }
+}
+
+/// What computed the evaluations of these keys, and what they needed as far as that used libtorch.
+fn origins(project: &Project, inspection: &Inspection, table: NodeIndex, keys: &[String]) -> String {
+    let mut made_by = BTreeSet::new();
+    for evaluation in evaluations(project, inspection, table, keys) {
+        for index in project.graph.up_to(evaluation) {
+            let computed = inspection.plan.record(index).and_then(|record| record.made_by.as_ref());
+            let counts = |made_by: &&MadeBy| made_by.libtorch.is_some() || index == evaluation;
+            made_by.extend(computed.filter(counts).map(ToString::to_string));
+        }
+    }
+    made_by.into_iter().collect::<Vec<_>>().join("; ")
+}
+
+/// The evaluations of a table that have these keys.
+fn evaluations(project: &Project, inspection: &Inspection, table: NodeIndex, keys: &[String]) -> HashSet<NodeIndex> {
+    let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
+    let is_behind = |index: &NodeIndex| {
+        inspection.plan.record(*index).is_some_and(|record| keys.contains(record.key.to_string().as_str()))
+    };
+    project.graph.needs(table).filter(is_behind).collect()
 }
 
 /// Every table of a pipeline from the evaluations that are up to date, as its stage, changed by `adapt`, makes it.
@@ -163,7 +191,8 @@ struct Origin<'a> {
     started: jiff::Timestamp,
     seconds: f64,
     device: Option<String>,
-    version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_by: Option<&'a MadeBy>,
     /// The digests of what it left, by output.
     artifacts: Vec<(&'a str, String)>,
     /// What it read from outside: input, place, digest.
@@ -178,11 +207,7 @@ fn trace(
     json: bool,
 ) -> Result<()> {
     let (table, cell) = find(tables, method, dataset, metric)?;
-    let keys: HashSet<&str> = cell.keys.iter().map(String::as_str).collect();
-    let behind = |index: &NodeIndex| {
-        inspection.plan.record(*index).is_some_and(|record| keys.contains(record.key.to_string().as_str()))
-    };
-    let evaluations: HashSet<NodeIndex> = project.graph.needs(table).filter(behind).collect();
+    let evaluations = evaluations(project, inspection, table, &cell.keys);
     let order = project.graph.with_needs(|index| evaluations.contains(&index));
     let nodes =
         order.iter().filter_map(|&index| Some(origin(project, index, inspection.plan.record(index)?))).collect();
@@ -200,7 +225,7 @@ fn origin<'a>(project: &'a Project, index: NodeIndex, record: &'a Record) -> Ori
         started: record.started,
         seconds: record.seconds,
         device: record.device.map(|device| device.to_string()),
-        version: &record.version,
+        made_by: record.made_by.as_ref(),
         artifacts: record.outputs.iter().map(|(name, artifact)| (name.as_str(), artifact.digest.to_string())).collect(),
         inputs: node.read_from_outside(record),
     }
@@ -272,5 +297,12 @@ fn text(trace: &Trace<'_>) -> String {
         })
     });
     section("inputs from outside", inputs.collect());
+    let mut made_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for origin in &trace.nodes {
+        let computed = origin.made_by.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        made_by.entry(computed).or_default().push(origin.node.to_owned());
+    }
+    let made_by = made_by.into_iter().map(|(computed, nodes)| vec![computed, few(nodes.into_iter())]);
+    section("made by", made_by.collect());
     text
 }

@@ -116,12 +116,14 @@ impl Verify {
                     same += 1;
                     ("same", Vec::new(), json!({}))
                 }
-                Rerun::Differs(outputs) => {
+                Rerun::Differs { outputs, made } => {
                     let lines = outputs.iter().map(|(name, path)| format!("  `{name}` is now {}\n", display(path)));
                     (
                         "differs",
-                        lines.collect(),
-                        json!({ "outputs": outputs.iter().cloned().collect::<BTreeMap<_, _>>() }),
+                        lines.chain([format!("  {made}\n")]).collect(),
+                        json!({
+                            "outputs": outputs.iter().cloned().collect::<BTreeMap<_, _>>(), "made": made.to_string(),
+                        }),
                     )
                 }
                 Rerun::Failed(failure) => {

@@ -234,6 +234,12 @@ impl Loader {
         }
     }
 
+    /// What is prepared of the images.
+    #[cfg(test)]
+    pub(super) fn prepared_pixels(&self) -> &Pixels {
+        &self.prepared
+    }
+
     /// The data set's folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

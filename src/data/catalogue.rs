@@ -1,5 +1,7 @@
 //! The data sets whose manifests ship: `data-manifests/*.toml`, compiled in.
 
+use std::sync::LazyLock;
+
 use super::manifest::Manifest;
 
 macro_rules! shipped {
@@ -31,6 +33,13 @@ const SHIPPED: [(&str, &str); 16] = shipped![
 /// Every shipped manifest with its name, in the order of the papers' tables.
 pub fn shipped() -> impl Iterator<Item = (&'static str, Manifest)> {
     SHIPPED.into_iter().map(|(name, text)| (name, toml::from_str(text).expect("shipped manifests are valid")))
+}
+
+/// The name of the first shipped manifest whose data lie in this folder of the data root.
+pub fn known_as(folder: &str) -> Option<&'static str> {
+    static FOLDERS: LazyLock<Vec<(&str, String)>> =
+        LazyLock::new(|| shipped().map(|(name, manifest)| (name, manifest.folder)).collect());
+    FOLDERS.iter().find(|(_, known)| known == folder).map(|(name, _)| *name)
 }
 
 /// The shipped manifest of this name.

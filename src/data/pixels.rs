@@ -3,7 +3,7 @@
 //! pictures.
 //!
 //! A file holds any number of images by the digests of the files that they come from: a line that says what they are, the
-//! pixels, a table of all images, its length, and the hash of all that. So lists of images that overlap share them,
+//! pixels, a table of all images with a checksum of each, its length, and the hash of all that. So lists of images that overlap share them,
 //! whatever stage, seed or class subset they belong to. Prepared pixels follow from the digests and the form alone, so
 //! they are no part of any key: a result is the same with them and without, and they may be removed at any time.
 
@@ -13,6 +13,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use image::{ImageBuffer, Rgb, RgbImage};
@@ -23,18 +24,19 @@ use tempfile::NamedTempFile;
 
 use super::batch::Loader;
 use crate::error::{Error, Result};
+use crate::identity;
 use crate::store::{Claim, Claimed};
 
-/// The start of every file: another decoder or another way to resize makes other files.
-const VERSION: &str = "maple-pipe prepared pixels 2";
+/// The start of every file. Another way to crop or resize raises the number; other decoders are named behind it.
+const VERSION: &str = "maple-pipe prepared pixels 3";
 /// Images that are decoded together.
 const TOGETHER: usize = 64;
 /// Bytes of the whole pictures of one list, beyond which the others are not prepared.
 const MOST_OF_PICTURES: usize = 2 << 30;
-/// Bytes of the checksum that ends a file.
+/// Bytes of a checksum.
 const CHECKSUM: usize = blake3::OUT_LEN;
-/// Bytes of an image's row in the table: digest, first byte, width and height.
-const ROW: usize = blake3::OUT_LEN + 8 + 4 + 4;
+/// Bytes of an image's row in the table: digest, first byte, width and height, checksum of the pixels.
+const ROW: usize = blake3::OUT_LEN + 8 + 4 + 4 + CHECKSUM;
 /// How often to look whether another process is done.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -63,7 +65,7 @@ impl Display for Form {
 impl Form {
     /// The line that a file of this form begins with.
     fn line(self) -> Vec<u8> {
-        format!("{VERSION}: {self}\n").into_bytes()
+        format!("{VERSION} by {}: {self}\n", identity::DECODERS).into_bytes()
     }
 
     /// Bytes of a list's images, beyond which the others are not prepared.
@@ -81,6 +83,8 @@ pub struct Pixels {
     files: Vec<Mmap>,
     /// By place in the list: the file and what of it.
     images: Vec<Option<(usize, Row)>>,
+    /// By place, whether the pixels have been found to be whole, or not.
+    checked: Vec<OnceLock<bool>>,
 }
 
 /// Where an image lies in its file. One without pixels could not be decoded.
@@ -89,6 +93,7 @@ struct Row {
     start: usize,
     width: u32,
     height: u32,
+    checksum: blake3::Hash,
 }
 
 impl Row {
@@ -99,10 +104,19 @@ impl Row {
 }
 
 impl Pixels {
-    /// The image at a place of the list, where it is prepared.
+    /// The image at a place of the list, where it is prepared. Its checksum is compared when it is first asked for; a damaged
+    /// one counts as absent, so that nothing is computed from it.
     pub fn get(&self, place: usize) -> Option<ImageBuffer<Rgb<u8>, &[u8]>> {
         let (file, row) = (*self.images.get(place)?).filter(|(_, row)| row.width > 0)?;
-        ImageBuffer::from_raw(row.width, row.height, &self.files[file][row.start..][..row.length()])
+        let pixels = &self.files[file][row.start..][..row.length()];
+        let is_whole = *self.checked[place].get_or_init(|| {
+            let is_whole = blake3::hash(pixels) == row.checksum;
+            if !is_whole {
+                eprintln!("warning: prepared pixels are damaged, and are decoded again: `maple-pipe verify --remove`");
+            }
+            is_whole
+        });
+        is_whole.then(|| ImageBuffer::from_raw(row.width, row.height, pixels))?
     }
 
     /// The places of images that nobody has tried to prepare, each image once.
@@ -133,10 +147,12 @@ fn open(file: &File, form: Form) -> Option<(Mmap, Vec<(blake3::Hash, Row)>)> {
         let (digest, row) = row.split_first_chunk::<{ blake3::OUT_LEN }>()?;
         let (start_of_it, row) = row.split_first_chunk::<8>()?;
         let (width, row) = row.split_first_chunk::<4>()?;
+        let (height, row) = row.split_first_chunk::<4>()?;
         let row = Row {
             start: usize::try_from(u64::from_le_bytes(*start_of_it)).ok()?,
             width: u32::from_le_bytes(*width),
-            height: u32::from_le_bytes(*row.first_chunk::<4>()?),
+            height: u32::from_le_bytes(*height),
+            checksum: blake3::Hash::from_bytes(*row.first_chunk::<CHECKSUM>()?),
         };
         let lies_inside = row.start >= start && row.start.checked_add(row.length())? <= pixels.len();
         lies_inside.then_some((blake3::Hash::from_bytes(*digest), row))
@@ -196,7 +212,8 @@ impl PixelCache {
                 files.push(map);
             }
         }
-        Pixels { files, images: digests.iter().map(|digest| rows[digest.as_ref()?]).collect() }
+        let images: Vec<_> = digests.iter().map(|digest| rows[digest.as_ref()?]).collect();
+        Pixels { files, checked: images.iter().map(|_| OnceLock::new()).collect(), images }
     }
 
     /// Whoever prepares images of a data set in a form holds this.
@@ -263,6 +280,7 @@ impl Writer {
         self.table.extend(self.length.to_le_bytes());
         self.table.extend(image.width().to_le_bytes());
         self.table.extend(image.height().to_le_bytes());
+        self.table.extend(blake3::hash(image.as_raw()).as_bytes());
         self.write(image.as_raw())
     }
 
@@ -325,6 +343,48 @@ mod tests {
         let bytes = fs::read(&files(&cache)[0]).unwrap();
         fs::write(&files(&cache)[0], &bytes[..bytes.len() - 1]).unwrap();
         assert!(loader().prepared(&cache, &|| false).is_err());
+    }
+
+    #[test]
+    fn damaged_pixels_are_decoded_again() {
+        let (_folder, loader, cache) = setting(3);
+        let expected = loader().batch(&[0, 1, 2], 0).unwrap();
+        loader().prepared(&cache, &|| false).unwrap();
+        let file = &files(&cache)[0];
+        let whole = fs::read(file).unwrap();
+        let start = Form::Squares(6).line().len();
+        for damaged_byte in [start, start + 3 * 36 + 7, start + 3 * 3 * 36 - 1] {
+            let mut damaged = whole.clone();
+            damaged[damaged_byte] ^= 0x10;
+            fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+            fs::write(file, &damaged).unwrap();
+            let prepared = loader().prepared(&cache, &|| false).unwrap();
+            assert_eq!(prepared.batch(&[0, 1, 2], 0).unwrap(), expected);
+            let place = (damaged_byte - start) / (3 * 36);
+            assert_eq!(
+                [0, 1, 2].map(|image| prepared.prepared_pixels().get(image).is_some()),
+                [0, 1, 2].map(|image| image != place)
+            );
+        }
+    }
+
+    #[test]
+    fn files_of_other_decoders_are_not_read() {
+        let (_folder, loader, cache) = setting(2);
+        loader().prepared(&cache, &|| false).unwrap();
+        let file = &files(&cache)[0];
+        let text = fs::read(file).unwrap();
+        let line = Form::Squares(6).line();
+        assert!(String::from_utf8(line.clone()).unwrap().contains("mozjpeg "), "{line:?}");
+        let mut other = text.clone();
+        let digit = line.iter().rposition(u8::is_ascii_digit).unwrap();
+        let version = line[..digit - 12].iter().rposition(u8::is_ascii_digit).unwrap();
+        other[version] = if other[version] == b'9' { b'8' } else { other[version] + 1 };
+        fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+        fs::write(file, other).unwrap();
+        loader().prepared(&cache, &|| false).unwrap();
+        // The images were prepared again, to the same bits, so to a file of the same name.
+        assert_eq!(fs::read(&files(&cache)[0]).unwrap(), text);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl View {
     fn try_draw(width: u32, height: u32, random: &mut impl Rng) -> Option<View> {
         let between = |(low, high): (f64, f64), share: f64| low + (high - low) * share;
         let area = f64::from(width) * f64::from(height) * between(SCALE, uniform(random));
-        let ratio = between((RATIO.0.ln(), RATIO.1.ln()), uniform(random)).exp();
+        let ratio = libm::exp(between((libm::log(RATIO.0), libm::log(RATIO.1)), uniform(random)));
         let crop_width = (area * ratio).sqrt().round_ties_even() as u32;
         let crop_height = (area / ratio).sqrt().round_ties_even() as u32;
         if !(1..=width).contains(&crop_width) || !(1..=height).contains(&crop_height) {

@@ -55,9 +55,10 @@ impl Graph {
     }
 }
 
-/// The nodes of a stage mostly stumble over the same thing: the same message once, and few at one place.
+/// The nodes of a stage mostly stumble over the same thing: the same message once, and so many at one place that all data sets
+/// of the papers can be among them.
 fn few_at_each_place(mut mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    const FEW: usize = 3;
+    const FEW: usize = 20;
     let mut seen: HashMap<_, HashSet<String>> = HashMap::new();
     mistakes.retain(|one| {
         let place = one.span.as_ref().map(|span| (span.source.name.clone(), span.range.clone()));
@@ -566,7 +567,9 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
 }
 
 fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, Diagnostic> {
-    let PathPort::Folder { within, sources, .. } = &port.path else { unreachable!("the port takes a folder") };
+    let PathPort::Folder { within, sources, known_as, .. } = &port.path else {
+        unreachable!("the port takes a folder")
+    };
     // A pipe or a device is no part of a data set: reading it might never end.
     let is_there = |part: &String| {
         std::fs::metadata(folder.join(part)).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
@@ -582,7 +585,9 @@ fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, D
         };
         let addresses = lacking().filter_map(|part| Some(format!("; `{part}` comes from {}", sources.get(part)?)));
         let addresses: String = addresses.collect();
-        let hint = format!("put the data set there, so that `{}` holds {contents}{addresses}", folder.display());
+        let command = known_as.map(|name| format!("`maple-pipe data fetch {name}` gets it, or "));
+        let (command, folder) = (command.unwrap_or_default(), folder.display());
+        let hint = format!("{command}put the data set there, so that `{folder}` holds {contents}{addresses}");
         return Err(Diagnostic::at(span, message).hint(hint));
     }
     Ok(vec![external(port, Source::Folder(folder.to_owned(), within.clone()))])

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::change::{Change, changes};
 use super::key::digest_in;
 use super::{Graph, Plan, Source, State};
+use crate::made_by::MadeBy;
 use crate::store::{Digest, Record, Store};
 
 /// The answer to "why would this node run, or not?".
@@ -25,6 +26,9 @@ pub enum Explanation<'a> {
         started: jiff::Timestamp,
         /// How long it took.
         seconds: f64,
+        /// What computed it, where its record says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        made_by: Option<Box<MadeBy>>,
     },
     /// The pipeline has never finished a node of this name in this store.
     NeverRun,
@@ -90,9 +94,12 @@ impl<'a> Explainer<'a> {
     /// Why a node would run, or not.
     pub fn explain(&self, index: NodeIndex) -> Explanation<'a> {
         match self.plan.state(index) {
-            State::Fresh(record) => {
-                Explanation::UpToDate { key: record.key, started: record.started, seconds: record.seconds }
-            }
+            State::Fresh(record) => Explanation::UpToDate {
+                key: record.key,
+                started: record.started,
+                seconds: record.seconds,
+                made_by: record.made_by.clone().map(Box::new),
+            },
             State::Pending => {
                 let names = self.causes(index).map(|cause| self.graph.node(cause).name.as_str());
                 Explanation::UpstreamStale { causes: names.collect() }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Input, Node};
 use crate::error::Result;
+use crate::identity;
 use crate::store::{CanonicalJson, Digest};
 
 /// What an input brings into a key.
@@ -16,8 +17,9 @@ pub struct Content {
     pub key: Option<Digest>,
 }
 
-/// Everything that decides the node's result: kind, version, parameters, and the digest of each keyed input; also the keys
-/// of the nodes that it collects, where the result names them. Its own digest is the node's key.
+/// Everything that decides the node's result: kind, version, parameters, and the digest of each keyed input; the version of
+/// libtorch, where it computes; also the keys of the nodes that it collects, where the result names them. Its own digest is the
+/// node's key.
 pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Result<CanonicalJson> {
     let mut inputs = Map::new();
     for input in node.inputs.iter().filter(|input| input.keyed) {
@@ -38,6 +40,9 @@ pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Res
     }
     let mut manifest = serde_json::to_value(&node.stage).expect("parameters are plain data");
     manifest["version"] = node.stage.version().into();
+    if node.stage.needs_device() {
+        manifest["libtorch"] = identity::LIBTORCH.into();
+    }
     manifest["inputs"] = Value::Object(inputs);
     Ok(CanonicalJson::from(&manifest))
 }

@@ -5,6 +5,7 @@ mod change;
 mod explain;
 mod group;
 mod key;
+mod origin;
 pub mod picture;
 mod plan;
 mod standing;
@@ -21,6 +22,7 @@ pub use change::{Change, changes};
 pub use explain::{Explainer, Explanation, few};
 pub use group::{Group, group};
 pub use key::{Content, manifest};
+pub use origin::{kinds, mixed};
 pub use plan::{Inspector, Plan, State};
 pub use standing::{Counts, Standing};
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{Architecture, VisionLayers};
 use crate::error::{Error, Result};
+use crate::numerics::Numerics;
 
 /// Everything that decides the weights, apart from the captioned pictures.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
@@ -27,6 +28,9 @@ pub struct Pretraining {
     pub weight_decay: f64,
     /// Least and greatest share of a picture's area that a random crop keeps.
     pub crop: [f64; 2],
+    /// Whether the last bits may be those of this kind of processor.
+    #[serde(default, skip_serializing_if = "Numerics::is_native")]
+    pub numerics: Numerics,
 }
 
 impl Pretraining {

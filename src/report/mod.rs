@@ -12,7 +12,7 @@ pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 
 use crate::error::{Error, Result};
 use crate::graph::picture::{By, Picture};
-use crate::graph::{Counts, Explainer, Graph, Plan};
+use crate::graph::{Counts, Explainer, Graph, Plan, kinds, mixed};
 use crate::pipeline::Pipeline;
 use crate::plot::{Plot, Series};
 use crate::stage::Stage;
@@ -47,8 +47,8 @@ pub struct Report {
     pub seconds: f64,
     /// When it was made, UTC.
     pub made: jiff::Timestamp,
-    /// The tables.
-    pub tables: Vec<Table>,
+    /// The tables, each with a line where it was made on several kinds of processor or card.
+    pub tables: Vec<(Table, Option<String>)>,
     /// Losses by epoch, a plot a data set.
     pub training: Vec<String>,
     /// What evaluations say beyond accuracy, by data set.
@@ -59,6 +59,8 @@ pub struct Report {
     pub stages: Vec<StageTime>,
     /// The last run that executed something, and its nodes that ran.
     pub run: Option<(RunRecord, Vec<RunNode>)>,
+    /// What computed the results, and how many of them.
+    pub made_by: Vec<(String, usize)>,
     /// What the results were made from: a name, a place or note, and a digest.
     pub provenance: Vec<[String; 3]>,
 }
@@ -125,8 +127,13 @@ impl Report {
             dag: crate::graph::picture::svg(&picture)?,
             stages: stages(&sources),
             run: last_run(&sources)?,
+            made_by: made_by(&sources),
             provenance: provenance(&sources),
-            tables: sources.tables.into_iter().map(|(_, table)| table).collect(),
+            tables: {
+                let record = |index| sources.plan.record(index);
+                let note = |index| mixed(&kinds(sources.graph, index, &record));
+                sources.tables.into_iter().map(|(index, table)| (table, note(index))).collect()
+            },
         })
     }
 
@@ -217,6 +224,16 @@ fn last_run(sources: &Sources<'_>) -> Result<Option<(RunRecord, Vec<RunNode>)>> 
     let mut nodes = sources.store.run_nodes(&run)?;
     nodes.retain(|node| node.started.is_some() && node.seconds.is_some());
     Ok(Some((run, nodes)))
+}
+
+/// What computed the nodes that are up to date, and how many of them.
+fn made_by(sources: &Sources<'_>) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, record) in sources.fresh() {
+        let made_by = record.made_by.as_ref();
+        *counts.entry(made_by.map_or_else(|| "unknown".to_owned(), ToString::to_string)).or_default() += 1;
+    }
+    counts.into_iter().collect()
 }
 
 /// Files from outside, trained weights, and the divisions of data sets, with their digests.

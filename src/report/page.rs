@@ -23,7 +23,7 @@ pub(super) fn page(report: &Report) -> Markup {
         ("pipeline", "Pipeline", Some(pipeline(report))),
         ("time", "Time", Some(time(report))),
         ("run", "Last run", report.run.as_ref().map(|(run, nodes)| last_run(run, nodes))),
-        ("provenance", "Provenance", (!report.provenance.is_empty()).then(|| provenance(&report.provenance))),
+        ("provenance", "Provenance", (!report.made_by.is_empty()).then(|| provenance(report))),
     ];
     let title = format!("{} - maple-pipe report", report.name);
     html! {
@@ -79,8 +79,9 @@ fn summary(report: &Report) -> String {
 
 fn results(report: &Report) -> Markup {
     html! {
-        @for table in &report.tables {
+        @for (table, mixed) in &report.tables {
             (results_table(table))
+            @if let Some(mixed) = mixed { p.caption { (mixed) } }
             @let plots = table.dataset_plots();
             @if let Ok(plot) = table.plot() { figure.plot-figure { (PreEscaped(plot)) } }
             @if !plots.is_empty() {
@@ -328,7 +329,7 @@ fn last_run(run: &RunRecord, nodes: &[RunNode]) -> Markup {
         ("Run", run.id.clone()),
         ("Started", utc(run.started)),
         ("Took", format!("{}, {}", duration(run.seconds), run.end)),
-        ("Program", format!("maple-pipe {}", run.version)),
+        ("Program", run.program()),
         ("Commit", commit),
         ("Host", run.host.clone()),
         ("Devices", run.invocation.devices.join(", ")),
@@ -383,8 +384,16 @@ fn timeline(run: &RunRecord, nodes: &[RunNode]) -> Markup {
     }
 }
 
-fn provenance(rows: &[[String; 3]]) -> Markup {
+fn provenance(report: &Report) -> Markup {
+    let rows = &report.provenance;
     html! {
+        div.scroll tabindex="0" role="region" aria-label="What computed the results" {
+            table.digests {
+                caption { "What computed the results" }
+                thead { tr { th scope="col" { "Computed by" } th.number scope="col" { "Nodes" } } }
+                tbody { @for (made_by, count) in &report.made_by { tr { th scope="row" { (made_by) } td.number { (count) } } } }
+            }
+        }
         details {
             summary { (rows.len()) " digests of what the results were made from" }
             div.scroll tabindex="0" role="region" aria-label="Digests" {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::graph::changes;
+use crate::graph::{Change, changes};
 use crate::store::{Digest, Record, RunRecord, Store};
 use crate::table::means;
 
@@ -15,6 +15,8 @@ use crate::table::means;
 pub struct Difference {
     /// Values that changed, and for which nodes.
     pub parameters: Vec<ParameterChange>,
+    /// What computed them, where that changed, and for which nodes.
+    pub made_by: Vec<ParameterChange>,
     /// Inputs that changed, as `shots.train`, and for which nodes.
     pub inputs: BTreeMap<String, Vec<String>>,
     /// Nodes with a result in the first run alone.
@@ -67,7 +69,7 @@ impl Difference {
             ..Difference::default()
         };
         let before: HashMap<String, Digest> = before.into_iter().collect();
-        let mut parameters: BTreeMap<(String, Option<String>, Option<String>), Vec<String>> = BTreeMap::new();
+        let (mut parameters, mut made_by) = (Alike::new(), Alike::new());
         for (node, key) in now {
             let Some(old) = before.get(&node).filter(|old| **old != key) else { continue };
             let (Some(old), Some(new)) = (store.record(old), store.record(&key)) else {
@@ -79,12 +81,12 @@ impl Difference {
                 match change.path.strip_prefix("inputs.") {
                     // One of many inputs has its coordinates in brackets.
                     Some(input) => drop(inputs.insert(input.split('[').next().unwrap_or(input).to_owned())),
-                    None => {
-                        let text = |value: Option<Value>| value.map(|value| value.to_string());
-                        let same = (change.path, text(change.before), text(change.now));
-                        parameters.entry(same).or_default().push(node.clone());
-                    }
+                    None => add(&mut parameters, change, &node),
                 }
+            }
+            let computed = |record: &Record| json!({ "made_by": record.made_by });
+            for change in changes(&computed(&old), &computed(&new)) {
+                add(&mut made_by, change, &node);
             }
             for input in inputs {
                 difference.inputs.entry(input).or_default().push(node.clone());
@@ -94,10 +96,8 @@ impl Difference {
                 _ => difference.missing.push(node),
             }
         }
-        difference.parameters = parameters
-            .into_iter()
-            .map(|((path, before, now), nodes)| ParameterChange { path, before, now, nodes })
-            .collect();
+        difference.parameters = listed(parameters);
+        difference.made_by = listed(made_by);
         Ok(difference)
     }
 
@@ -110,6 +110,19 @@ impl Difference {
             && self.only_before.is_empty()
             && self.only_now.is_empty()
     }
+}
+
+/// Changes of values, from what to what, each with the nodes that have it.
+type Alike = BTreeMap<(String, Option<String>, Option<String>), Vec<String>>;
+
+fn add(alike: &mut Alike, change: Change, node: &str) {
+    let text = |value: Option<Value>| value.map(|value| value.to_string());
+    alike.entry((change.path, text(change.before), text(change.now))).or_default().push(node.to_owned());
+}
+
+fn listed(alike: Alike) -> Vec<ParameterChange> {
+    let change = |((path, before, now), nodes)| ParameterChange { path, before, now, nodes };
+    alike.into_iter().map(change).collect()
 }
 
 /// The nodes of a run that have a result, with its key, in order.

@@ -1,14 +1,23 @@
 //! What happens in a run. The scheduler emits events; reporters render them for a person, as JSON, or into the run's record.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::devices::Warning;
 use super::job::Failure;
-use crate::device::Device;
+use crate::device::{Device, Devices};
 use crate::store::Record;
+use crate::task::Progress;
 
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Nodes are about to run.
+    Devices {
+        /// Those that compute with libtorch run there.
+        devices: &'a Devices,
+        /// What is amiss with that.
+        warning: Option<&'a Warning>,
+    },
     /// A node began to run.
     Started {
         /// Its name.
@@ -74,21 +83,6 @@ pub enum Outcome<'a> {
     Stopped,
     /// It was not started, because something it needs failed.
     Blocked,
-}
-
-/// How far a training node is; a worker prints it as a JSON line.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Progress {
-    /// The epoch that ended, from 1.
-    pub epoch: usize,
-    /// Of how many.
-    pub epochs: usize,
-    /// Mean loss of the epoch.
-    pub loss: f64,
-    /// The learning rate of its steps.
-    pub learning_rate: f64,
-    /// Training images per second.
-    pub images_per_second: f64,
 }
 
 /// The counts of a run.

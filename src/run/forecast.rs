@@ -42,7 +42,8 @@ impl Forecast {
             nodes.filter_map(|&index| estimates.seconds(graph, index)).sum()
         };
         let jobs = options.jobs as f64;
-        let places = options.devices.slots().map(|(_, places)| places).sum::<usize>().min(options.jobs) as f64;
+        let places =
+            options.devices.found().devices.slots().map(|(_, places)| places).sum::<usize>().min(options.jobs) as f64;
         let (on_devices, all) = (work(true), work(true) + work(false));
         let unknown = wanted.iter().filter(|&&index| estimates.seconds(graph, index).is_none()).count();
         Forecast {

@@ -11,17 +11,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use petgraph::graph::NodeIndex;
-use serde::{Deserialize, Serialize};
 
-use super::Progress;
 use super::command::run_command;
+use super::environment;
 use super::process::{Processes, worker_program};
 use crate::data::PixelCache;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector};
+use crate::identity;
+use crate::made_by::MadeBy;
 use crate::stage::{Stage, Task, TaskInput};
 use crate::store::{CanonicalJson, Claim, Digest, Record, Store};
+use crate::task::{Line, Progress, check_build};
 use crate::tensorboard::EventFolder;
 
 /// A node ready to run.
@@ -78,20 +80,6 @@ impl Failure {
     }
 }
 
-/// A line that a worker prints on its standard output.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Line {
-    /// Where it is.
-    Progress(Progress),
-    /// It is done: a note for the status line, and the most memory it used on its device, in bytes, where that is known.
-    Done(String, Option<u64>),
-    /// It failed: message and hint.
-    Failed(String, Option<String>),
-    /// It was asked to stop and has kept what it goes on from.
-    Stopped,
-}
-
 impl Job<'_> {
     pub fn index(&self) -> NodeIndex {
         self.node
@@ -111,10 +99,10 @@ impl Job<'_> {
         })
     }
 
-    /// Executes the node and says where the outputs are; they stay in its scratch folder.
-    pub fn try_out(self) -> Result<BTreeMap<String, PathBuf>, End> {
+    /// Executes the node and says where the outputs are, which stay in its scratch folder, and what computed them.
+    pub fn try_out(self) -> Result<(Record, BTreeMap<String, PathBuf>), End> {
         let processes = self.processes.clone();
-        attempt(self.key, &processes, |log| Ok(self.execute(&drop, log)?.1))
+        attempt(self.key, &processes, |log| self.execute(&drop, log))
     }
 
     /// Executes the node; its record still lacks the outputs, which are where the map says.
@@ -126,6 +114,7 @@ impl Job<'_> {
         let (started, clock) = (jiff::Timestamp::now(), Instant::now());
         let node = self.graph.node(self.node);
         let task = Task {
+            build: identity::BUILD.to_owned(),
             node: node.name.clone(),
             stage: node.stage.clone(),
             inputs: self.inputs,
@@ -136,14 +125,14 @@ impl Job<'_> {
             threads: self.threads,
             device: self.device.unwrap_or_default(),
         };
-        let (note, memory) = if let Some(result) = task.stage.run_here(&task) {
-            (result?, None)
+        let done = if let Some(result) = task.stage.run_here(&task) {
+            Done { note: result?, memory: None, made_by: MadeBy::here() }
         } else {
             *log = Some(self.log.clone());
             match &task.stage {
                 Stage::Command(stage) => {
                     run_command(stage, &task, &self.log, &self.processes)?;
-                    (String::new(), None)
+                    Done { note: String::new(), memory: None, made_by: MadeBy::here() }
                 }
                 _ => run_worker(&task, &self.log, &self.processes, progress)?,
             }
@@ -161,12 +150,12 @@ impl Job<'_> {
             manifest: self.manifest,
             outputs: BTreeMap::new(),
             node: node.name.clone(),
-            note,
+            note: done.note,
             started,
             seconds: clock.elapsed().as_secs_f64(),
             device: self.device,
-            memory,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            memory: done.memory,
+            made_by: Some(done.made_by),
             unsynced: None,
         };
         Ok((record, outputs))
@@ -194,24 +183,38 @@ fn attempt<T>(
     })
 }
 
-/// Runs a task in a worker process; returns its note and the memory it used.
-fn run_worker(
-    task: &Task,
-    log: &Path,
-    processes: &Processes,
-    progress: &dyn Fn(Progress),
-) -> Result<(String, Option<u64>)> {
+/// What a node says when it is done.
+struct Done {
+    /// For the status line.
+    note: String,
+    /// The most memory that it used on its device, in bytes, where that is known.
+    memory: Option<u64>,
+    made_by: MadeBy,
+}
+
+/// Runs a task in a worker process.
+fn run_worker(task: &Task, log: &Path, processes: &Processes, progress: &dyn Fn(Progress)) -> Result<Done> {
     let (log_file, error_file) = log_file(log)?;
     let text = serde_json::to_string(task).map_err(|error| Error::format(log, "task", error))?;
-    let mut command = Command::new(worker_program()?);
-    // Threads are the worker's to start: libtorch's libraries must not start their own.
-    command.env("OMP_NUM_THREADS", "1").env("MKL_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(error_file);
+    let program = worker_program()?;
+    let mut command = Command::new(&program);
+    environment::choose(&mut command, task.stage.numerics());
+    command.stdout(Stdio::piped()).stderr(error_file);
     let mut process = processes.start_worker(&mut command, &text)?;
+    let mut hello = None;
     let mut end = None;
     for line in BufReader::new(process.child.stdout.take().expect("asked for a pipe")).split(b'\n') {
         let line = line.map_err(Error::io("read from", "a worker"))?;
         let line = String::from_utf8_lossy(&line);
         match serde_json::from_str(&line) {
+            Ok(Line::Hello(made_by)) => {
+                let known = check_worker(&program, Some(&made_by.build));
+                if known.is_err() {
+                    process.kill();
+                    return known.map(|()| unreachable!("it is an error"));
+                }
+                hello = Some(*made_by);
+            }
             Ok(Line::Progress(one)) => progress(one),
             Ok(last) => end = Some(last),
             // A library's own words belong in the log.
@@ -219,10 +222,12 @@ fn run_worker(
         }
     }
     let status = process.wait()?;
-    match end {
-        Some(Line::Done(note, memory)) if status.success() => Ok((note, memory)),
-        Some(Line::Failed(message, hint)) => Err(Error::Invalid { message, hint }),
-        Some(Line::Stopped) => Err(Error::Interrupted),
+    match (end, hello) {
+        (Some(Line::Done(note, memory)), Some(made_by)) if status.success() => Ok(Done { note, memory, made_by }),
+        // Whatever it left, nobody knows what it is.
+        (Some(Line::Done(..)), None) => Err(check_worker(&program, None).expect_err("it says of no build")),
+        (Some(Line::Failed(message, hint)), _) => Err(Error::Invalid { message, hint }),
+        (Some(Line::Stopped), _) => Err(Error::Interrupted),
         _ => {
             // Nobody else sends this signal as a rule.
             let out_of_memory = status.signal() == Some(9);
@@ -230,6 +235,11 @@ fn run_worker(
             Err(Error::Invalid { message: ended("its worker", status, log), hint: out_of_memory.then_some(hint) })
         }
     }
+}
+
+/// Refuses a worker of another build.
+fn check_worker(program: &Path, build: Option<&str>) -> Result<()> {
+    check_build(&program.display().to_string(), build, "maple-pipe")
 }
 
 /// An empty log, opened twice: for what a process prints, and for its errors.

@@ -7,6 +7,10 @@ use super::{Event, Outcome};
 /// The object of an event.
 pub fn json(event: &Event<'_>) -> Value {
     match event {
+        Event::Devices { devices, warning } => {
+            let warning = warning.map(|warning| object!({ "message": warning.message, "hint": warning.hint }));
+            object!({ "event": "devices", "devices": devices.to_string(), "warning": warning })
+        }
         Event::Started { node, device } => object!({ "event": "started", "node": node, "device": device }),
         Event::Elsewhere { node, owner } => object!({ "event": "elsewhere", "node": node, "owner": owner }),
         Event::Progress { node, progress } => {

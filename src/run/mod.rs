@@ -12,7 +12,9 @@
 //! queued until its record is there or the claim is free.
 
 mod command;
+mod devices;
 mod difference;
+mod environment;
 mod estimate;
 mod event;
 mod forecast;
@@ -35,37 +37,38 @@ use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
 
+pub use devices::{DeviceChoice, Found, Warning, ask_worker};
 pub use difference::{Difference, MetricChange, ParameterChange};
-pub use event::{Event, Outcome, Progress, Summary};
+pub use event::{Event, Outcome, Summary};
 pub use forecast::Forecast;
 pub use interrupt::Interrupts;
-pub use job::{Failure, Line};
+pub use job::Failure;
 pub use json::json;
-pub use process::{STOP, reap};
+pub use process::reap;
 pub use recorder::Recorder;
 pub use reporter::{Reporter, duration, error_word, nodes};
-pub use rerun::{Rerun, rerun};
-pub use slots::devices;
+pub use rerun::{Made, Rerun, rerun};
 
 use crate::data::PixelCache;
-use crate::device::{Device, Devices};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, State as Staleness};
 use crate::store::{CanonicalJson, Claim, Claimed, Digest, Record, StatCache, Store};
+use crate::task::Progress;
 use estimate::Estimates;
 use job::{End, Job};
 use process::Processes;
 use slots::Slots;
 
 /// How to run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Nodes at the same time.
     pub jobs: usize,
     /// Threads to share among running nodes.
     pub threads: usize,
     /// Where nodes that need libtorch compute.
-    pub devices: Devices,
+    pub devices: DeviceChoice,
     /// After a failure, go on with nodes that do not need the failed one.
     pub keep_going: bool,
     /// Keep the pixels of images in the store once they are decoded.
@@ -132,7 +135,7 @@ pub fn run(
         running: HashMap::new(),
         left: BTreeMap::new(),
         estimates: None,
-        slots: Slots::new(&options.devices),
+        slots: None,
         processes: Arc::default(),
         summary: Summary { nodes: selection.len(), ..Summary::default() },
     };
@@ -184,7 +187,8 @@ struct Scheduler<'a> {
     left: BTreeMap<&'a str, usize>,
     /// Made when the first node must run.
     estimates: Option<Estimates>,
-    slots: Slots,
+    /// Made when the first node is about to run.
+    slots: Option<Slots>,
     processes: Arc<Processes>,
     summary: Summary,
 }
@@ -198,6 +202,7 @@ impl<'a> Scheduler<'a> {
         if self.queue.is_empty() {
             return;
         }
+        self.find_devices(report);
         let (sender, receiver) = mpsc::channel();
         let interrupt = sender.clone();
         let _listening = interrupts.listen(move || drop(interrupt.send(Message::Interrupted)));
@@ -223,6 +228,17 @@ impl<'a> Scheduler<'a> {
                 }
             }
         });
+    }
+
+    /// Finds the devices, if a node may need one.
+    fn find_devices(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
+        let unfinished =
+            |index: &&NodeIndex| !matches!(self.states[*index], State::Cached | State::Failed | State::Blocked);
+        if self.selection.iter().filter(unfinished).any(|&index| self.graph.node(index).stage.needs_device()) {
+            let found = self.options.devices.found();
+            report(&Event::Devices { devices: &found.devices, warning: found.warning.as_ref() });
+            self.slots = Some(Slots::new(&found.devices, |device| found.memory(device)));
+        }
     }
 
     /// No node is started any more.
@@ -336,9 +352,7 @@ impl<'a> Scheduler<'a> {
                 self.running.insert(index, device);
                 return Some(job);
             }
-            if let Some((device, bytes)) = device {
-                self.slots.give(device, bytes);
-            }
+            self.give_back(device);
             if let Err(error) = job {
                 self.give_up(index, &error, report);
             }
@@ -354,12 +368,20 @@ impl<'a> Scheduler<'a> {
                 return Some((place, None));
             }
             let bytes = self.estimates.as_ref().map_or(0, |estimates| estimates.memory(self.graph, index));
-            if !full && let Some(device) = self.slots.take(bytes) {
+            let slots = self.slots.as_mut().expect("the devices were looked for before the first node");
+            if !full && let Some(device) = slots.take(bytes) {
                 return Some((place, Some((device, bytes))));
             }
-            full = self.slots.are_full();
+            full = slots.are_full();
         }
         None
+    }
+
+    /// Gives back what a node had.
+    fn give_back(&mut self, device: Option<(Device, u64)>) {
+        if let (Some((device, bytes)), Some(slots)) = (device, &mut self.slots) {
+            slots.give(device, bytes);
+        }
     }
 
     /// Claims a queued node. Without a claim it is Cached, because another run has just made it, or another run is making
@@ -436,9 +458,8 @@ impl<'a> Scheduler<'a> {
 
     /// Running -> Done, Failed, or Queued if it was interrupted.
     fn finish(&mut self, index: NodeIndex, result: Result<Record, End>, report: &mut dyn FnMut(&Event<'_>)) {
-        if let Some(Some((device, bytes))) = self.running.remove(&index) {
-            self.slots.give(device, bytes);
-        }
+        let device = self.running.remove(&index).flatten();
+        self.give_back(device);
         match result {
             Ok(record) => {
                 let graph = self.graph;

@@ -11,14 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::process::{Pid, Signal, getpgid, kill_process_group};
 
 use crate::error::{Error, Result};
+use crate::task::STOP;
 
 /// The variable by which the programs of a run are known: the process id of their reaper.
 const REAPER: &str = "MAPLE_REAPER";
 /// What a reaper is told when nothing is left to do.
 const DONE: &str = "done";
-
-/// What a worker is told on its standard input when it should stop.
-pub const STOP: &str = "stop";
 
 /// The processes of a run that are alive.
 #[derive(Debug, Default)]
@@ -111,6 +109,12 @@ impl Processes {
 }
 
 impl Process<'_> {
+    /// Kills the process and waits until it is gone.
+    pub fn kill(mut self) {
+        signal(self.child.id(), Signal::KILL);
+        let _ = self.child.wait();
+    }
+
     /// Waits until the process has ended.
     pub fn wait(mut self) -> Result<ExitStatus> {
         self.child.wait().map_err(Error::io("wait for", "a node's process"))

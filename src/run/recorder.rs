@@ -39,6 +39,9 @@ impl Recorder {
 
     /// Takes note of an event.
     pub fn record(&mut self, event: &Event<'_>) {
+        if let Event::Devices { devices, .. } = event {
+            self.invocation.devices = devices.slots().map(|(device, _)| device.to_string()).collect();
+        }
         let (Event::Started { node, .. } | Event::Settled { node, .. }) = event else { return };
         let Some(node) = self.places.get(*node).map(|&place| &mut self.nodes[place]) else { return };
         let Event::Settled { outcome, .. } = event else {
@@ -67,7 +70,7 @@ impl Recorder {
         } else {
             End::Interrupted
         };
-        let host = crate::store::host();
+        let host = crate::made_by::host();
         let run = RunRecord {
             id: RunRecord::new_id(self.started, &host),
             started: self.started,
@@ -76,6 +79,7 @@ impl Recorder {
             counts,
             invocation: self.invocation,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: Some(crate::identity::BUILD.to_owned()),
             commit: self.commit.answer(),
             host,
         };

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Event, Failure, Outcome, Progress, Summary};
+use super::{Event, Failure, Outcome, Summary, Warning};
+use crate::task::Progress;
 
 /// Prints events.
 #[derive(Debug)]
@@ -54,6 +55,9 @@ impl Reporter {
     fn lines(&self, event: &Event<'_>) -> Vec<String> {
         match event {
             Event::Started { .. } | Event::Progress { .. } => Vec::new(),
+            Event::Devices { warning, .. } => warning.map_or_else(Vec::new, |Warning { message, hint }| {
+                vec![format!("{}: {message}", warning_word()), format!("hint: {hint}")]
+            }),
             Event::Elsewhere { node, owner } => {
                 vec![format!("{} {node}   waiting for {owner}, which computes it", word("ELSEWHERE", AnsiColor::Cyan))]
             }
@@ -124,7 +128,7 @@ impl Bars {
                 self.run
                     .set_prefix(remaining.map_or_else(String::new, |seconds| format!("{} left", duration(seconds))));
             }
-            Event::Elsewhere { .. } => {}
+            Event::Elsewhere { .. } | Event::Devices { .. } => {}
             Event::Stopping { .. } => self.run.set_message("STOPPING"),
             Event::Finished(_) => self.run.finish_and_clear(),
         }
@@ -186,6 +190,12 @@ pub fn error_word() -> String {
     format!("{style}error{style:#}")
 }
 
+/// The coloured word before a warning.
+fn warning_word() -> String {
+    let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+    format!("{style}warning{style:#}")
+}
+
 /// `1 node`, `738 nodes`.
 pub fn nodes(count: usize) -> String {
     format!("{count} {}", if count == 1 { "node" } else { "nodes" })
@@ -238,7 +248,11 @@ mod tests {
         let failed =
             Summary { nodes: 738, ran: 3, cached: 726, failed: 2, blocked: 6, seconds: 4.2, ..Summary::default() };
         let interrupted = Summary { nodes: 1, stopped: 1, interrupted: true, seconds: 4.2, ..Summary::default() };
+        let devices = crate::device::Devices::cards(0, 2);
+        let warning = Warning { message: "there is a card".to_owned(), hint: "use it".to_owned() };
         let events = [
+            Event::Devices { devices: &devices, warning: None },
+            Event::Devices { devices: &devices, warning: Some(&warning) },
             Event::Started { node, device: None },
             Event::Progress { node, progress: &progress },
             Event::Elsewhere { node, owner: "process 4711 on host" },
@@ -263,6 +277,8 @@ mod tests {
         snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(
             text,
             str![[r#"
+warning: there is a card
+hint: use it
    ELSEWHERE train/x/seed1   waiting for process 4711 on host, which computes it
         DONE [  41.2s] ( 12/738) train/x/seed1   loss 0.412
         DONE [  41.2s] ( 12/738) train/x/seed1

@@ -1,6 +1,7 @@
 //! Executes nodes that are up to date once more, beside the store, and compares what comes out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -12,6 +13,7 @@ use super::process::Processes;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Inspector, Plan, State};
+use crate::made_by::MadeBy;
 use crate::store::{Artifact, Record, StatCache, Store};
 
 /// What came of a node that was executed again.
@@ -19,10 +21,57 @@ use crate::store::{Artifact, Record, StatCache, Store};
 pub enum Rerun {
     /// The same outputs.
     Same,
-    /// These outputs came out otherwise, and were kept.
-    Differs(Vec<(String, PathBuf)>),
+    /// Some outputs came out otherwise.
+    Differs {
+        /// Their names, and where they were kept.
+        outputs: Vec<(String, PathBuf)>,
+        /// What computed the node both times.
+        made: Made,
+    },
     /// It failed.
     Failed(Failure),
+}
+
+/// Whether what computed a node twice may explain that the results differ.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Made {
+    /// By the same build, libtorch and kind of processor or card.
+    Alike {
+        /// The kind; nothing for a node that needs no libtorch.
+        kind: Option<String>,
+    },
+    /// Something differs: what it was before, and what it is now.
+    Otherwise {
+        /// Before.
+        before: String,
+        /// Now.
+        now: String,
+    },
+    /// Its record does not say what computed it.
+    Unknown,
+}
+
+impl Made {
+    fn new(before: Option<&MadeBy>, now: Option<&MadeBy>) -> Made {
+        let (Some(before), Some(now)) = (before, now) else { return Made::Unknown };
+        let decisive = |one: &MadeBy| (one.build.clone(), one.libtorch.clone(), one.kind());
+        if decisive(before) == decisive(now) {
+            Made::Alike { kind: now.kind() }
+        } else {
+            Made::Otherwise { before: before.to_string(), now: now.to_string() }
+        }
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Made::Alike { kind: Some(kind) } => write!(formatter, "made by the same build on the same kind: {kind}"),
+            Made::Alike { kind: None } => formatter.write_str("made by the same build"),
+            Made::Otherwise { before, now } => write!(formatter, "made by {before}; now by {now}"),
+            Made::Unknown => formatter.write_str("its record does not say what made it"),
+        }
+    }
 }
 
 /// Executes the `wanted` nodes again, each from the stored results of those it needs.
@@ -59,7 +108,8 @@ pub fn rerun(
     let queue = Mutex::new(selection.iter().filter(|index| wanted.contains(index)));
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        let devices = options.devices.slots().flat_map(|(device, slots)| std::iter::repeat_n(device, slots));
+        let devices =
+            options.devices.found().devices.slots().flat_map(|(device, slots)| std::iter::repeat_n(device, slots));
         for device in devices.take(options.jobs.min(wanted.len())) {
             let sender = sender.clone();
             let (again, queue) = (&again, &queue);
@@ -114,7 +164,7 @@ impl Again<'_> {
             claim: None,
         };
         let compared = match job.try_out() {
-            Ok(outputs) => self.compare(record, outputs)?,
+            Ok((again, outputs)) => self.compare(record, &again, outputs)?,
             Err(End::Stopped) => unreachable!("nobody asks these processes to stop"),
             Err(End::Failed(failure)) => {
                 // Its log goes with the scratch folder, unless it is kept.
@@ -126,7 +176,7 @@ impl Again<'_> {
         Ok(compared)
     }
 
-    fn compare(&self, record: &Record, outputs: BTreeMap<String, PathBuf>) -> Result<Rerun> {
+    fn compare(&self, record: &Record, again: &Record, outputs: BTreeMap<String, PathBuf>) -> Result<Rerun> {
         let mut differing = Vec::new();
         for (name, path) in outputs {
             if Artifact::of(&path)?.0 != record.outputs[&name] {
@@ -134,6 +184,9 @@ impl Again<'_> {
                 differing.push((name, kept));
             }
         }
-        Ok(if differing.is_empty() { Rerun::Same } else { Rerun::Differs(differing) })
+        if differing.is_empty() {
+            return Ok(Rerun::Same);
+        }
+        Ok(Rerun::Differs { outputs: differing, made: Made::new(record.made_by.as_ref(), again.made_by.as_ref()) })
     }
 }

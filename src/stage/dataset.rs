@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Output, PathPort, Port, Takes, Task, output};
+use crate::data::catalogue::known_as;
 use crate::data::{Classes, Indexed, Item, Manifest};
 use crate::error::{Error, Result};
 
@@ -62,6 +63,7 @@ impl Dataset {
                 within: self.manifest.within(),
                 default: self.manifest.folder.clone(),
                 sources: self.manifest.addresses(),
+                known_as: known_as(&self.manifest.folder),
             },
         }])
     }

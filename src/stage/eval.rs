@@ -10,6 +10,7 @@ use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::method::{Learner, Method};
+use crate::numerics::Numerics;
 
 pub(super) const VERSION: u32 = 2;
 pub(super) static OUTPUTS: [Output; 3] =
@@ -27,6 +28,9 @@ pub struct Eval {
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
+    /// Whether the last bits may be those of this kind of processor.
+    #[serde(default, skip_serializing_if = "Numerics::is_native")]
+    pub numerics: Numerics,
 }
 
 impl Eval {

@@ -36,6 +36,7 @@ pub use world::WorldStage;
 use crate::data::PixelCache;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::numerics::Numerics;
 use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
 use crate::store::{ArtifactKind, Listing};
 use crate::tensorboard::EventFolder;
@@ -302,6 +303,8 @@ pub enum PathPort {
         default: String,
         /// Where what is read can be had, as far as that is known.
         sources: BTreeMap<String, String>,
+        /// The name under which `maple-pipe data fetch` gets it, where it knows it.
+        known_as: Option<&'static str>,
     },
 }
 
@@ -388,6 +391,16 @@ impl Stage {
         matches!(self, Stage::Pretrain(_) | Stage::Train(_) | Stage::Eval(_))
     }
 
+    /// What a stage that computes with libtorch is held to.
+    pub fn numerics(&self) -> Numerics {
+        match self {
+            Stage::Pretrain(stage) => stage.0.numerics,
+            Stage::Train(stage) => stage.numerics,
+            Stage::Eval(stage) => stage.numerics,
+            _ => Numerics::Native,
+        }
+    }
+
     /// Runs a stage that needs no process of its own and returns a note for the status line; `None` for one that does:
     /// a command, and what needs libtorch, which `worker` runs.
     pub fn run_here(&self, task: &Task) -> Option<Result<String>> {
@@ -405,6 +418,8 @@ impl Stage {
 /// Everything a stage needs to run; a worker process reads it from its standard input as JSON.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Task {
+    /// [`crate::identity::BUILD`] of the run.
+    pub build: String,
     /// The node's name, for messages.
     pub node: String,
     /// What to do.

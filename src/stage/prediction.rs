@@ -53,7 +53,7 @@ impl Prediction {
         }
         top.sort_unstable_by(order);
         let largest = f64::from(logits[top[0]]);
-        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+        let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - largest)).sum();
         Some(Prediction { top, probability: sum.recip() })
     }
 

@@ -7,7 +7,7 @@ use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::error::Result;
 use crate::method::Pretraining;
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 pub(super) static OUTPUTS: [Output; 1] = [output("weights", "weights.safetensors")];
 
 /// Parameters of a `pretrain` stage.

@@ -7,8 +7,9 @@ use super::{Kind, Output, PathPort, Port, Takes, output};
 use crate::data::OnBadImage;
 use crate::error::{Error, Result};
 use crate::method::Method;
+use crate::numerics::Numerics;
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
 
 /// Parameters of a `train` stage.
@@ -22,6 +23,9 @@ pub struct Train {
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
+    /// Whether the last bits may be those of this kind of processor.
+    #[serde(default, skip_serializing_if = "Numerics::is_native")]
+    pub numerics: Numerics,
 }
 
 impl Train {

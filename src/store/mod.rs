@@ -15,6 +15,7 @@
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them
 //! inputs/                     digests of input files by path, size, times and inode
+//! format                      the number of this layout
 //! ```
 
 mod claim;
@@ -36,7 +37,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use claim::{Claim, Claimed, host};
+pub use claim::{Claim, Claimed};
 pub use digest::Digest;
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use listing::Listing;
@@ -52,6 +53,9 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 use crate::stage::Output;
+
+/// The format of a store that this program makes and reads.
+pub const FORMAT: u32 = 1;
 
 /// The store in one folder; any number of processes may share it.
 #[derive(Debug)]
@@ -74,7 +78,31 @@ impl Store {
             ));
         }
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
-        Ok(Store { root, scratch: OnceLock::new() })
+        let store = Store { root, scratch: OnceLock::new() };
+        match store.format() {
+            Some(format) if format > FORMAT => Err(Error::hinted(
+                format!(
+                    "the store `{}` has format {format}, and this program knows those up to {FORMAT}",
+                    store.root.display()
+                ),
+                "use the newer maple-pipe that made it, or name another store with `--store`",
+            )),
+            _ => Ok(store),
+        }
+    }
+
+    /// The format that the store says it has; nothing where it does not, which all stores before this line did not.
+    pub fn format(&self) -> Option<u32> {
+        read_small(&self.root.join("format"))?.trim().parse().ok()
+    }
+
+    /// Says the format, in a store that does not.
+    fn keep_format(&self) {
+        let path = self.root.join("format");
+        if !path.exists() {
+            // Whoever comes later says it, where this fails.
+            let _ = write_atomically(&path, format!("{FORMAT}\n").as_bytes());
+        }
     }
 
     /// The store's folder.
@@ -88,6 +116,7 @@ impl Store {
             return Ok(scratch);
         }
         let new = Scratch::new(&self.work())?;
+        self.keep_format();
         // Another thread's may have come first: then this one is removed again.
         Ok(self.scratch.get_or_init(|| new))
     }

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::{Digest, Listing};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::made_by::MadeBy;
 
 /// How a key's outputs were made.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -36,8 +37,9 @@ pub struct Record {
     pub device: Option<Device>,
     /// The most memory it used there, in bytes, where that is known.
     pub memory: Option<u64>,
-    /// The version of this program.
-    pub version: String,
+    /// What computed it; absent in records of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<MadeBy>,
     /// The boot of the machine, where the outputs may not have reached the disk before the boot ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsynced: Option<Boot>,
@@ -159,7 +161,7 @@ impl Record {
             seconds: 0.0,
             device: None,
             memory: None,
-            version: String::new(),
+            made_by: None,
             unsynced: None,
         }
     }
@@ -195,7 +197,7 @@ mod tests {
             seconds: 0.25,
             device: Some(Device::Cpu),
             memory: Some(1 << 20),
-            version: "0.1.0".to_owned(),
+            made_by: Some(MadeBy::here()),
             unsynced: None,
         };
         let whole = record.text();

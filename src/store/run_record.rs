@@ -32,6 +32,9 @@ pub struct RunRecord {
     pub invocation: Invocation,
     /// The version of this program.
     pub version: String,
+    /// Its [`crate::identity::BUILD`]; absent in records of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     /// What was checked out of the pipeline's repository, where it is in one.
     pub commit: Option<Commit>,
     /// The computer's name.
@@ -51,7 +54,7 @@ pub struct Invocation {
     pub overrides: Vec<String>,
     /// The command line, without the program.
     pub arguments: Vec<String>,
-    /// What nodes could run on.
+    /// What nodes that compute with libtorch ran on; empty where no node ran.
     pub devices: Vec<String>,
 }
 
@@ -120,6 +123,12 @@ impl RunNode {
 }
 
 impl RunRecord {
+    /// The program, as people name it: `maple-pipe 0.1.0 (build 3f2a90c1d2e4)`.
+    pub fn program(&self) -> String {
+        let build = self.build.as_ref().map_or_else(String::new, |build| format!(" (build {})", build));
+        format!("maple-pipe {}{build}", self.version)
+    }
+
     /// A new identifier: unlike those of runs that start at the same moment on the same or another computer.
     pub fn new_id(started: jiff::Timestamp, host: &str) -> String {
         let seed = format!("{host} {} {}", std::process::id(), started.as_nanosecond());
@@ -275,6 +284,7 @@ mod tests {
                 devices: Vec::new(),
             },
             version: "1".to_owned(),
+            build: None,
             commit: None,
             host: "host".to_owned(),
         }

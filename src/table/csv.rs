@@ -7,6 +7,9 @@ use super::aggregate::{Cell, Table};
 const HEADER: [&str; 11] =
     ["table", "method", "dataset", "metric", "mean", "std", "seeds", "note", "published", "delta", "nodes"];
 
+/// What computed the evaluations of these keys, in words.
+pub type MadeByKeys<'a> = dyn Fn(&[String]) -> String + 'a;
+
 /// So many hexadecimal digits of a key tell it from all others.
 const KEY_DIGITS: usize = 16;
 
@@ -16,9 +19,20 @@ impl Table {
     /// without seeds; `note` says what is missing, such as `2 of 3 seeds`; `nodes` has the start of the key of each
     /// evaluation behind the value.
     pub fn csv(&self) -> String {
+        self.csv_rows(None)
+    }
+
+    /// The same with a column more: what computed each value, of the keys of the evaluations behind it.
+    pub fn csv_with_origins(&self, made_by: &MadeByKeys<'_>) -> String {
+        self.csv_rows(Some(made_by))
+    }
+
+    fn csv_rows(&self, made_by: Option<&MadeByKeys<'_>>) -> String {
         let mut writer = ::csv::Writer::from_writer(Vec::new());
-        let mut write = |record: [&str; 11]| writer.write_record(record).expect("a vector takes all writes");
-        write(HEADER);
+        let mut write = |record: [&str; 11], origin: Option<&str>| {
+            writer.write_record(record.into_iter().chain(origin)).expect("a vector takes all writes");
+        };
+        write(HEADER, made_by.map(|_| "made_by"));
         for group in &self.groups {
             for (method, row) in self.methods.iter().zip(&group.rows) {
                 for (metric, cell) in self.metrics.iter().zip(row) {
@@ -28,7 +42,9 @@ impl Table {
                     let place = [&self.name, &method.name, &group.label.name].map(String::as_str);
                     let [table, method, dataset] = place;
                     let metric = metric.name();
-                    write([table, method, dataset, &metric, mean, std, seeds, note, published, delta, nodes]);
+                    let origin = made_by.map(|made_by| made_by(&cell.keys));
+                    let row = [table, method, dataset, &metric, mean, std, seeds, note, published, delta, nodes];
+                    write(row, origin.as_deref());
                 }
             }
         }

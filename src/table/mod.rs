@@ -12,7 +12,7 @@ mod published;
 mod score;
 
 pub use aggregate::{Cell, Coverage, Group, Label, Table};
-pub use csv::means;
+pub use csv::{MadeByKeys, means};
 pub use deviation::Deviation;
 pub use latex::Layout;
 pub use metric::Metric;

@@ -401,7 +401,7 @@ error: `root/eurosat` lacks `split_zhou_EuroSAT.json`
 4 | [stage.data]
   |        ^^^^
   |
-  = hint: put the data set there, so that `root/eurosat` holds `2750` and `split_zhou_EuroSAT.json`; `split_zhou_EuroSAT.json` comes from https://drive.usercontent.google.com/download?id=1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o&export=download&confirm=t
+  = hint: `maple-pipe data fetch eurosat` gets it, or put the data set there, so that `root/eurosat` holds `2750` and `split_zhou_EuroSAT.json`; `split_zhou_EuroSAT.json` comes from https://drive.usercontent.google.com/download?id=1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o&export=download&confirm=t
 <exit code 2>
 
 "#]],

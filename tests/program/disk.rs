@@ -119,6 +119,7 @@ fn a_store_that_cannot_be_written_can_be_read() {
 > explain pipelines/commands.toml all
 all is up to date
   key [DIGEST], ran [DATE] in [TIME]
+  made by [MAKER]
 > verify
 [COUNT] artifacts, [SIZE]: all as they were made
 > run pipelines/commands.toml

@@ -9,7 +9,7 @@ use maple_pipe::data::random;
 use maple_pipe::device::Devices;
 use maple_pipe::graph::{Content, Graph, Source, manifest};
 use maple_pipe::pipeline::Pipeline;
-use maple_pipe::run::{self, Event, Interrupts, Options, Outcome};
+use maple_pipe::run::{self, DeviceChoice, Event, Interrupts, Options, Outcome};
 use maple_pipe::store::{Digest, Store};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -386,7 +386,7 @@ impl Model {
 fn execute(pipeline: &Path, store: &Store, jobs: usize) -> (Vec<String>, BTreeMap<String, Vec<Digest>>) {
     let pipeline = Pipeline::read(pipeline, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
-    let devices = Devices::parse("cpu", jobs).unwrap();
+    let devices = DeviceChoice::new(Some(Devices::parse("cpu", jobs).unwrap()), jobs);
     let options = Options { jobs, threads: 1, devices, keep_going: false, pixel_cache: false };
     let interrupts = Interrupts::default();
     let mut done = Vec::new();

@@ -62,10 +62,10 @@ started     [DATE]
 ended       done in [TIME]
 pipeline    tiny ([PROJECT]/pipelines/tiny.toml)
 arguments   run pipelines/tiny.toml --only shots/* --set stage.shots.shots=1 -j 1
-program     maple-pipe [VERSION]
+program     maple-pipe [VERSION] (build [BUILD])
 host        [HOST]
-devices     cpu
 nodes       3 nodes: 2 done, 1 cached
+made by     [MAKER]: 3 nodes
 
 cached   data/shapes          [DIGEST]
 done     shots/shapes/seed1   [DIGEST]   [TIME]
@@ -83,10 +83,10 @@ started     [DATE]
 ended       done in [TIME]
 pipeline    tiny ([PROJECT]/pipelines/tiny.toml)
 arguments   run pipelines/tiny.toml --only shots/*
-program     maple-pipe [VERSION]
+program     maple-pipe [VERSION] (build [BUILD])
 host        [HOST]
-devices     cpu
 nodes       3 nodes: 3 cached
+made by     [MAKER]: 3 nodes
 
 cached   data/shapes          [DIGEST]
 cached   shots/shapes/seed1   [DIGEST]
@@ -135,8 +135,13 @@ fn a_run_is_recorded_as_json() {
     assert_eq!(run, {
         let mut listed = project.json(&["runs", "--json"]);
         listed["nodes"] = run["nodes"].clone();
+        listed["made_by"] = run["made_by"].clone();
         listed
     });
+    let made_by = run["made_by"].as_object().unwrap();
+    let (maker, count) = made_by.iter().next().unwrap();
+    assert!(maker.starts_with("build ") && maker.contains(", host ") && *count == 2, "{made_by:?}");
+    assert_eq!(run["build"].as_str().unwrap().len(), 16);
     for (name, expected) in [
         ("end", "\"done\""),
         ("counts", r#"{"cached":1,"done":1}"#),
@@ -150,7 +155,8 @@ fn a_run_is_recorded_as_json() {
         ),
         ("version", &format!("\"{}\"", env!("CARGO_PKG_VERSION"))),
         ("commit", "null"),
-        ("devices", "[\"cpu\"]"),
+        // Nothing had to compute.
+        ("devices", "[]"),
     ] {
         assert_eq!(run[name].to_string(), expected, "{name}");
     }
@@ -178,9 +184,8 @@ started     [DATE]
 ended       failed in [TIME]
 pipeline    tiny ([PROJECT]/pipelines/tiny.toml)
 arguments   run pipelines/tiny.toml --only {shots/*,captioned} -j 1
-program     maple-pipe [VERSION]
+program     maple-pipe [VERSION] (build [BUILD])
 host        [HOST]
-devices     cpu
 nodes       4 nodes: 1 failed, 2 blocked, 1 not started
 
 failed        data/shapes          [DIGEST]   [TIME]

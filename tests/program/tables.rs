@@ -111,25 +111,25 @@ fn a_table_has_other_forms() {
     let project = partial();
     project.prints(&["table", PIPELINE, "--format", "csv"], str![[r#"
 <stdout>
-table,method,dataset,metric,mean,std,seeds,note,published,delta,nodes
-table,coop,eurosat,base,91.0000,1.0000,2,,92.19,-1.1900,a3d28bf48d298a5d fa039f1ecac610d0
-table,coop,eurosat,novel,51.0000,1.0000,2,,,,f7461fc090a1579b bc884cab14e9021f
-table,coop,eurosat,hm,65.3662,,2,,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f
-table,maple,eurosat,base,95.0000,1.0000,2,,94.07,+0.9300,594f5e5dbdff7596 98b351733f5f281d
-table,maple,eurosat,novel,73.0000,1.0000,2,,73.23,-0.2300,c572dd246f65be2d 4d9b7bed402def44
-table,maple,eurosat,hm,82.5595,,2,,82.35,+0.2095,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44
-table,coop,dtd,base,90.0000,,1,1 of 2 seeds,,,672f859ce0526fa7
-table,coop,dtd,novel,50.0000,,1,1 of 2 seeds,,,85b9ddc963895235
-table,coop,dtd,hm,64.2857,,1,1 of 2 seeds,,,672f859ce0526fa7 85b9ddc963895235
-table,maple,dtd,base,94.0000,,1,1 of 2 seeds,,,33ed74bef177463d
-table,maple,dtd,novel,72.0000,,1,1 of 2 seeds,,,49dc5233e34f8802
-table,maple,dtd,hm,81.5422,,1,1 of 2 seeds,,,33ed74bef177463d 49dc5233e34f8802
-table,coop,average,base,90.5000,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d fa039f1ecac610d0 672f859ce0526fa7
-table,coop,average,novel,50.5000,,1,some data sets with 1 of 2 seeds,,,f7461fc090a1579b bc884cab14e9021f 85b9ddc963895235
-table,coop,average,hm,64.8262,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f 672f859ce0526fa7 85b9ddc963895235
-table,maple,average,base,94.5000,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 98b351733f5f281d 33ed74bef177463d
-table,maple,average,novel,72.5000,,1,some data sets with 1 of 2 seeds,,,c572dd246f65be2d 4d9b7bed402def44 49dc5233e34f8802
-table,maple,average,hm,82.0509,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44 33ed74bef177463d 49dc5233e34f8802
+table,method,dataset,metric,mean,std,seeds,note,published,delta,nodes,made_by
+table,coop,eurosat,base,91.0000,1.0000,2,,92.19,-1.1900,a3d28bf48d298a5d fa039f1ecac610d0,"[MAKER]"
+table,coop,eurosat,novel,51.0000,1.0000,2,,,,f7461fc090a1579b bc884cab14e9021f,"[MAKER]"
+table,coop,eurosat,hm,65.3662,,2,,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f,"[MAKER]"
+table,maple,eurosat,base,95.0000,1.0000,2,,94.07,+0.9300,594f5e5dbdff7596 98b351733f5f281d,"[MAKER]"
+table,maple,eurosat,novel,73.0000,1.0000,2,,73.23,-0.2300,c572dd246f65be2d 4d9b7bed402def44,"[MAKER]"
+table,maple,eurosat,hm,82.5595,,2,,82.35,+0.2095,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44,"[MAKER]"
+table,coop,dtd,base,90.0000,,1,1 of 2 seeds,,,672f859ce0526fa7,"[MAKER]"
+table,coop,dtd,novel,50.0000,,1,1 of 2 seeds,,,85b9ddc963895235,"[MAKER]"
+table,coop,dtd,hm,64.2857,,1,1 of 2 seeds,,,672f859ce0526fa7 85b9ddc963895235,"[MAKER]"
+table,maple,dtd,base,94.0000,,1,1 of 2 seeds,,,33ed74bef177463d,"[MAKER]"
+table,maple,dtd,novel,72.0000,,1,1 of 2 seeds,,,49dc5233e34f8802,"[MAKER]"
+table,maple,dtd,hm,81.5422,,1,1 of 2 seeds,,,33ed74bef177463d 49dc5233e34f8802,"[MAKER]"
+table,coop,average,base,90.5000,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d fa039f1ecac610d0 672f859ce0526fa7,"[MAKER]"
+table,coop,average,novel,50.5000,,1,some data sets with 1 of 2 seeds,,,f7461fc090a1579b bc884cab14e9021f 85b9ddc963895235,"[MAKER]"
+table,coop,average,hm,64.8262,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f 672f859ce0526fa7 85b9ddc963895235,"[MAKER]"
+table,maple,average,base,94.5000,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 98b351733f5f281d 33ed74bef177463d,"[MAKER]"
+table,maple,average,novel,72.5000,,1,some data sets with 1 of 2 seeds,,,c572dd246f65be2d 4d9b7bed402def44 49dc5233e34f8802,"[MAKER]"
+table,maple,average,hm,82.0509,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44 33ed74bef177463d 49dc5233e34f8802,"[MAKER]"
 <exit code 0>
 
 "#]]);
@@ -185,6 +185,9 @@ eval/eurosat/maple/seed2/novel   metrics   a62177fe0bd41b1f
 inputs from outside
 eval/eurosat/maple/seed1/novel   numbers   d272545a4045b86d   pipelines/numbers.txt
 eval/eurosat/maple/seed2/novel   numbers   d272545a4045b86d   pipelines/numbers.txt
+
+made by
+[MAKER]   eval/eurosat/maple/seed1/novel, eval/eurosat/maple/seed2/novel
 <exit code 0>
 
 "#]],

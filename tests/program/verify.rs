@@ -196,8 +196,10 @@ fn what_comes_out_otherwise_is_kept_for_comparison() {
 <stdout>
 differs  shots/shapes/seed1
   `train` is now .maple/differs/shots/shapes/seed1/train.json
+  made by the same build
 differs  shots/shapes/seed2
   `train` is now .maple/differs/shots/shapes/seed2/train.json
+  made by the same build
 <stderr>
 error: 2 nodes made again: 0 same, 2 differ, 0 failed
 hint: `maple-pipe gc` removes the outputs that were kept for comparison

@@ -138,6 +138,7 @@ train/shapes/maple/seed2   up to date
 <stdout>
 train/shapes/maple/seed2 is up to date
   key [DIGEST], ran [DATE] in [TIME]
+  made by [MAKER]
 <exit code 0>
 
 "#]],
@@ -188,6 +189,7 @@ train/shapes/coop/seed1 is waiting for nodes that are stale; whether it must run
 <stdout>
 data/shapes is up to date
   key [DIGEST], ran [DATE] in [TIME]
+  made by [MAKER]
 <exit code 0>
 
 "#]],
@@ -250,6 +252,7 @@ train/shapes/coop/seed1 is stale: changed since it last ran
 <stdout>
 train/shapes/coop/seed1 is up to date
   key [DIGEST], ran [DATE] in [TIME]
+  made by [MAKER]
 <exit code 0>
 
 "#]],

@@ -1,6 +1,6 @@
 //! What a running stage tells the run, and what it hears from it.
 
-use maple_pipe::run::Progress;
+use maple_pipe::task::Progress;
 
 /// The run's side of a stage.
 #[derive(Clone, Copy)]

@@ -5,8 +5,15 @@
 
 use std::sync::LazyLock;
 
-use maple_pipe::device::{Device, kibibytes};
+use maple_pipe::device::Device;
 use maple_pipe::error::{Error, Result};
+use maple_pipe::identity;
+use maple_pipe::made_by::{MadeBy, Processor};
+use maple_pipe::numerics::Numerics;
+use maple_pipe::task::{About, CudaCard, CudaProblem};
+
+use crate::context;
+use crate::driver::Driver;
 
 /// libtorch's part for CUDA.
 const LIBRARY: &str = "libtorch_cuda.so";
@@ -16,50 +23,92 @@ static CUDA: LazyLock<Result<(), String>> = LazyLock::new(|| {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
     // SAFETY: the library's initialisers are libtorch's own, which expect to be run by loading it into a process that
     // uses libtorch; nothing of it is used before.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "loading a library runs its initialisers")]
     let library = unsafe { Library::open(Some(LIBRARY), RTLD_NOW | RTLD_GLOBAL) };
     // Never unloaded: libtorch keeps pointers into it.
     library.map(std::mem::forget).map_err(|error| error.to_string())
 });
 
-/// How many graphics cards libtorch can use.
-pub fn count_cards() -> i64 {
-    if CUDA.is_ok() { tch::Cuda::device_count() } else { 0 }
+/// The cards that libtorch can use, in CUDA's order.
+///
+/// # Errors
+/// Why it can use none.
+pub fn cards() -> Result<Vec<CudaCard>, CudaProblem> {
+    if let Err(error) = &*CUDA {
+        return Err(CudaProblem::Library(error.clone()));
+    }
+    let driver = Driver::start()?;
+    let cards = driver.cards()?;
+    if tch::Cuda::device_count() == 0 {
+        return Err(CudaProblem::Unusable { driver: driver.version() });
+    }
+    Ok(cards)
 }
 
-/// The device in libtorch's words.
+/// What this worker and its libtorch are.
+pub fn about() -> About {
+    About {
+        build: identity::BUILD.to_owned(),
+        libtorch: context::libtorch_version(),
+        path: context::libtorch_path(),
+        instructions: context::cpu_capability(),
+        cuda: cards(),
+    }
+}
+
+/// The device in libtorch's words, ready to compute in this way, and what computes there.
 ///
 /// # Errors
 /// libtorch cannot use it; why not.
-pub fn open(device: Device) -> Result<tch::Device> {
-    let Device::Cuda(number) = device else { return Ok(tch::Device::Cpu) };
-    let hint = "install a libtorch with CUDA and name it with `LIBTORCH`, or use `--devices cpu`";
-    if let Err(error) = &*CUDA {
-        return Err(Error::hinted(format!("there is no `{device}`: libtorch cannot use CUDA: {error}"), hint));
-    }
-    match tch::Cuda::device_count() {
-        0 => Err(Error::hinted(format!("there is no `{device}`: CUDA finds no card"), hint)),
-        count if i64::from(number) >= count => Err(Error::hinted(
-            format!("there is no `{device}`"),
-            format!("CUDA's cards have the numbers 0 to {}", count - 1),
-        )),
-        _ => Ok(tch::Device::Cuda(number as usize)),
-    }
+pub fn open(device: Device, numerics: Numerics) -> Result<(tch::Device, MadeBy)> {
+    hold_to(numerics)?;
+    let here = MadeBy::here();
+    let instructions = Some(context::cpu_capability());
+    let processor = Processor { instructions, numerics, ..here.processor.clone() };
+    let made_by = MadeBy { libtorch: Some(context::libtorch_version()), processor, ..here };
+    let Device::Cuda(number) = device else { return Ok((tch::Device::Cpu, made_by)) };
+    let cards = cards().map_err(|problem| {
+        let hint = format!("{}; or compute on the processor: `--devices cpu`", problem.hint());
+        Error::hinted(format!("`{device}` cannot be used: {problem}"), hint)
+    })?;
+    let Some(one) = cards.get(number as usize) else {
+        let hint = format!("CUDA's cards have the numbers 0 to {}", cards.len() - 1);
+        return Err(Error::hinted(format!("there is no `{device}`"), hint));
+    };
+    context::make_cuda_deterministic();
+    Ok((tch::Device::Cuda(number as usize), MadeBy { card: Some(one.card.clone()), ..made_by }))
 }
 
-/// The most memory that this process has used on a device, in bytes, where the system says. libtorch gives nothing back to
-/// a card before the process ends, so what it holds at the end is what it needed.
-pub fn memory_used(device: Device) -> Option<u64> {
-    match device {
-        Device::Cpu => kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:"),
-        Device::Cuda(_) => {
-            let arguments = ["--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits"];
-            let output = std::process::Command::new("nvidia-smi").args(arguments).output().ok()?;
-            let own = std::process::id().to_string();
-            let text = String::from_utf8(output.stdout).ok()?;
-            let (_, mebibytes) =
-                text.lines().filter_map(|line| line.split_once(',')).find(|(id, _)| id.trim() == own)?;
-            Some(mebibytes.trim().parse::<u64>().ok()? << 20)
-        }
+/// The device on which tests compute: `MAPLE_PIPE_TEST_DEVICE`, e.g. `cuda:0`; without it the processor.
+#[cfg(test)]
+pub(crate) fn of_tests() -> tch::Device {
+    let name = std::env::var("MAPLE_PIPE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    let device = name.parse().unwrap_or_else(|error| panic!("{error}"));
+    open(device, Numerics::Native).unwrap_or_else(|error| panic!("{error}")).0
+}
+
+/// Sees to it that the processor computes in this way.
+fn hold_to(numerics: Numerics) -> Result<()> {
+    if numerics == Numerics::Native {
+        return Ok(());
     }
+    let hint = "compute with `numerics = \"native\"`: the last bits are then those of this kind of processor";
+    if !has_avx2() {
+        return Err(Error::hinted("portable numerics need an x86-64 processor with AVX2 and FMA", hint));
+    }
+    if !context::answers_mkl() || context::cpu_capability() != "AVX2" {
+        return Err(Error::hinted("this libtorch cannot be held to portable numerics", hint));
+    }
+    context::use_onednn(false);
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
 }

@@ -5,8 +5,11 @@
 //! outlives the run that started it.
 
 pub mod clip;
+mod context;
 mod control;
-mod device;
+pub mod device;
+mod driver;
+mod memory;
 pub mod method;
 mod stage;
 
@@ -15,31 +18,36 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use control::Control;
-use maple_pipe::error::Error;
-use maple_pipe::run::{Line, STOP};
+use maple_pipe::error::{Error, Result};
+use maple_pipe::identity;
 use maple_pipe::stage::Task;
+use maple_pipe::task::{ABOUT, Line, STOP, check_build};
 
 /// Set when the run asks to stop.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Runs the task on standard input; the exit code is 0 where it was done. With `--count-cards` it only prints how many
-/// graphics cards libtorch can use.
+/// Runs the task on standard input; the exit code is 0 where it was done. With `--about` it prints what it is and which cards
+/// libtorch can use, as JSON; with `--count-cards`, how many.
 pub fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("--count-cards") {
-        println!("{}", device::count_cards());
-        return ExitCode::SUCCESS;
+    match std::env::args().nth(1).as_deref() {
+        Some(ABOUT) => {
+            println!("{}", serde_json::to_string(&device::about()).expect("plain data"));
+            return ExitCode::SUCCESS;
+        }
+        Some("--count-cards") => {
+            println!("{}", device::cards().map_or(0, |cards| cards.len()));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let mut text = String::new();
     if let Err(error) = std::io::stdin().read_line(&mut text) {
         eprintln!("error: could not read the task: {error}");
         return ExitCode::FAILURE;
     }
-    let task: Task = match serde_json::from_str(&text) {
-        Ok(task) => task,
-        Err(error) => {
-            eprintln!("error: this program is started by `maple-pipe run`, which gives it a task: {error}");
-            return ExitCode::from(2);
-        }
+    let Ok(words) = serde_json::from_str::<serde_json::Value>(&text) else {
+        eprintln!("error: this program is started by `maple-pipe run`, which gives it a task");
+        return ExitCode::from(2);
     };
     std::thread::spawn(|| {
         for line in std::io::stdin().lines().map_while(Result::ok) {
@@ -48,12 +56,18 @@ pub fn main() -> ExitCode {
             }
         }
         // The end of this stream is the end of the run.
-        std::process::exit(1);
+        die();
     });
-    let progress = |progress| say(&Line::Progress(progress));
-    match stage::run(&task, Control::new(&progress, &|| STOPPING.load(Ordering::Relaxed))) {
-        Ok(note) => {
-            say(&Line::Done(note, device::memory_used(task.device)));
+    let peak = memory::Peak::watch();
+    let worked = accept(&words, &text).and_then(|task| {
+        let progress = |progress| say(&Line::Progress(progress));
+        let control = Control::new(&progress, &|| STOPPING.load(Ordering::Relaxed));
+        let note = stage::run(&task, control, &|made_by| say(&Line::Hello(Box::new(made_by))))?;
+        Ok((note, peak.bytes(task.device)))
+    });
+    match worked {
+        Ok((note, memory)) => {
+            say(&Line::Done(note, memory));
             ExitCode::SUCCESS
         }
         Err(Error::Interrupted) => {
@@ -67,8 +81,31 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The task, if it is one for this build and for the libtorch that is loaded.
+fn accept(words: &serde_json::Value, text: &str) -> Result<Task> {
+    check_build("maple-pipe", words["build"].as_str(), "maple-pipe-worker")?;
+    let loaded = context::libtorch_version();
+    if loaded != identity::LIBTORCH {
+        let path = context::libtorch_path().map_or_else(String::new, |path| format!(" from `{path}`"));
+        return Err(Error::hinted(
+            format!("libtorch {loaded} is loaded{path}, and this build is for libtorch {}", identity::LIBTORCH),
+            "unset `LD_LIBRARY_PATH`, or build again with `LIBTORCH` naming the libtorch that you want",
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| Error::invalid(format!("the task cannot be read: {error}")))
+}
+
 /// Prints a line for the run; if the run is gone there is nobody to tell.
 fn say(line: &Line) {
     let text = serde_json::to_string(line).expect("a line is plain data");
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Ends the process at once. libtorch may be at work in the main thread, so nothing of what it has built is taken down.
+fn die() -> ! {
+    #[expect(unsafe_code, reason = "a function of C")]
+    // SAFETY: the function takes a number and does not return.
+    unsafe {
+        libc::_exit(1)
+    }
 }

@@ -23,16 +23,16 @@ fn recorded() -> (Weights, Tensor, Tensor) {
     let recorded: Recorded = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let (images, weights): (Vec<_>, Vec<_>) = recorded.recipe.tensors().partition(|(name, _)| name == "images");
     let features = Tensor::from_slice2(&recorded.features);
-    (Weights::from_tensors(weights), images[0].1.shallow_clone(), features)
+    (Weights::from_tensors(weights), images[0].1.to_device(common::device()), features)
 }
 
 #[test]
 fn features_are_those_of_pytorch() {
     let (weights, images, expected) = recorded();
-    let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).unwrap();
+    let clip = Clip::from_weights(&weights, common::device(), Precision::Fp32).unwrap();
     assert_eq!(clip.architecture().vision_layers, VisionLayers::ResNet([2, 1, 1, 2]));
     assert_eq!(clip.architecture().image_size, 96);
-    let found = clip.image_features(&images).to_kind(Kind::Double);
+    let found = clip.image_features(&images).to_device(Device::Cpu).to_kind(Kind::Double);
     let difference = (found - &expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[]);
     println!("relative difference {difference:.1e}");
     assert!(difference < 2e-6, "{difference:e}");
@@ -47,16 +47,13 @@ fn lower_precision_gives_nearly_the_same_features() {
         (Precision::Mixed, Kind::Float, 0.99999),
     ];
     for (precision, kind, least) in precisions {
-        let clip = Clip::from_weights(&weights, Device::Cpu, precision).unwrap();
+        let clip = Clip::from_weights(&weights, common::device(), precision).unwrap();
         let norms = clip.parameters().iter().filter(|(name, _)| name.contains("bn") || name.contains(".downsample.1."));
         assert!(norms.map(|(_, tensor)| tensor.kind()).all(|kind| kind == Kind::Float));
         let found = clip.image_features(&images);
         assert_eq!(found.kind(), kind);
-        let cosines = (normalised(&found.to_kind(Kind::Double)) * normalised(&expected)).sum_dim_intlist(
-            [-1i64].as_slice(),
-            false,
-            None,
-        );
+        let cosines = (normalised(&found.to_device(Device::Cpu).to_kind(Kind::Double)) * normalised(&expected))
+            .sum_dim_intlist([-1i64].as_slice(), false, None);
         assert!(cosines.min().double_value(&[]) > least, "{precision:?}: {cosines}");
     }
 }
@@ -69,7 +66,7 @@ fn learners_that_leave_the_vision_tower_alone_work() {
     let others = weights.iter().filter(|(name, _)| *name != "token_embedding.weight");
     let others = others.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()));
     let weights = Weights::from_tensors(others.chain([("token_embedding.weight".to_owned(), words)]));
-    let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).unwrap();
+    let clip = Clip::from_weights(&weights, common::device(), Precision::Fp32).unwrap();
     let (tokenizer, classes) = (Tokenizer::new(), ["cat", "dog", "sea lion"].map(str::to_owned));
     let model = |learner: &str| {
         let training = if learner.contains("zero-shot") {

@@ -265,6 +265,7 @@ impl Parts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::of_tests;
 
     /// Weights of the tiny model with another vocabulary; the same at every call.
     fn weights(vocabulary: i64) -> Weights {
@@ -280,16 +281,16 @@ mod tests {
 
     #[test]
     fn every_tensor_can_be_trained_with_a_vocabulary_of_any_size() {
-        let clip = Clip::from_weights(&weights(7), Device::Cpu, Precision::Fp32).unwrap();
+        let clip = Clip::from_weights(&weights(7), of_tests(), Precision::Fp32).unwrap();
         assert_eq!(clip.architecture().vocabulary, 7);
         let parameters: Vec<Tensor> =
             clip.parameters().iter().map(|(_, tensor)| tensor.set_requires_grad(true)).collect();
-        let images = Tensor::ones([2, 3, 32, 32], (Kind::Float, Device::Cpu))
-            * Tensor::from_slice(&[0.5f32, -1.0]).reshape([2, 1, 1, 1]);
-        let texts = Tensor::from_slice(&[4i64, 1, 6, 0, 4, 2, 3, 6]).reshape([2, 4]);
+        let images = Tensor::ones([2, 3, 32, 32], (Kind::Float, of_tests()))
+            * Tensor::from_slice(&[0.5f32, -1.0]).to_device(of_tests()).reshape([2, 1, 1, 1]);
+        let texts = Tensor::from_slice(&[4i64, 1, 6, 0, 4, 2, 3, 6]).to_device(of_tests()).reshape([2, 4]);
         let images = normalised(&clip.image_features(&images));
         let logits = clip.logit_scale() * images.matmul(&normalised(&clip.text_features(&texts)).tr());
-        let loss = logits.log_softmax(-1, Kind::Float).nll_loss(&Tensor::from_slice(&[0i64, 1]));
+        let loss = logits.log_softmax(-1, Kind::Float).nll_loss(&Tensor::from_slice(&[0i64, 1]).to_device(of_tests()));
         let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false).unwrap();
         for ((name, _), gradient) in clip.parameters().iter().zip(gradients) {
             assert!(gradient.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{name} gets no gradient");
@@ -298,21 +299,21 @@ mod tests {
 
     #[test]
     fn a_text_is_read_at_its_end_whatever_follows() {
-        let clip = Clip::from_weights(&weights(7), Device::Cpu, Precision::Fp32).unwrap();
-        let short = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6]).unsqueeze(0));
-        let long = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6, 3, 5, 0]).unsqueeze(0));
+        let clip = Clip::from_weights(&weights(7), of_tests(), Precision::Fp32).unwrap();
+        let short = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6]).to_device(of_tests()).unsqueeze(0));
+        let long = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6, 3, 5, 0]).to_device(of_tests()).unsqueeze(0));
         assert!((short - long).abs().max().double_value(&[]) < 1e-6);
     }
 
     #[test]
     fn lower_precision_gives_nearly_the_same_features() {
-        let exact = Clip::from_weights(&weights(7), Device::Cpu, Precision::Fp32).unwrap();
-        let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, Device::Cpu)).sin().reshape([2, 3, 32, 32]);
-        let texts = Tensor::from_slice(&[4i64, 1, 6]).unsqueeze(0);
+        let exact = Clip::from_weights(&weights(7), of_tests(), Precision::Fp32).unwrap();
+        let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, of_tests())).sin().reshape([2, 3, 32, 32]);
+        let texts = Tensor::from_slice(&[4i64, 1, 6]).to_device(of_tests()).unsqueeze(0);
         let precisions =
             [(Precision::Fp16, Kind::Half), (Precision::Bf16, Kind::BFloat16), (Precision::Mixed, Kind::Float)];
         for (precision, kind) in precisions {
-            let rounded = Clip::from_weights(&weights(7), Device::Cpu, precision).unwrap();
+            let rounded = Clip::from_weights(&weights(7), of_tests(), precision).unwrap();
             assert_eq!(rounded.kind(), kind);
             let pairs = [
                 (exact.image_features(&images), rounded.image_features(&images)),

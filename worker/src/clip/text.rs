@@ -7,7 +7,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::transformer::{Block, LayerNorm, PromptKind, project};
+use super::transformer::{Block, LayerNorm, PromptKind, merge_heads, project};
 use maple_pipe::error::{Error, Result};
 
 /// The text transformer of CLIP.
@@ -151,9 +151,9 @@ impl TextTower {
     /// [`TextTower::plain_prompts`] on each of the G tables.
     pub(super) fn features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
         let beginning = self.positional_embedding.narrow(0, 0, prompts.shared.size()[0]);
-        let mut shared = table.index_select(1, &prompts.shared) + beginning;
+        let mut shared = rows(table, &prompts.shared) + beginning;
         let positions = self.positional_embedding.index_select(0, &prompts.positions);
-        let mut own = table.index_select(1, &prompts.own) + positions;
+        let mut own = rows(table, &prompts.own) + positions;
         let last = self.blocks.len() - 1;
         for (index, block) in self.blocks[..last].iter().enumerate() {
             shared = self.with_deep(shared, index, deep);
@@ -179,25 +179,39 @@ impl TextTower {
 
 /// One block for the shared rows `(G, S, width)` and the own rows `(G, T, width)`.
 fn both(block: &Block, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> (Tensor, Tensor) {
-    let [query, key, value] = block.queries_keys_values(&block.ln_1.forward(shared));
+    let [query, key, value] = block.split(&block.queries_keys_values(&block.ln_1.forward(shared)));
     let attended = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, true, None, false);
-    let next_shared = block.finish(shared, &attended);
+    let next_shared = block.finish(shared, &merge_heads(&attended));
 
-    let own_parts = block.queries_keys_values(&block.ln_1.forward(own));
-    let [own_query, own_key, own_value] = own_parts.map(|part| part.index_select(2, &prompts.padded));
+    let own_rows = block.queries_keys_values(&block.ln_1.forward(own));
+    let [own_query, own_key, own_value] = block.split(&rows(&own_rows, &prompts.padded));
     let shared_block = [&key, &value];
     let attended = attend(&own_query, shared_block, [&own_key, &own_value], &prompts.causal, prompts.classes);
-    (next_shared, block.finish(own, &attended.index_select(2, &prompts.packed)))
+    (next_shared, block.finish(own, &rows(&merge_heads(&attended), &prompts.packed)))
 }
 
 /// The last block, for the end of each class alone: `(G, classes, width)`.
 fn at_ends(block: &Block, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> Tensor {
-    let [key, value] = block.keys_values(&block.ln_1.forward(shared));
+    let [key, value] = block.split(&block.keys_values(&block.ln_1.forward(shared)));
     let normalised = block.ln_1.forward(own);
-    let query = block.queries(&normalised.index_select(1, &prompts.ends));
-    let [own_key, own_value] = block.keys_values(&normalised).map(|part| part.index_select(2, &prompts.padded));
+    let [query] = block.split(&block.queries(&rows(&normalised, &prompts.ends)));
+    let [own_key, own_value] = block.split(&rows(&block.keys_values(&normalised), &prompts.padded));
     let attended = attend(&query, [&key, &value], [&own_key, &own_value], &prompts.causal_at_end, prompts.classes);
-    block.finish(&own.index_select(1, &prompts.ends), &attended)
+    block.finish(&rows(own, &prompts.ends), &merge_heads(&attended))
+}
+
+/// The rows `(G, N, width)` of `x` `(G, rows, width)` with these numbers `(N,)`, which may come several times.
+///
+/// It is an embedding, because the derivative of that sums what comes several times in a fixed order, also on a card; the
+/// derivative of `index_select` does so in the order in which the card's threads come.
+fn rows(x: &Tensor, numbers: &Tensor) -> Tensor {
+    let [groups, count, width] = x.size()[..] else { unreachable!("rows have three axes") };
+    if groups == 1 {
+        return Tensor::embedding(&x.squeeze_dim(0), numbers, -1, false, false).unsqueeze(0);
+    }
+    let starts = Tensor::arange(groups, (Kind::Int64, numbers.device())).unsqueeze(1) * count;
+    let numbers = (starts + numbers).flatten(0, 1);
+    Tensor::embedding(&x.reshape([groups * count, width]), &numbers, -1, false, false).reshape([groups, -1, width])
 }
 
 /// Attention of each class's queries `(G, heads, classes * Q, d)` to the shared keys and values `(G, heads, S, d)` and
@@ -206,7 +220,7 @@ fn attend(query: &Tensor, shared: [&Tensor; 2], own: [&Tensor; 2], mask: &Tensor
     let size = query.size();
     let [groups, heads, _, width] = size[..] else { unreachable!("queries have four axes") };
     let by_class = |x: &Tensor| x.reshape([groups, heads, classes, -1, width]);
-    let query = query * (width as f64).powf(-0.5);
+    let query = query * (width as f64).sqrt().recip();
     let [own_key, own_value] = own.map(by_class);
     let to_shared = query.matmul(&shared[0].transpose(-2, -1));
     let shared_length = to_shared.size()[3];

@@ -73,45 +73,46 @@ pub(super) struct Block {
 impl Block {
     /// `(N, L, W)` to `(N, L, W)`; with `causal` a position sees itself and those before it.
     pub(super) fn forward(&self, x: &Tensor, causal: bool) -> Tensor {
-        let [query, key, value] = self.queries_keys_values(&self.ln_1.forward(x));
-        self.finish(x, &attention(&query, &key, &value, causal))
+        let [query, key, value] = self.split(&self.queries_keys_values(&self.ln_1.forward(x)));
+        self.finish(x, &merge_heads(&attention(&query, &key, &value, causal)))
     }
 
     /// `(N, L, W)` to `(N, 1, W)`: the first position of [`Block::forward`] without `causal`, computed alone.
     pub(super) fn forward_first(&self, x: &Tensor) -> Tensor {
         let normalised = self.ln_1.forward(x);
-        let query = self.queries(&normalised.narrow(1, 0, 1));
-        let [key, value] = self.keys_values(&normalised);
-        self.finish(&x.narrow(1, 0, 1), &attention(&query, &key, &value, false))
+        let [query] = self.split(&self.queries(&normalised.narrow(1, 0, 1)));
+        let [key, value] = self.split(&self.keys_values(&normalised));
+        self.finish(&x.narrow(1, 0, 1), &merge_heads(&attention(&query, &key, &value, false)))
     }
 
-    /// Adds the attention's result `(N, heads, L, W / heads)` to `x` `(N, L, W)`, then runs the perceptron.
+    /// Adds the attention's result `(N, L, W)` to `x` `(N, L, W)`, then runs the perceptron.
     pub(super) fn finish(&self, x: &Tensor, attended: &Tensor) -> Tensor {
-        let attended = attended.transpose(1, 2).reshape(x.size());
-        let x = x + self.out_proj.forward(&attended);
+        let x = x + self.out_proj.forward(attended);
         // silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
         let hidden = (self.c_fc.forward(&self.ln_2.forward(&x)) * QUICK_GELU).silu() * (1.0 / QUICK_GELU);
         &x + self.c_proj.forward(&hidden)
     }
 
-    /// Queries of normalised rows, `(N, L, W)` to `(N, heads, L, W / heads)`.
+    /// Queries of normalised rows, `(N, L, W)` to `(N, L, W)`.
     pub(super) fn queries(&self, normalised: &Tensor) -> Tensor {
-        let width = self.width();
-        self.split_heads(&self.in_proj.forward_part(normalised, 0, width))
+        self.in_proj.forward_part(normalised, 0, self.width())
     }
 
-    /// Keys and values of normalised rows, each `(N, heads, L, W / heads)`.
-    pub(super) fn keys_values(&self, normalised: &Tensor) -> [Tensor; 2] {
+    /// Keys and values of normalised rows side by side, `(N, L, W)` to `(N, L, 2 W)`.
+    pub(super) fn keys_values(&self, normalised: &Tensor) -> Tensor {
         let width = self.width();
-        let both = self.in_proj.forward_part(normalised, width, 2 * width);
-        [0, 1].map(|part| self.split_heads(&both.narrow(-1, part * width, width)))
+        self.in_proj.forward_part(normalised, width, 2 * width)
     }
 
-    /// Queries, keys and values of normalised rows, each `(N, heads, L, W / heads)`.
-    pub(super) fn queries_keys_values(&self, normalised: &Tensor) -> [Tensor; 3] {
+    /// Queries, keys and values of normalised rows side by side, `(N, L, W)` to `(N, L, 3 W)`.
+    pub(super) fn queries_keys_values(&self, normalised: &Tensor) -> Tensor {
+        self.in_proj.forward(normalised)
+    }
+
+    /// What stands side by side in `(N, L, parts W)`, each part `(N, heads, L, W / heads)`.
+    pub(super) fn split<const PARTS: usize>(&self, rows: &Tensor) -> [Tensor; PARTS] {
         let width = self.width();
-        let all = self.in_proj.forward(normalised);
-        [0, 1, 2].map(|part| self.split_heads(&all.narrow(-1, part * width, width)))
+        std::array::from_fn(|part| self.split_heads(&rows.narrow(-1, part as i64 * width, width)))
     }
 
     fn width(&self) -> i64 {
@@ -122,6 +123,11 @@ impl Block {
         let (rows, length) = (x.size()[0], x.size()[1]);
         x.reshape([rows, length, self.heads, -1]).transpose(1, 2)
     }
+}
+
+/// `(N, heads, L, W / heads)` to `(N, L, W)`.
+pub(super) fn merge_heads(x: &Tensor) -> Tensor {
+    x.transpose(1, 2).flatten(2, 3)
 }
 
 /// Scaled dot-product attention over `(N, heads, L, width of a head)`.

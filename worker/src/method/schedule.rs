@@ -12,7 +12,7 @@ pub fn learning_rate(training: &Training, epoch: u32) -> f64 {
         None => training.warmup_learning_rate,
         Some(annealed) => {
             let turn = PI * f64::from(annealed) / f64::from(training.epochs);
-            training.learning_rate * (1.0 + turn.cos()) / 2.0
+            training.learning_rate * (1.0 + libm::cos(turn)) / 2.0
         }
     }
 }

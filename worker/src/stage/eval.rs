@@ -15,7 +15,7 @@ use maple_pipe::stage::{ClassMetrics, Eval, Index, Metrics, Prediction, Task, Te
 /// Test images a batch, as in the published code.
 const BATCH: usize = 100;
 
-pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<String> {
+pub(super) fn run(task: &Task, stage: &Eval, device: Device, control: Control<'_>) -> Result<String> {
     let all_names: Vec<String> = task.json("dataset.classes")?;
     let class_names = stage.classes.names(&all_names);
     let items: Index = task.json(&format!("dataset.{}", test_output(stage.classes)))?;
@@ -30,13 +30,13 @@ pub(super) fn run(task: &Task, stage: &Eval, control: Control<'_>) -> Result<Str
                 Learner::ZeroShot { dataset_template: true, .. } => task.json::<Template>("dataset.template")?,
                 _ => String::new(),
             };
-            clip = super::clip(task, method.precision)?;
+            clip = super::clip(task, device, method.precision)?;
             Model::new(&clip, &tokenizer, method, class_names, &template, 0)?
         }
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
-            clip = super::clip(task, description.method.precision)?;
+            clip = super::clip(task, device, description.method.precision)?;
             let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, "", 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model

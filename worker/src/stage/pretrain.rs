@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 
 use maple_pipe::error::Result;
-use maple_pipe::run::Progress;
 use maple_pipe::stage::{Pretrain, Task};
+use maple_pipe::task::Progress;
 
+use crate::Control;
 use crate::method::pretrain;
-use crate::{Control, device};
+use tch::Device;
 
-pub(super) fn run(task: &Task, stage: &Pretrain, control: Control<'_>) -> Result<String> {
+pub(super) fn run(task: &Task, stage: &Pretrain, device: Device, control: Control<'_>) -> Result<String> {
     let loss = RefCell::new(None);
     let events = RefCell::new(None);
     let progress = |one: Progress| {
@@ -22,7 +23,6 @@ pub(super) fn run(task: &Task, stage: &Pretrain, control: Control<'_>) -> Result
         loss.replace(Some(one.loss));
         control.progress(one);
     };
-    let device = device::open(task.device)?;
     let captioned = &task.one("captioned.files").path;
     let weights = pretrain::run(&stage.0, captioned, &task.partial, device, control.with_progress(&progress))?;
     weights.write(&task.output("weights"))?;

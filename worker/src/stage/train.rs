@@ -13,9 +13,9 @@ use crate::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt}
 use maple_pipe::data::{Batch, Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::Description;
-use maple_pipe::run::Progress;
 use maple_pipe::stage::{Index, Task, Train};
 use maple_pipe::store::write_atomically;
+use maple_pipe::task::Progress;
 
 /// Decoded training images that are not prepared are kept in memory up to this size.
 const CACHE_BYTES: usize = 2 << 30;
@@ -47,9 +47,9 @@ struct Position {
     loss_scale: Option<LossScale>,
 }
 
-pub(super) fn run(task: &Task, stage: &Train, control: Control<'_>) -> Result<String> {
+pub(super) fn run(task: &Task, stage: &Train, device: Device, control: Control<'_>) -> Result<String> {
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
-    let clip = super::clip(task, stage.method.precision)?;
+    let clip = super::clip(task, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
     let mut model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, "", stage.seed)?;

@@ -4,9 +4,11 @@ pub mod case;
 
 use std::path::Path;
 
+use maple_pipe::numerics::Numerics;
 use maple_pipe_worker::clip::Weights;
+use maple_pipe_worker::device::open;
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Tensors as formulas.
 #[derive(Deserialize)]
@@ -22,6 +24,20 @@ struct Entry {
     /// The values are `k * 2^exp + base` with a random `k`, or `base` alone.
     exp: Option<i32>,
     base: f64,
+}
+
+/// The device on which tests compute: `MAPLE_PIPE_TEST_DEVICE`, e.g. `cuda:0`; without it the processor.
+pub fn device() -> Device {
+    let name = std::env::var("MAPLE_PIPE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    let device = name.parse().unwrap_or_else(|error| panic!("{error}"));
+    open(device, Numerics::Native).unwrap_or_else(|error| panic!("{error}")).0
+}
+
+/// Tensors on the device on which tests compute.
+pub fn on_device(weights: &Weights) -> Weights {
+    let device = device();
+    let tensors = weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.to_device(device)));
+    Weights::from_tensors(tensors.collect::<Vec<_>>())
 }
 
 /// The folder of the reference numbers.

@@ -7,7 +7,6 @@ use maple_pipe::data::random;
 use maple_pipe::data::transform::{View, normalise};
 use maple_pipe::data::world::{CAPTIONS, IMAGES};
 use maple_pipe::error::{Error, Result};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -91,7 +90,7 @@ impl Captioned {
 }
 
 /// A box of the picture's own aspect ratio, never mirrored: captions may speak of directions.
-fn draw_view(width: u32, height: u32, [least, greatest]: [f64; 2], generator: &mut ChaCha8Rng) -> View {
+fn draw_view(width: u32, height: u32, [least, greatest]: [f64; 2], generator: &mut random::Generator) -> View {
     let side = (least + (greatest - least) * random::uniform(generator)).sqrt();
     let mut place = |whole: u32| {
         let kept = ((f64::from(whole) * side).round() as u32).clamp(1, whole);

@@ -2,7 +2,6 @@
 
 use crate::clip::{Architecture, VisionLayers};
 use maple_pipe::data::random;
-use rand_distr::{Distribution, StandardNormal};
 use tch::Tensor;
 
 /// The initial `logit_scale`: ln(1 / 0.07).
@@ -20,8 +19,10 @@ pub(super) fn weights(architecture: &Architecture, seed: u64) -> Vec<(String, Te
 /// How the values of one tensor start.
 enum Start {
     Constant(f32),
-    Normal(f32),
-    Uniform(f32),
+    /// Its standard deviation.
+    Normal(f64),
+    /// How far from 0.
+    Uniform(f64),
 }
 
 fn draw(architecture: &Architecture, seed: u64, name: &str, shape: &[i64]) -> Tensor {
@@ -30,12 +31,9 @@ fn draw(architecture: &Architecture, seed: u64, name: &str, shape: &[i64]) -> Te
     let values: Vec<f32> = match start(architecture, name, shape) {
         Start::Constant(value) => vec![value; count],
         Start::Normal(deviation) => {
-            let normal = Distribution::<f32>::sample_iter(StandardNormal, &mut generator);
-            normal.map(|value| value * deviation).take(count).collect()
+            random::normals(generator).map(|value| (deviation * value) as f32).take(count).collect()
         }
-        Start::Uniform(bound) => {
-            (0..count).map(|_| bound * (2.0 * random::uniform(&mut generator) - 1.0) as f32).collect()
-        }
+        Start::Uniform(bound) => (0..count).map(|_| random::symmetric(&mut generator, bound)).collect(),
     };
     Tensor::from_slice(&values).reshape(shape)
 }
@@ -44,23 +42,24 @@ fn draw(architecture: &Architecture, seed: u64, name: &str, shape: &[i64]) -> Te
 fn start(architecture: &Architecture, name: &str, shape: &[i64]) -> Start {
     let vision = name.starts_with("visual.");
     let (width, layers) = match vision {
-        true => (architecture.vision_width as f32, vision_blocks(architecture) as f32),
-        false => (architecture.text_width as f32, architecture.text_layers as f32),
+        true => (architecture.vision_width as f64, vision_blocks(architecture) as f64),
+        false => (architecture.text_width as f64, architecture.text_layers as f64),
     };
+    let one_over_root = |value: f64| value.sqrt().recip();
     match name {
         "logit_scale" => Start::Constant(LOGIT_SCALE),
         "token_embedding.weight" => Start::Normal(0.02),
         "positional_embedding" => Start::Normal(0.01),
         // A convolution's default in PyTorch.
-        "visual.conv1.weight" => Start::Uniform((shape[1..].iter().product::<i64>() as f32).powf(-0.5)),
+        "visual.conv1.weight" => Start::Uniform(one_over_root(shape[1..].iter().product::<i64>() as f64)),
         _ if name.ends_with("bias") => Start::Constant(0.0),
         _ if name.contains("ln_") => Start::Constant(1.0),
         _ if name.ends_with("out_proj.weight") || name.ends_with("c_proj.weight") => {
-            Start::Normal((width * 2.0 * layers).powf(-0.5))
+            Start::Normal(one_over_root(width * 2.0 * layers))
         }
-        _ if name.ends_with("c_fc.weight") => Start::Normal((2.0 * width).powf(-0.5)),
+        _ if name.ends_with("c_fc.weight") => Start::Normal(one_over_root(2.0 * width)),
         // Attention, projections, and the vision tower's class and positional embedding.
-        _ => Start::Normal(width.powf(-0.5)),
+        _ => Start::Normal(one_over_root(width)),
     }
 }
 

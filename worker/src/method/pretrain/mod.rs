@@ -16,8 +16,8 @@ use captions::Captioned;
 use maple_pipe::data::random;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::Pretraining;
-use maple_pipe::run::Progress;
 use maple_pipe::store::write_atomically;
+use maple_pipe::task::Progress;
 use replicas::Replicas;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -138,7 +138,7 @@ fn schedule(pretraining: &Pretraining, step: usize, steps_per_epoch: usize) -> f
         return learning_rate * (step + 1.0) / warmup;
     }
     let done = (step - warmup) / (all - warmup);
-    0.5 * learning_rate * (1.0 + (std::f64::consts::PI * done).cos())
+    0.5 * learning_rate * (1.0 + libm::cos(std::f64::consts::PI * done))
 }
 
 /// Replaces the token embedding by its rows for `words`; returns the whole of it.
@@ -183,8 +183,10 @@ mod tests {
 
     use super::*;
     use crate::clip::{Architecture, Clip, VisionLayers};
+    use crate::device::of_tests;
     use maple_pipe::data::world::World;
     use maple_pipe::method::Precision;
+    use maple_pipe::numerics::Numerics;
 
     fn pretraining() -> Pretraining {
         let architecture = Architecture {
@@ -202,6 +204,7 @@ mod tests {
             warmup_epochs: 0.5,
             weight_decay: 0.1,
             crop: [0.7, 1.0],
+            numerics: Numerics::Native,
         }
     }
 
@@ -216,7 +219,7 @@ mod tests {
     fn bytes(threads: usize, captioned: &Path, resume: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Vec<u8> {
         tch::set_num_threads(1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let job = || run(&pretraining(), captioned, resume, Device::Cpu, control(progress))?.to_bytes();
+        let job = || run(&pretraining(), captioned, resume, of_tests(), control(progress))?.to_bytes();
         pool.install(job).unwrap()
     }
 
@@ -238,7 +241,7 @@ mod tests {
                 let steps = Cell::new(0);
                 let stop = || steps.replace(steps.get() + 1) == 1;
                 let control = Control::new(&|_| (), &stop);
-                run(&pretraining(), captioned.path(), stopped.path(), Device::Cpu, control)?.to_bytes()
+                run(&pretraining(), captioned.path(), stopped.path(), of_tests(), control)?.to_bytes()
             };
             match pool.install(job) {
                 Ok(weights) => break weights,
@@ -273,9 +276,9 @@ mod tests {
     #[test]
     fn the_weights_are_a_clip_in_half_precision() {
         let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
-        let weights = run(&pretraining(), captioned.path(), resume.path(), Device::Cpu, control(&|_| ())).unwrap();
+        let weights = run(&pretraining(), captioned.path(), resume.path(), of_tests(), control(&|_| ())).unwrap();
         assert!(weights.iter().all(|(_, tensor)| tensor.kind() == Kind::Half));
-        let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).unwrap();
+        let clip = Clip::from_weights(&weights, of_tests(), Precision::Fp32).unwrap();
         assert_eq!(clip.architecture(), &pretraining().architecture);
     }
 
@@ -284,7 +287,7 @@ mod tests {
         let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
         let mut pretraining = pretraining();
         pretraining.batch_size = 21;
-        let refused = run(&pretraining, captioned.path(), resume.path(), Device::Cpu, control(&|_| ()));
+        let refused = run(&pretraining, captioned.path(), resume.path(), of_tests(), control(&|_| ()));
         assert!(refused.unwrap_err().to_string().contains("has 20 pictures"));
     }
 

@@ -93,6 +93,7 @@ fn contrastive_loss([images, texts, scale]: &[Tensor; 3]) -> Tensor {
 mod tests {
     use super::*;
     use crate::clip::{Architecture, VisionLayers};
+    use crate::device::of_tests;
     use crate::method::pretrain::initial;
 
     /// The batch in parts has the loss and the gradients of the batch as a whole, an odd one too.
@@ -106,16 +107,17 @@ mod tests {
             vocabulary: 20,
             ..sizes
         };
-        let leaf = |(name, tensor): (String, Tensor)| (name, tensor.set_requires_grad(true));
+        let leaf = |(name, tensor): (String, Tensor)| (name, tensor.to_device(of_tests()).set_requires_grad(true));
         let parameters: Vec<_> = initial::weights(&sizes, 1).into_iter().map(leaf).collect();
         let draw = |part: &[usize]| {
-            let places = Tensor::from_slice(&part.iter().map(|&place| place as f32).collect::<Vec<f32>>());
-            let images = (Tensor::arange(3 * 32 * 32, (Kind::Float, Device::Cpu)) * places.unsqueeze(1)).sin();
-            let tokens = (Tensor::arange(6, (Kind::Int64, Device::Cpu)) * places.unsqueeze(1)).remainder(19.0);
+            let places =
+                Tensor::from_slice(&part.iter().map(|&place| place as f32).collect::<Vec<f32>>()).to_device(of_tests());
+            let images = (Tensor::arange(3 * 32 * 32, (Kind::Float, of_tests())) * places.unsqueeze(1)).sin();
+            let tokens = (Tensor::arange(6, (Kind::Int64, of_tests())) * places.unsqueeze(1)).remainder(19.0);
             (images.reshape([-1, 3, 32, 32]), tokens.to_kind(Kind::Int64))
         };
         let batch = [1, 2, 3, 4, 5];
-        let mut replicas = Replicas::new(&parameters, Device::Cpu).unwrap();
+        let mut replicas = Replicas::new(&parameters, of_tests()).unwrap();
         let (loss, gradients) = replicas.gradients(&batch, draw);
 
         let clip = &replicas.0[0].clip;

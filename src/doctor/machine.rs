@@ -1,0 +1,126 @@
+//! The programs, libtorch, the processor, cards, a cluster.
+
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::Finding;
+use crate::cards::{Cards, PhysicalCard};
+use crate::device::{processor_memory, total_memory};
+use crate::identity;
+use crate::made_by::MadeBy;
+use crate::run::ask_worker;
+use crate::task::{About, CudaCard};
+use crate::text::{bytes, plural};
+
+/// What this computer has, whatever the pipeline.
+pub fn machine() -> Vec<Finding> {
+    let about = ask_worker();
+    let cards = Cards::look();
+    let mut findings = vec![Finding::ok("program", format!("maple-pipe {}", identity::VERSION))];
+    match &about {
+        Ok(about) => findings.extend([libtorch(about), processor(&about.instructions), cuda(about, &cards)]),
+        Err(error) => {
+            let hint = error.hint().unwrap_or("build again: `make build`");
+            findings.push(Finding::missing("libtorch", error.to_string(), hint));
+        }
+    }
+    let usable = about.ok().and_then(|about| about.cuda.ok()).unwrap_or_default();
+    findings.extend(usable.iter().enumerate().map(|(number, one)| card(number, one, &cards)));
+    findings.push(slurm());
+    findings
+}
+
+fn libtorch(about: &About) -> Finding {
+    let place = about.path.as_ref().map_or_else(String::new, |path| format!(", `{path}`"));
+    let text = format!("{}{place}", about.libtorch);
+    let details = json!({ "version": about.libtorch, "path": about.path });
+    if about.libtorch == identity::LIBTORCH {
+        return Finding::ok("libtorch", text).details(details);
+    }
+    let text = format!("{text}, and this build is for {}", identity::LIBTORCH);
+    Finding::missing("libtorch", text, "unset `LD_LIBRARY_PATH`, or build again: `make build`").details(details)
+}
+
+fn processor(instructions: &str) -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (total, free) = (total_memory(), processor_memory());
+    let memory = total.zip(free).map(|(total, free)| format!(", {} of {} memory free", bytes(free), bytes(total)));
+    let model = MadeBy::here().processor.model;
+    let cores_text = plural(cores, "core", "cores");
+    let text = format!("{model}, {cores_text}, libtorch uses {instructions}{}", memory.unwrap_or_default());
+    let details = json!({
+        "model": model, "cores": cores, "instructions": instructions, "memory_total": total, "memory_free": free,
+    });
+    let portable = ["AVX2", "AVX512"].contains(&instructions);
+    let finding = if portable {
+        Finding::ok("processor", text)
+    } else {
+        let hint = "compute with `--set 'defaults.train.numerics=\"native\"'` and the like";
+        Finding::warning("processor", format!("{text}: too little for portable numerics, which need AVX2"), hint)
+    };
+    finding.details(details)
+}
+
+/// Whether libtorch can use cards, where the machine shows one.
+fn cuda(about: &About, cards: &Cards) -> Finding {
+    let details = json!({ "shown": cards, "usable": about.cuda.is_ok() });
+    let finding = match &about.cuda {
+        Ok(usable) => Finding::ok("CUDA", format!("libtorch can use {}", plural(usable.len(), "card", "cards"))),
+        Err(problem) if cards.show_one() => {
+            let text = format!("{}, but no card can be used: {problem}", cards.sign());
+            Finding::warning("CUDA", text, problem.hint())
+        }
+        Err(_) if cards.hidden => {
+            Finding::ok("CUDA", "`CUDA_VISIBLE_DEVICES` hides the cards; nodes compute on the processor")
+        }
+        Err(problem) => Finding::ok("CUDA", format!("no card shows; nodes compute on the processor ({problem})")),
+    };
+    finding.details(details)
+}
+
+fn card(number: usize, one: &CudaCard, cards: &Cards) -> Finding {
+    let physical = cards.cards.iter().find(|card| card.uuid == one.card.uuid).cloned();
+    let physical = physical.or_else(|| Cards::find(&one.card.uuid));
+    let free = physical
+        .as_ref()
+        .map_or_else(String::new, |card: &PhysicalCard| format!("{} free of ", bytes(card.memory_free)));
+    let driver = cards.driver.as_ref().map_or_else(String::new, |driver| format!(", driver {driver}"));
+    let text = format!(
+        "cuda:{number}: {}, {free}{} memory{driver}, compute capability {}",
+        one.card.name,
+        bytes(one.memory_total),
+        one.card.compute_capability
+    );
+    let details = json!({
+        "number": number, "name": one.card.name, "uuid": one.card.uuid, "memory_total": one.memory_total,
+        "memory_free": physical.map(|card| card.memory_free), "driver": cards.driver,
+        "compute_capability": one.card.compute_capability,
+    });
+    Finding::ok("card", text).details(details)
+}
+
+/// Whether a Slurm cluster takes jobs from here.
+fn slurm() -> Finding {
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        Some((output.status.success(), text.trim().to_owned()))
+    };
+    let Some((_, version)) = output("sbatch", &["--version"]) else {
+        return Finding::ok("Slurm", "not here, and not needed");
+    };
+    match output("sinfo", &["--noheader", "--format=%P %a %D %T %G"]) {
+        Some((true, partitions)) => {
+            let details = json!({ "version": version, "partitions": partitions.lines().collect::<Vec<_>>() });
+            let first = partitions.lines().next().unwrap_or("no partition");
+            Finding::ok("Slurm", format!("{version}, {first}")).details(details)
+        }
+        Some((false, error)) => {
+            let text =
+                format!("{version}, whose controller does not answer: {}", error.lines().next().unwrap_or_default());
+            Finding::warning("Slurm", text, "look at what `sinfo` says")
+        }
+        None => Finding::warning("Slurm", format!("{version}, without `sinfo`"), "install Slurm's client programs"),
+    }
+}

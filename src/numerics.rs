@@ -1,0 +1,35 @@
+//! How far the last bits of a result may depend on the processor.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a stage that computes with libtorch holds the libraries below it to.
+///
+/// A processor's instructions decide in which order sums are made, so results differ in their last bits from one kind of
+/// processor to another, and ten steps of training make that visible.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numerics {
+    /// The fastest that the processor has.
+    #[default]
+    Native,
+    /// The same bits on every x86-64 processor with AVX2 and FMA, of whatever make. On a graphics card it changes nothing.
+    Portable,
+}
+
+impl Numerics {
+    /// Whether this is the default, which stands in no key.
+    pub fn is_native(&self) -> bool {
+        *self == Numerics::Native
+    }
+
+    /// The environment of a process that computes so: what ATen, MKL and oneDNN read at their start.
+    pub fn environment(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Numerics::Native => &[],
+            Numerics::Portable => {
+                &[("ATEN_CPU_CAPABILITY", "avx2"), ("MKL_CBWR", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX2")]
+            }
+        }
+    }
+}

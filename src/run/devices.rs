@@ -1,0 +1,113 @@
+//! Which devices a run computes on: those that the user names, else the graphics cards that libtorch can use, else the
+//! processor.
+
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use super::environment;
+use super::process::worker_program;
+use crate::cards::Cards;
+use crate::device::{Device, Devices, processor_memory};
+use crate::error::{Error, Result};
+use crate::numerics::Numerics;
+use crate::task::{ABOUT, About, check_build};
+
+/// The devices of a run. Where the user names none, they are looked for when the first node is about to run: asking libtorch
+/// takes a second where there is a card, which a run without work must not pay.
+#[derive(Debug)]
+pub struct DeviceChoice {
+    named: Option<Devices>,
+    /// Nodes at the same time on the processor.
+    jobs: usize,
+    found: OnceLock<Found>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The devices.
+    pub devices: Devices,
+    /// A card is there that cannot be used, so the processor computes.
+    pub warning: Option<Warning>,
+    /// What the worker says, where it was asked.
+    about: Option<About>,
+}
+
+/// Something that a user should know before the first node runs.
+#[derive(Clone, Debug)]
+pub struct Warning {
+    /// What.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl DeviceChoice {
+    /// These devices, or those that are found.
+    pub fn new(named: Option<Devices>, jobs: usize) -> DeviceChoice {
+        DeviceChoice { named, jobs, found: OnceLock::new() }
+    }
+
+    /// The devices, looked for now if they have not been before.
+    pub fn found(&self) -> &Found {
+        self.found.get_or_init(|| match &self.named {
+            Some(devices) => {
+                let wants_card = devices.slots().any(|(device, _)| device != Device::Cpu);
+                let about = if wants_card { ask_worker().ok() } else { None };
+                Found { devices: devices.clone(), warning: None, about }
+            }
+            None => self.look(),
+        })
+    }
+
+    fn look(&self) -> Found {
+        let cards = Cards::look();
+        let processor = |warning| Found { devices: Devices::cards(0, self.jobs), warning, about: None };
+        if !cards.show_one() {
+            return processor(None);
+        }
+        let (reason, hint) = match ask_worker() {
+            Ok(about) => match &about.cuda {
+                Ok(usable) => {
+                    let devices = Devices::cards(usable.len() as u32, self.jobs);
+                    return Found { devices, warning: None, about: Some(about) };
+                }
+                Err(problem) => (problem.to_string(), problem.hint().to_owned()),
+            },
+            Err(error) => (error.to_string(), error.hint().unwrap_or_default().to_owned()),
+        };
+        let message = format!("nodes compute on the processor, although {}: {reason}", cards.sign());
+        processor(Some(Warning { message, hint: format!("{hint}; `--devices cpu` says that the processor is meant") }))
+    }
+}
+
+impl Found {
+    /// Bytes of memory that a device has for nodes now; unknown where the system does not say.
+    pub fn memory(&self, device: Device) -> Option<u64> {
+        match device {
+            Device::Cpu => processor_memory(),
+            Device::Cuda(number) => {
+                let usable = self.about.as_ref()?.cuda.as_ref().ok()?;
+                Some(Cards::find(&usable.get(number as usize)?.card.uuid)?.memory_free)
+            }
+        }
+    }
+}
+
+/// What the worker beside this program says of itself, of its libtorch, and of the cards that this can use.
+///
+/// # Errors
+/// It cannot be started, is of another build, or says nothing.
+pub fn ask_worker() -> Result<About> {
+    let program = worker_program()?;
+    let mut command = Command::new(&program);
+    environment::choose(&mut command, Numerics::Native);
+    let output = command.arg(ABOUT).stdin(Stdio::null()).output().map_err(Error::io("start", &program))?;
+    let about: Option<About> = serde_json::from_slice(&output.stdout).ok();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if let (None, Some(line)) = (&about, errors.lines().find(|line| !line.trim().is_empty())) {
+        return Err(Error::invalid(format!("`{}` does not run: {line}", program.display())));
+    }
+    check_build(&program.display().to_string(), about.as_ref().map(|about| about.build.as_str()), "maple-pipe")?;
+    about.ok_or_else(|| Error::invalid(format!("`{}` says nothing", program.display())))
+}

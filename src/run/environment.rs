@@ -1,0 +1,51 @@
+//! The environment of a worker. It is chosen, not inherited, because many variables decide what libtorch and the libraries below
+//! it compute: `ATEN_CPU_CAPABILITY`, `MKL_CBWR`, `ONEDNN_MAX_CPU_ISA`, `NVIDIA_TF32_OVERRIDE`, `LD_PRELOAD` and their like.
+
+use std::process::Command;
+
+use crate::numerics::Numerics;
+
+/// Variables that a worker gets as they are: where things are, what language messages are in, which cards it may see.
+const PASSED: [&str; 18] = [
+    "CUDA_DEVICE_ORDER",
+    "CUDA_VISIBLE_DEVICES",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LD_LIBRARY_PATH",
+    "NO_PROXY",
+    "PATH",
+    "RUST_BACKTRACE",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// Variables that every worker gets with these values.
+const SET: [(&str, &str); 5] = [
+    // Threads are the worker's to start: libtorch's libraries must not start their own.
+    ("OMP_NUM_THREADS", "1"),
+    ("MKL_NUM_THREADS", "1"),
+    ("MKL_DYNAMIC", "FALSE"),
+    // The same bits from run to run, in products on a card.
+    ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+    // fp32 is fp32 on a card, too.
+    ("NVIDIA_TF32_OVERRIDE", "0"),
+];
+
+/// Gives a worker's command its environment.
+pub(super) fn choose(command: &mut Command, numerics: Numerics) {
+    command.env_clear();
+    for name in PASSED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(SET).envs(numerics.environment().iter().copied());
+}

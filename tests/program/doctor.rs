@@ -1,0 +1,120 @@
+//! `doctor` says what is there, what is not, and what to do about it.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+use snapbox::str;
+
+use super::support::{PIPELINE, Project};
+
+/// The findings about a subject: state, text, hint.
+fn about(report: &Value, subject: &str) -> Vec<(String, String, Option<String>)> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let findings = report["findings"].as_array().unwrap().iter().filter(|finding| finding["subject"] == subject);
+    findings.map(|one| (text(&one["state"]).unwrap(), text(&one["text"]).unwrap(), text(&one["hint"]))).collect()
+}
+
+#[test]
+fn every_thing_has_a_line() {
+    let project = Project::new();
+    let report = project.json(&["doctor", "--json"]);
+    assert_eq!(report["can_run"], true);
+    let subjects: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|finding| finding["subject"].as_str().unwrap()).collect();
+    let expected = ["program", "libtorch", "processor", "CUDA", "Slurm", "data root", "weights", "store", "results"];
+    assert_eq!(subjects, expected);
+    let details = |subject: &str| {
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["subject"] == subject).unwrap()["details"].clone()
+    };
+    assert_eq!(details("libtorch")["version"], maple_pipe::identity::LIBTORCH);
+    assert!(details("processor")["cores"].as_u64().unwrap() > 0);
+    assert!(details("processor")["memory_free"].as_u64().unwrap() > 1 << 20);
+    assert!(details("store")["free"].as_u64().unwrap() > 0);
+    assert_eq!(details("store")["exists"], false);
+    // Nothing was made by looking.
+    assert!(!project.file(".maple").exists() && !project.file("results").exists());
+    let text = project.run(&["doctor"]).stdout;
+    assert_eq!(text.lines().filter(|line| !line.contains("   hint: ")).count(), expected.len(), "{text}");
+}
+
+#[test]
+fn what_a_pipeline_lacks_is_missing() {
+    let project = Project::new();
+    let report = project.json(&["doctor", PIPELINE, "--data-root", "data", "--json"]);
+    assert_eq!(about(&report, "pipeline").len(), 1, "{report}");
+    assert_eq!(about(&report, "pipeline")[0].1, "20 nodes: 0 up to date, 2 would run, 18 may run after them");
+
+    // Images, a split file, a whole data set.
+    fs::remove_file(project.file("data/shapes/images").join(first_image(&project))).unwrap();
+    let doctor = || {
+        let output = project.command(&["doctor", PIPELINE, "--data-root", "data", "--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let found = about(&doctor(), "data set");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0 == "missing" && found[0].1.ends_with("data/shapes` is incomplete"), "{found:?}");
+    fs::remove_dir_all(project.file("data/shapes")).unwrap();
+    let report = doctor();
+    assert_eq!(report["can_run"], false);
+    let found = about(&report, "pipeline");
+    assert!(found.iter().all(|(state, ..)| state == "missing") && !found.is_empty(), "{found:?}");
+    assert!(found.iter().any(|(_, text, hint)| text.contains("shapes") && hint.is_some()), "{found:?}");
+}
+
+fn first_image(project: &Project) -> String {
+    let split: Value = serde_json::from_str(&project.read("data/shapes/split.json")).unwrap();
+    split["train"][0][0].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_mistake_in_a_pipeline_has_its_place() {
+    let project = Project::new();
+    project.replace(PIPELINE, "kind = \"fewshot\"", "kind = \"fewshots\"");
+    let output = project.command(&["doctor", PIPELINE, "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = about(&report, "pipeline");
+    assert!(found[0].1.contains("tiny.toml:") && found[0].1.contains("`fewshots`"), "{found:?}");
+    assert!(found[0].2.as_ref().unwrap().contains("fewshot"), "{found:?}");
+}
+
+#[test]
+fn who_uses_the_store_is_named() {
+    let project = Project::after_a_run();
+    project.write("slow.toml", "name = \"slow\"\n[stage.slow]\nkind = \"command\"\nrun = \"echo on > done; sleep 60\"\noutputs = { done = \"done\" }\n");
+    let mut run = project.command(&["run", "slow.toml", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(run.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("started")));
+    let report = project.json(&["doctor", "--json"]);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let store = &about(&report, "store")[0];
+    assert!(
+        store.1.contains(&format!("in use by process {} (", run.id())) && store.1.contains("slow.toml"),
+        "{store:?}"
+    );
+    assert!(store.1.contains("format 1 on "), "{store:?}");
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused() {
+    let project = Project::after_a_run();
+    assert_eq!(project.read(".maple/format"), "1\n");
+    project.write(".maple/format", "2\n");
+    project.prints(
+        &["status", PIPELINE],
+        str![[r#"
+<stderr>
+error: the store `[PROJECT]/.maple` has format 2, and this program knows those up to 1
+hint: use the newer maple-pipe that made it, or name another store with `--store`
+<exit code 2>
+
+"#]],
+    );
+    let output = project.command(&["doctor", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), about(&report, "store")[0].0.as_str()), (Some(1), "missing"));
+}

@@ -1,0 +1,46 @@
+// The few settings and readings of libtorch that tch does not offer, for context.rs.
+
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+extern "C" {
+
+// Writes the instructions that ATen's kernels use, e.g. "AVX512", and a zero; cuts what does not fit.
+void maple_cpu_capability(char *text, size_t size) {
+  std::strncpy(text, at::get_cpu_capability().c_str(), size - 1);
+  text[size - 1] = 0;
+}
+
+// Whether convolutions and products may go through oneDNN.
+void maple_use_onednn(bool use) { at::globalContext().setUserEnabledMkldnn(use); }
+
+// The same bits whenever the same is computed on the same kind of card, and fp32 that is fp32. An operation that cannot keep
+// to that throws.
+void maple_make_cuda_deterministic() {
+  // cuBLAS reads this when it is first used; without it, libtorch refuses to promise anything of a product.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  auto &context = at::globalContext();
+  context.setDeterministicAlgorithms(true, false);
+  context.setDeterministicFillUninitializedMemory(false);
+  context.setDeterministicCuDNN(true);
+  context.setBenchmarkCuDNN(false);
+  context.setAllowTF32CuDNN(false);
+  context.setAllowTF32CuBLAS(false);
+}
+
+// The most bytes that the allocator has held on a card; -1 where it cannot tell.
+int64_t maple_peak_cuda_memory(int device) {
+  try {
+    auto statistics = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+    auto total = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return statistics.reserved_bytes[total].peak;
+  } catch (const std::exception &) {
+    return -1;
+  }
+}
+}
