@@ -58,14 +58,14 @@ pub enum Error {
     },
     /// Mistakes in a pipeline and what it includes, each with its place.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
-    Pipeline(Vec<crate::pipeline::Diagnostic>),
+    Pipeline(Vec<crate::diagnostic::Diagnostic>),
     /// libtorch failed. Its text alone is kept: naming its type here would link libtorch into every program.
     #[error("libtorch: {0}")]
     Torch(String),
 }
 
-impl From<Vec<crate::pipeline::Diagnostic>> for Error {
-    fn from(mistakes: Vec<crate::pipeline::Diagnostic>) -> Error {
+impl From<Vec<crate::diagnostic::Diagnostic>> for Error {
+    fn from(mistakes: Vec<crate::diagnostic::Diagnostic>) -> Error {
         Error::Pipeline(mistakes)
     }
 }

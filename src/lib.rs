@@ -1,34 +1,60 @@
 //! `maple-pipe` reproduces the published tables of CLIP prompt learning from a DAG of content-hashed nodes.
 //!
-//! Modules depend downwards only: cli -> pipeline -> graph -> run -> stage -> data, store, table. Nothing here knows
-//! libtorch: what computes with it is the package `maple-pipe-worker`, which runs one node a process.
+//! The modules stand in the order of their layers: each imports only from those above it in this list, which a test
+//! (`tests/layers.rs`) holds it to. Nothing here knows libtorch: what computes with it is the package
+//! `maple-pipe-worker`, which runs one node per process.
 
+// What knows nobody.
 pub mod architecture;
-pub mod bench;
-pub mod cards;
-pub mod cli;
-pub mod data;
-pub mod device;
-pub mod doctor;
-pub mod download;
-pub mod error;
-pub mod graph;
+pub mod coordinates;
 pub mod identity;
-pub mod made_by;
-pub mod method;
 pub mod numerics;
-pub mod pipeline;
-pub mod plot;
-pub mod report;
-pub mod run;
-pub mod stage;
-pub mod store;
-pub mod table;
-pub mod task;
-pub mod tensorboard;
 pub mod text;
+
+// Mistakes and errors, and TOML text as values that know their places.
+pub mod diagnostic;
+pub mod document;
+pub mod error;
+
+// The machine: files, devices, cards, the net.
+pub mod device;
+pub mod digest;
+pub mod download;
+pub mod files;
+pub mod made_by;
+
+pub mod cards;
+
+// What pipelines are about: pictures, weights, methods, tables.
+pub mod plot;
+pub mod tensorboard;
 pub mod tokenizer;
 pub mod weights;
+
+pub mod data;
+pub mod method;
+
+pub mod table;
+
+// The engine.
+pub mod store;
+pub mod task;
+
+pub mod stage;
+
+pub mod pipeline;
+
+pub mod graph;
+
+pub mod run;
+
+// What people ask for.
+pub mod bench;
+pub mod doctor;
+pub mod reference;
+pub mod report;
+
+pub mod cli;
 
 #[cfg(test)]
 #[path = "../tests/server/mod.rs"]

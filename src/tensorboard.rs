@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::store::Digest;
 
 /// The checksum of TFRecords, CRC-32C.
 const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);

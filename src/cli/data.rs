@@ -14,10 +14,11 @@ use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
 use crate::data::fetch::{Step, fetch};
 use crate::data::import::{bring, describe, recognise, text};
-use crate::data::manifest::{Source, few};
+use crate::data::manifest::{NAMED, Source};
 use crate::data::sums::Sums;
 use crate::data::{Item, Manifest, Split};
 use crate::error::{Error, Result};
+use crate::text::few;
 
 /// Missing files from which on they are summed up, too, and folders that the summary has.
 const MANY: usize = 5;
@@ -95,13 +96,13 @@ fn manifest(name: &str) -> Result<Manifest> {
         return Ok(manifest);
     }
     if name.ends_with(".toml") {
-        let table = crate::pipeline::read_table(Path::new(name))?;
+        let table = crate::document::read_table(Path::new(name))?;
         let manifest: Manifest = table.read().map_err(|mistake| vec![mistake])?;
         manifest.check()?;
         return Ok(manifest);
     }
     let names: Vec<&str> = shipped().map(|(name, _)| name).collect();
-    let hint = crate::pipeline::diagnostic::did_you_mean(name, &names);
+    let hint = crate::text::did_you_mean(name, &names);
     let hint = hint.unwrap_or_else(|| "`maple-pipe data list` names those that are known".to_owned());
     Err(Error::hinted(format!("there is no data set `{name}`"), hint))
 }
@@ -173,7 +174,7 @@ fn fetch_set(
     let lacking = found.lacking();
     wanted = manifest.sources.iter().filter(|source| source.has_some_of(&folder, &lacking)).collect();
     if !wanted.is_empty() {
-        let places = few(lacking.iter().map(|path| display(path)).collect::<BTreeSet<_>>().into_iter());
+        let places = few(NAMED, lacking.iter().map(|path| display(path)).collect::<BTreeSet<_>>().into_iter());
         say(&format!("{name} is incomplete ({places}), so that {} again", needed(&wanted)));
         get(&wanted)?;
         found = look()?;
@@ -326,7 +327,7 @@ fn summary(manifest: &Manifest, folder: &Path, found: &Check) -> Vec<String> {
         let all: BTreeSet<_> = items.iter().filter_map(below).collect();
         let names = missing.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned());
         let of = if all.len() < missing.len() { String::new() } else { format!(" of {}", all.len()) };
-        format!("{}{of} are missing in `{}`: {}", missing.len(), display(above), few(names))
+        format!("{}{of} are missing in `{}`: {}", missing.len(), display(above), few(NAMED, names))
     };
     let folders = found.missing_by_folder();
     let more = folders.len().saturating_sub(MANY);

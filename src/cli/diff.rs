@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::{StoreArguments, columns, print, print_json, say};
 use crate::error::Result;
-use crate::run::{Difference, MetricChange, ParameterChange, nodes};
+use crate::run::{Difference, MetricChange, ParameterChange};
+use crate::text::nodes;
 
 /// Show how two runs differ: changed parameters and inputs, and changed metrics side by side
 #[derive(Args, Debug)]

@@ -6,7 +6,8 @@ use super::node_report::{NodeReport, Report};
 use super::{Project, bytes, print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
-use crate::run::{Forecast, Options, duration, nodes};
+use crate::run::{Forecast, Options};
+use crate::text::{duration, nodes};
 
 /// Prints what running `selection`, which is in order, would execute, and about what that takes.
 pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Options, json: bool) -> Result<()> {

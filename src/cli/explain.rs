@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::node_report::NodeReport;
 use super::{PipelineArguments, print, print_json, utc};
 use crate::error::Result;
-use crate::graph::{Change, Explanation, Group, few, group};
-use crate::run::duration;
+use crate::graph::{Change, Explanation, FEW, Group, group};
+use crate::text::duration;
+use crate::text::few;
 
 /// Say why a node would run, or not: what changed since it last ran, value by value
 #[derive(Args, Debug)]
@@ -55,7 +56,7 @@ fn text(Report { node: NodeReport { node, explanation, .. }, upstream }: Report<
     let upstream = group(upstream.into_iter().map(|cause| (cause.node, cause.explanation)));
     let upstream = |indent: &str| -> String {
         let line = |group: &Group<'_>| {
-            let names = few(group.nodes.iter().map(ToString::to_string));
+            let names = few(FEW, group.nodes.iter().map(ToString::to_string));
             format!("{indent}{names}   {}\n", group.reason)
         };
         upstream.iter().map(line).collect()

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{PipelineArguments, StoreArguments, bytes, display, plural, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::graph::State;
-use crate::run::nodes;
 use crate::store::{Garbage, Leftovers, Needed, RunRecord, Store, Unneeded};
+use crate::text::nodes;
 
 /// Remove results that neither a pipeline as it is now nor a kept run needs
 ///

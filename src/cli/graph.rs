@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::node_report::NodeReport;
 use super::{Inspection, PipelineArguments, Project, Selection, print, print_json};
+use crate::coordinates::Coordinates;
 use crate::error::Result;
 use crate::graph::Counts;
 use crate::graph::picture::{By, Picture, dot, mermaid, svg};
-use crate::pipeline::Coordinates;
 
 /// Selections up to this size are drawn node by node, unless told otherwise.
 const FEW: usize = 24;

@@ -41,7 +41,7 @@ use crate::identity;
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options, error_word};
 use crate::store::{StatCache, Store};
-use crate::text::{bytes, columns, plural};
+use crate::text::{bytes, columns, plural, utc};
 
 /// Reproduces the published tables of CLIP prompt learning, and reruns only what changed.
 #[derive(Debug, Parser)]
@@ -333,10 +333,6 @@ fn download_bar(name: &str) -> ProgressBar {
     let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ");
     ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style).with_message(name.to_owned())
-}
-
-fn utc(time: jiff::Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A path as short as it can be said from the folder one is in.

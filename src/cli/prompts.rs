@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 
 use super::weights::DataRoot;
 use super::{display, print, say};
+use crate::document::read_table;
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::method::{Method, Prompt};
-use crate::pipeline::read_table;
-use crate::store::write_atomically;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Checkpoint;
 

@@ -7,8 +7,8 @@ use clap::Args;
 use super::table::tables;
 use super::{PipelineArguments, say};
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::report::{Report, Sources};
-use crate::store::write_atomically;
 
 /// Write a report on what is up to date of a pipeline: one HTML file that needs nothing else; nothing is run
 ///

@@ -10,7 +10,7 @@ use super::{PipelineArguments, Project, Selection, WorkArguments, print, say, sa
 use crate::error::{Error, Result};
 use crate::graph::{kinds, mixed};
 use crate::run::{self, Event, Interrupts, Recorder, Reporter};
-use crate::stage::Output;
+use crate::store::Output;
 use crate::store::{Invocation, Record};
 
 /// Execute what is stale, then write the tables to `results/<pipeline>/` and print them

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::{StoreArguments, columns, print, print_json, say, utc};
 use crate::error::Result;
-use crate::run::{duration, nodes};
 use crate::store::{NodeEnd, RunNode, RunRecord, Store};
+use crate::text::{duration, nodes};
 
 /// List the runs that the store knows of, newest first, or show one; times are UTC
 #[derive(Args, Debug)]

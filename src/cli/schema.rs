@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::print;
 use crate::error::Result;
-use crate::pipeline::{manual, schema};
+use crate::reference::{manual, schema};
 
 /// Print the JSON Schema of pipelines, with which editors complete and check them
 #[derive(Args, Debug)]

@@ -6,7 +6,7 @@ use super::node_report::{NodeReport, Report};
 use super::{PipelineArguments, Selection, print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Group, group};
-use crate::run::nodes;
+use crate::text::nodes;
 
 /// Say which nodes are stale and why; nothing is executed
 #[derive(Args, Debug)]

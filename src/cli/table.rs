@@ -9,13 +9,15 @@ use serde::Serialize;
 
 use super::{Inspection, PipelineArguments, Project, columns, print, print_json, say, utc};
 use crate::error::{Error, Result};
-use crate::graph::{Source, few, kinds, mixed};
+use crate::files::write_atomically;
+use crate::graph::{FEW, Source, kinds, mixed};
 use crate::made_by::MadeBy;
-use crate::pipeline::diagnostic::did_you_mean;
-use crate::run::duration;
 use crate::stage::{Evaluation, Stage, TableStage};
-use crate::store::{Record, write_atomically};
+use crate::store::Record;
 use crate::table::{Cell, Deviation, Layout, Table};
+use crate::text::did_you_mean;
+use crate::text::duration;
+use crate::text::few;
 
 /// Print the tables of a pipeline, as far as their evaluations are up to date; nothing is run
 ///
@@ -302,7 +304,7 @@ fn text(trace: &Trace<'_>) -> String {
         let computed = origin.made_by.map_or_else(|| "unknown".to_owned(), ToString::to_string);
         made_by.entry(computed).or_default().push(origin.node.to_owned());
     }
-    let made_by = made_by.into_iter().map(|(computed, nodes)| vec![computed, few(nodes.into_iter())]);
+    let made_by = made_by.into_iter().map(|(computed, nodes)| vec![computed, few(FEW, nodes.into_iter())]);
     section("made by", made_by.collect());
     text
 }

@@ -11,8 +11,9 @@ use super::{
     say, say_waiting,
 };
 use crate::error::{Error, Result};
-use crate::run::{self, Rerun, nodes};
+use crate::run::{self, Rerun};
 use crate::store::{Fault, Store, Verification};
+use crate::text::nodes;
 
 /// Read all artifacts again and name the damaged ones, or execute nodes again and compare what they make
 ///

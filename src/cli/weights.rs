@@ -9,7 +9,7 @@ use super::{display, download_bar, print, say};
 use crate::architecture::{Architecture, VisionLayers};
 use crate::download::sha256;
 use crate::error::{Error, Result};
-use crate::store::write_atomically;
+use crate::files::write_atomically;
 use crate::weights::{Checkpoint, Format, Names, PUBLISHED, Precision, Published, to_safetensors};
 
 /// Fetch, check and convert the weights of CLIP models

@@ -14,6 +14,7 @@ use super::reader::Reader;
 use super::split::Split;
 use crate::download::Checksum;
 use crate::error::{Error, Result};
+use crate::text::few;
 
 /// What a data set is called, where its files lie, and what they must amount to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -301,20 +302,13 @@ impl Counts {
         let uneven: Vec<(String, usize)> =
             names.into_iter().zip(counts).filter(|(_, count)| *count != expected).collect();
         let lacks = uneven.iter().any(|(_, count)| *count < expected);
-        let list = few(uneven.iter().map(|(name, count)| format!("{name} ({count})")));
+        let list = few(NAMED, uneven.iter().map(|(name, count)| format!("{name} ({count})")));
         (!uneven.is_empty()).then(|| ("test", format!("has not {expected} test images of each class: {list}"), lacks))
     }
 }
 
 /// How many names a sentence has.
-const NAMED: usize = 5;
-
-/// The first few names, and how many there are besides.
-pub(crate) fn few(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let named = names.take(NAMED).collect::<Vec<_>>().join(", ");
-    if more == 0 { named } else { format!("{named} and {more} more") }
-}
+pub const NAMED: usize = 5;
 
 /// The same path without `.` in it.
 fn plain(path: &Path) -> PathBuf {

@@ -24,8 +24,8 @@ use tempfile::NamedTempFile;
 
 use super::batch::Loader;
 use crate::error::{Error, Result};
+use crate::files::{Claim, Claimed};
 use crate::identity;
-use crate::store::{Claim, Claimed};
 
 /// The start of every file. Another way to crop or resize raises the number; other decoders are named behind it.
 const VERSION: &str = "maple-pipe prepared pixels 3";

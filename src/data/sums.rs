@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::download::{Checksum, sha256};
 use crate::error::{Error, Result};
-use crate::store::write_atomically;
+use crate::files::write_atomically;
 
 /// The digests by path below the data root.
 #[derive(Debug)]

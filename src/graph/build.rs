@@ -9,13 +9,14 @@ use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::{Graph, Input, Node, Source};
-use crate::pipeline::diagnostic::did_you_mean;
-use crate::pipeline::{
-    AxisValue, Binding, Bindings, Coordinates, Data, Diagnostic, Entry, Pipeline, Reference, Span, StageSpecification,
-    Value, gather, product,
-};
-use crate::stage::{Kind, Output, PathPort, Port, Stage, Takes};
+use crate::coordinates::{AxisValue, Coordinates};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::document::{Binding, Bindings, Data, Entry, Value, gather};
+use crate::pipeline::{Pipeline, Reference, StageSpecification, product};
+use crate::stage::{Kind, PathPort, Port, Stage, Takes};
 use crate::store::ArtifactKind;
+use crate::store::Output;
+use crate::text::did_you_mean;
 use crate::weights::Published;
 
 impl Graph {

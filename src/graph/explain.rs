@@ -11,8 +11,13 @@ use serde_json::Value;
 use super::change::{Change, changes};
 use super::key::digest_in;
 use super::{Graph, Plan, Source, State};
+use crate::digest::Digest;
 use crate::made_by::MadeBy;
-use crate::store::{Digest, Record, Store};
+use crate::store::{Record, Store};
+use crate::text::few;
+
+/// Things that a line names.
+pub const FEW: usize = 3;
 
 /// The answer to "why would this node run, or not?".
 #[derive(Debug, Serialize)]
@@ -187,7 +192,7 @@ impl fmt::Display for Explanation<'_> {
             Explanation::RecordMissing => formatter.write_str("record missing"),
             Explanation::OutputMissing { output } => write!(formatter, "output missing: {output}"),
             Explanation::Changed { changes } => {
-                write!(formatter, "changed: {}", few(changes.iter().map(Change::to_string)))
+                write!(formatter, "changed: {}", few(FEW, changes.iter().map(Change::to_string)))
             }
             Explanation::UpstreamStale { causes } => match causes.as_slice() {
                 [name, rest @ ..] if !rest.is_empty() => write!(formatter, "waits for {name} and {} more", rest.len()),
@@ -195,15 +200,4 @@ impl fmt::Display for Explanation<'_> {
             },
         }
     }
-}
-
-/// The first of several things, and how many more there are.
-pub fn few(things: impl ExactSizeIterator<Item = String>) -> String {
-    const FEW: usize = 3;
-    let count = things.len();
-    let mut text = things.take(FEW).collect::<Vec<_>>().join(", ");
-    if count > FEW {
-        text += &format!(" and {} more", count - FEW);
-    }
-    text
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::change::Change;
-use super::explain::{Explanation, few};
+use super::explain::{Explanation, FEW};
+use crate::text::few;
 
 /// Nodes with the same reason.
 #[derive(Debug)]
@@ -44,7 +45,9 @@ pub fn group<'a>(explained: impl IntoIterator<Item = (&'a str, Explanation<'a>)>
     }
     let named = groups.into_iter().map(|(shared, group)| match shared.is_empty() {
         true => group,
-        false => Group { reason: format!("changed: {}", few(shared.into_iter().map(|change| change.text))), ..group },
+        false => {
+            Group { reason: format!("changed: {}", few(FEW, shared.into_iter().map(|change| change.text))), ..group }
+        }
     });
     let (waiting, mut groups): (Vec<_>, Vec<_>) = named.partition(|group| group.reason == WAITING);
     groups.extend(waiting);

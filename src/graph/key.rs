@@ -4,9 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{Input, Node};
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::identity;
-use crate::store::{CanonicalJson, Digest};
+use crate::store::CanonicalJson;
 
 /// What an input brings into a key.
 #[derive(Clone, Copy, Debug)]

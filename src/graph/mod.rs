@@ -19,18 +19,19 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 pub use change::{Change, changes};
-pub use explain::{Explainer, Explanation, few};
+pub use explain::{Explainer, Explanation, FEW};
 pub use group::{Group, group};
 pub use key::{Content, manifest};
 pub use origin::{kinds, mixed};
 pub use plan::{Inspector, Plan, State};
 pub use standing::{Counts, Standing};
 
+use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
-use crate::pipeline::Coordinates;
-use crate::pipeline::diagnostic::did_you_mean;
-use crate::stage::{Output, Stage};
+use crate::stage::Stage;
+use crate::store::Output;
 use crate::store::{ArtifactKind, Record};
+use crate::text::did_you_mean;
 use key::digest_in;
 
 /// The nodes of a pipeline; edges lead from what is needed to what needs it.

@@ -8,9 +8,10 @@ use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
 use super::{Content, Graph, Input, Source, manifest};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::stage::TaskInput;
-use crate::store::{ArtifactKind, CanonicalJson, Digest, Listing, Record, StatCache, Store};
+use crate::store::{ArtifactKind, CanonicalJson, Listing, Record, StatCache, Store};
 
 /// How a node stands.
 #[derive(Clone, Debug)]

@@ -1,12 +1,10 @@
 //! Axes: named lists of values, which may carry attributes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::diagnostic::Diagnostic;
-use super::value::{Data, Entry, Table, Value};
+use crate::coordinates::AxisValue;
+use crate::diagnostic::Diagnostic;
+use crate::document::{Data, Entry, Table, Value};
 
 /// A named list that stages expand over.
 #[derive(Clone, Debug)]
@@ -19,37 +17,6 @@ pub struct Axis {
     pub written: BTreeSet<AxisValue>,
     /// What is known of a value, for `{axis.attribute}`.
     attributes: BTreeMap<AxisValue, Table>,
-}
-
-/// One value of an axis.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(untagged)]
-pub enum AxisValue {
-    /// E.g. a seed.
-    Integer(i64),
-    /// E.g. a data set's name.
-    Text(String),
-}
-
-/// The axis values of one node, by axis name.
-pub type Coordinates = BTreeMap<String, AxisValue>;
-
-impl From<&AxisValue> for Data {
-    fn from(value: &AxisValue) -> Data {
-        match value {
-            AxisValue::Integer(value) => Data::Integer(*value),
-            AxisValue::Text(value) => Data::Text(value.clone()),
-        }
-    }
-}
-
-impl fmt::Display for AxisValue {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AxisValue::Integer(value) => write!(formatter, "{value}"),
-            AxisValue::Text(value) => formatter.write_str(value),
-        }
-    }
 }
 
 impl Axis {

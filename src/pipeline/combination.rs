@@ -1,8 +1,9 @@
 //! Combinations of axis values: what `only`, `exclude` and `extra` of a stage list.
 
-use super::axis::{Axis, AxisValue, Coordinates};
-use super::diagnostic::{Diagnostic, Span};
-use super::value::{Data, Entry, Value};
+use super::axis::Axis;
+use crate::coordinates::{AxisValue, Coordinates};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::document::{Data, Entry, Value};
 
 /// Some values of some axes; it stands for every choice of one value an axis.
 #[derive(Clone, Debug)]

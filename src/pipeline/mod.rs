@@ -1,25 +1,18 @@
-//! TOML text to a typed, validated pipeline: axes, stages, overrides, and complaints that show the line.
+//! A TOML document to a typed, validated pipeline: axes and stages.
 
-pub mod axis;
+mod axis;
 mod combination;
-pub mod diagnostic;
-pub mod include;
-pub mod manual;
-mod overrides;
-mod read;
 mod reference;
-pub mod schema;
-pub mod value;
 
 use std::path::Path;
 
-pub use axis::{Axis, AxisValue, Coordinates};
+pub use axis::Axis;
 pub use combination::{Combination, product};
-pub use diagnostic::{Diagnostic, Source, Span};
-pub use include::{Binding, Bindings, Reader, gather, read_table};
 pub use reference::Reference;
-pub use value::{Data, Entry, Table, Value};
 
+use crate::coordinates::Coordinates;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::document::{self, Bindings, Data, Entry, Reader, Table, Value, gather, parse_override};
 use crate::stage::Kind;
 
 /// One pipeline file, typed; its stages are expanded to nodes by `graph`.
@@ -79,10 +72,10 @@ impl Pipeline {
         }
         // Its mistakes are told when the axes are read again with the overrides.
         let written = table.get("axes").map_or_else(Vec::new, |axes| Builder::default().axes(&axes.value, &[]));
-        let overrides = gather(overrides.iter().map(|text| overrides::parse(text, folder).map_err(|one| vec![one])))?;
+        let overrides = gather(overrides.iter().map(|text| parse_override(text, folder).map_err(|one| vec![one])))?;
         for (path, value) in overrides {
             known_path(&table, &path).map_err(|mistake| vec![mistake])?;
-            overrides::set(&mut table, &path, value);
+            document::set(&mut table, &path, value);
         }
         Builder::default().pipeline(path, table, reader, &written)
     }

@@ -1,7 +1,7 @@
 //! `"@stage"` and `"@stage.output"`.
 
-use super::diagnostic::Span;
-use super::value::Value;
+use crate::diagnostic::Span;
+use crate::document::Value;
 
 /// A stage, or one of its outputs, named in a pipeline.
 #[derive(Clone, Debug)]

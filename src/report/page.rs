@@ -6,9 +6,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::evaluation::share;
 use super::{Confusion, DatasetDetail, Mistake, Report};
-use crate::run::duration;
 use crate::store::{RunNode, RunRecord};
 use crate::table::{Cell, Table};
+use crate::text::{duration, utc};
 
 const STYLE: &str = include_str!("report.css");
 /// The colours that the style sheet has for stages.
@@ -62,10 +62,6 @@ pub(super) fn page(report: &Report) -> Markup {
             }
         }
     }
-}
-
-fn utc(time: jiff::Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 fn summary(report: &Report) -> String {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::graph::{Change, changes};
-use crate::store::{Digest, Record, RunRecord, Store};
+use crate::store::{Record, RunRecord, Store};
 use crate::table::means;
 
 /// What differs between two runs.

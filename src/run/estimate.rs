@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use petgraph::graph::NodeIndex;
 
+use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::store::{Digest, Record, Store};
+use crate::store::{Record, Store};
 
 /// Durations and memory of selected nodes.
 #[derive(Debug, Default)]

@@ -17,12 +17,14 @@ use super::environment;
 use super::process::{Processes, worker_program};
 use crate::data::PixelCache;
 use crate::device::Device;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::files::Claim;
 use crate::graph::{Graph, Inspector};
 use crate::identity;
 use crate::made_by::MadeBy;
 use crate::stage::{Stage, Task, TaskInput};
-use crate::store::{CanonicalJson, Claim, Digest, Record, Store};
+use crate::store::{CanonicalJson, Record, Store};
 use crate::task::{Line, Progress, check_build};
 use crate::tensorboard::EventFolder;
 

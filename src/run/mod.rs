@@ -46,14 +46,16 @@ pub use job::Failure;
 pub use json::json;
 pub use process::reap;
 pub use recorder::Recorder;
-pub use reporter::{Reporter, duration, error_word, nodes};
+pub use reporter::{Reporter, error_word};
 pub use rerun::{Made, Rerun, rerun};
 
 use crate::data::PixelCache;
 use crate::device::Device;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness};
-use crate::store::{CanonicalJson, Claim, Claimed, Digest, Record, StatCache, Store};
+use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::task::Progress;
 use estimate::Estimates;
 use job::{End, Job};

@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Event, Failure, Outcome, Summary, Warning};
 use crate::task::Progress;
+use crate::text::{duration, nodes};
 
 /// Prints events.
 #[derive(Debug)]
@@ -196,25 +197,6 @@ fn warning_word() -> String {
     format!("{style}warning{style:#}")
 }
 
-/// `1 node`, `738 nodes`.
-pub fn nodes(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "node" } else { "nodes" })
-}
-
-/// `23ms`, `4.2s`, `8m 02s`, `3h 05m`.
-pub fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    if seconds < 0.9995 {
-        format!("{:.0}ms", seconds * 1000.0)
-    } else if seconds < 59.95 {
-        format!("{seconds:.1}s")
-    } else if whole < 3600 {
-        format!("{}m {:02}s", whole / 60, whole % 60)
-    } else {
-        format!("{}h {:02}m", whole / 3600, whole % 3600 / 60)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use snapbox::{IntoData, str};
@@ -328,20 +310,5 @@ hint: the same command goes on from here: what is done stays, and training resum
         bars.show(&Event::Stopping { running: 1 });
         bars.show(&Event::Finished(&Summary::default()));
         assert!(bars.run.is_finished());
-    }
-
-    #[test]
-    fn durations_read_well() {
-        let cases = [
-            (0.0234, "23ms"),
-            (0.9999, "1.0s"),
-            (4.24, "4.2s"),
-            (59.96, "1m 00s"),
-            (482.0, "8m 02s"),
-            (11100.0, "3h 05m"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(duration(seconds), text);
-        }
     }
 }

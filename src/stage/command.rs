@@ -12,9 +12,10 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{Output, PathPort, Port, Takes, Task};
+use super::{PathPort, Port, Takes, Task};
 use crate::error::{Error, Result};
 use crate::store::ArtifactKind;
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 1;
 

@@ -6,10 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Takes, Task, output};
+use super::{Kind, PathPort, Port, Takes, Task, output};
 use crate::data::catalogue::known_as;
 use crate::data::{Classes, Indexed, Item, Manifest};
 use crate::error::{Error, Result};
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 7] = [

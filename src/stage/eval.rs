@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::test_output;
 use super::train::weights;
-use super::{Kind, Output, PathPort, Port, Takes, output};
+use super::{Kind, PathPort, Port, Takes, output};
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::method::{Learner, Method};
 use crate::numerics::Numerics;
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 2;
 pub(super) static OUTPUTS: [Output; 3] =

@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Index, Kind, Output, PathPort, Port, Takes, Task, output};
+use super::{Index, Kind, PathPort, Port, Takes, Task, output};
 use crate::data::{Classes, Split, few_shot};
 use crate::error::{Error, Result};
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 3] =

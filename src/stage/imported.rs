@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Takes, Task, output};
+use super::{Kind, PathPort, Port, Takes, Task, output};
 use crate::error::{Error, Result};
 use crate::method::{Method, Prompt};
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 1] = [output("prompt", "prompt.safetensors")];

@@ -33,12 +33,14 @@ pub use table::{Evaluation, TableStage};
 pub use train::Train;
 pub use world::WorldStage;
 
+use crate::coordinates::Coordinates;
 use crate::data::PixelCache;
 use crate::device::Device;
+use crate::diagnostic::Diagnostic;
+use crate::document::{Data, Entry, Table, Value};
 use crate::error::{Error, Result};
 use crate::numerics::Numerics;
-use crate::pipeline::{Coordinates, Data, Diagnostic, Entry, Table, Value};
-use crate::store::{ArtifactKind, Listing};
+use crate::store::{ArtifactKind, Listing, Output};
 use crate::tensorboard::EventFolder;
 
 /// What an input with the weights of a CLIP model takes.
@@ -306,17 +308,6 @@ pub enum PathPort {
         /// The name under which `maple-pipe data fetch` gets it, where it knows it.
         known_as: Option<&'static str>,
     },
-}
-
-/// A file or folder that a stage leaves in its scratch folder.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// How other stages and records call it.
-    pub name: Cow<'static, str>,
-    /// Its path in the scratch folder.
-    pub path: Cow<'static, str>,
-    /// A file or a folder.
-    pub kind: ArtifactKind,
 }
 
 const fn output(name: &'static str, path: &'static str) -> Output {

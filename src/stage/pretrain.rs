@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Takes, output};
+use super::{Kind, PathPort, Port, Takes, output};
 use crate::error::Result;
 use crate::method::Pretraining;
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 3;
 pub(super) static OUTPUTS: [Output; 1] = [output("weights", "weights.safetensors")];

@@ -6,10 +6,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Takes, Task, output, read_json};
+use super::{Kind, PathPort, Port, Takes, Task, output, read_json};
+use crate::coordinates::{AxisValue, Coordinates};
 use crate::data::Classes;
 use crate::error::{Error, Result};
-use crate::pipeline::{AxisValue, Coordinates};
+use crate::store::Output;
 use crate::table::{Deviation, Layout, Order, Published, Score, Table};
 
 pub(super) const VERSION: u32 = 2;

@@ -3,11 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Output, PathPort, Port, Takes, output};
+use super::{Kind, PathPort, Port, Takes, output};
 use crate::data::OnBadImage;
 use crate::error::{Error, Result};
 use crate::method::Method;
 use crate::numerics::Numerics;
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 4;
 pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Output, Port, Task, folder};
+use super::{Port, Task, folder};
 use crate::data::world::{Dataset, Parameters, World};
 use crate::error::Result;
+use crate::store::Output;
 
 pub(super) const VERSION: u32 = 1;
 pub(super) static OUTPUTS: [Output; 1] = [folder("files", "world")];

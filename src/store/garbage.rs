@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use walkdir::WalkDir;
 
-use super::{Artifact, ArtifactKind, Digest, Scratch, Store};
+use super::{Artifact, ArtifactKind, Scratch, Store};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// How long prepared pixels stay that nobody reads.

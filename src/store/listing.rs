@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::Digest;
 use super::walk::{Found, walk};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// The files below a folder: relative path with `/`, digest, size; in byte order of the paths.

@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Artifact, ArtifactKind, Store, TEMPORARY, create_parent, sync_parent, temporary_file};
+use super::{Artifact, ArtifactKind, Store};
 use crate::error::{Error, Result};
+use crate::files::{TEMPORARY, create_parent, sync_parent, temporary_file};
 
 impl Store {
     /// Copies an artifact to `target`, in place of what is there, unless that is the same.

@@ -18,8 +18,6 @@
 //! format                      the number of this layout
 //! ```
 
-mod claim;
-mod digest;
 mod garbage;
 mod listing;
 mod lock;
@@ -32,27 +30,26 @@ mod verify;
 mod walk;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use claim::{Claim, Claimed};
-pub use digest::Digest;
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use listing::Listing;
 pub use lock::Lock;
-pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Record};
+pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Output, Record};
 pub use run_record::{Commit, End, Invocation, NodeEnd, RunNode, RunRecord};
 pub use scratch::Scratch;
 pub use stat_cache::StatCache;
 pub use verify::{Fault, Verification};
 
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::stage::Output;
+use crate::files::{
+    Claim, Claimed, create_parent, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
+};
 
 /// The format of a store that this program makes and reads.
 pub const FORMAT: u32 = 1;
@@ -371,71 +368,6 @@ impl Store {
     fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
         self.root.join(kind).join(&name[..2]).join(name)
-    }
-}
-
-/// Writes `bytes` to a temporary file beside `path`, syncs it, and renames it to `path`.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    create_parent(path)?;
-    write_by_way_of(temporary_file(path.parent().unwrap_or(Path::new(".")))?, path, bytes, true)?;
-    sync_parent(path);
-    Ok(())
-}
-
-fn write_by_way_of(mut file: NamedTempFile, path: &Path, bytes: &[u8], durably: bool) -> Result<()> {
-    // The file itself: errors of the temporary one would name it, too.
-    let file_itself = file.as_file_mut();
-    let synced = |file: &mut File| if durably { file.sync_all() } else { Ok(()) };
-    file_itself.write_all(bytes).and_then(|()| synced(file_itself)).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-    Ok(())
-}
-
-/// What the names of files start with that are about to be renamed to their places.
-const TEMPORARY: &str = ".new-";
-
-/// A file for what is about to be renamed to its place.
-fn temporary_file(folder: &Path) -> Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(Error::io("write in", folder))
-}
-
-/// Reads a text that mostly fits into one block, with as few calls as there can be.
-fn read_small(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let mut block = [0; 8 << 10];
-    let length = file.read(&mut block).ok()?;
-    let mut bytes = block[..length].to_vec();
-    if length == block.len() {
-        file.read_to_end(&mut bytes).ok()?;
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn create_parent(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))
-}
-
-fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
-}
-
-/// Removes a file or a folder, if it is there.
-fn remove(path: &Path) -> std::io::Result<()> {
-    match if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Makes a rename durable; file systems that cannot sync a folder do without.
-fn sync_parent(path: &Path) {
-    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
-        let _ = folder.sync_all();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A record is a line of JSON whose last value is the checksum of all before it, so that any damage shows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -11,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Digest, Listing};
+use super::Listing;
 use crate::device::Device;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::made_by::MadeBy;
 
@@ -165,6 +167,17 @@ impl Record {
             unsynced: None,
         }
     }
+}
+
+/// A file or folder that a node is to leave.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Output {
+    /// What other stages and records call it.
+    pub name: Cow<'static, str>,
+    /// Its path in the scratch folder.
+    pub path: Cow<'static, str>,
+    /// A file or a folder.
+    pub kind: ArtifactKind,
 }
 
 /// What an artifact is.

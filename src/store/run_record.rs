@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Store, create_parent};
+use super::Store;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::pipeline::diagnostic::did_you_mean;
+use crate::files::create_parent;
+use crate::text::did_you_mean;
 
 /// One run.
 #[derive(Clone, Debug, Deserialize, Serialize)]

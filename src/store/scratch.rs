@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 
-use super::{Claim, Claimed, TEMPORARY, temporary_file};
 use crate::error::{Error, Result};
+use crate::files::{Claim, Claimed, TEMPORARY, temporary_file};
 
 /// This process's folder; removed when dropped.
 #[derive(Debug)]

@@ -16,8 +16,9 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::Listing;
 use super::walk::{Found, Stat, walk};
-use super::{Digest, Listing};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// The cache, shared by threads; [`Store::keep_digests`](super::Store::keep_digests) keeps it for the next
@@ -281,7 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::write_atomically;
+    use crate::files::write_atomically;
 
     /// A folder `data`, and a cache beside it that takes the files for settled: the clock is set forward.
     struct Fixture(tempfile::TempDir);

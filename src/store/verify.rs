@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Artifact, ArtifactKind, Digest, Record, Store, remove};
+use super::{Artifact, ArtifactKind, Record, Store};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::files::remove;
 
 /// What a look at every byte found.
 #[derive(Debug, Default)]

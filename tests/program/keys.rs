@@ -7,10 +7,11 @@ use std::path::Path;
 
 use maple_pipe::data::random;
 use maple_pipe::device::Devices;
+use maple_pipe::digest::Digest;
 use maple_pipe::graph::{Content, Graph, Source, manifest};
 use maple_pipe::pipeline::Pipeline;
 use maple_pipe::run::{self, DeviceChoice, Event, Interrupts, Options, Outcome};
-use maple_pipe::store::{Digest, Store};
+use maple_pipe::store::Store;
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use toml::{Table, Value};

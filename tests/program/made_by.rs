@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use maple_pipe::digest::Digest;
 use maple_pipe::identity::{BUILD, LIBTORCH};
 use maple_pipe::made_by::Processor;
-use maple_pipe::store::{Digest, Record};
+use maple_pipe::store::Record;
 use snapbox::str;
 
 use super::support::{PIPELINE, Project};

@@ -12,9 +12,9 @@ use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
 use maple_pipe::data::{Batch, Loader, Transform};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::files::write_atomically;
 use maple_pipe::method::Description;
 use maple_pipe::stage::{Index, Task, Train};
-use maple_pipe::store::write_atomically;
 use maple_pipe::task::Progress;
 
 /// Decoded training images that are not prepared are kept in memory up to this size.

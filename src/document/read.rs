@@ -3,8 +3,8 @@
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::diagnostic::{Diagnostic, Span};
 use super::value::{Data, Entry, Value};
+use crate::diagnostic::{Diagnostic, Span};
 
 impl Value {
     /// Deserializes into `T`; the mistake, if any, carries its place.
@@ -161,7 +161,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
 #[cfg(test)]
 mod tests {
-    use crate::pipeline::value::table;
+    use crate::document::value::table;
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize, PartialEq)]

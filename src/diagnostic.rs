@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 
+use crate::text::suggestion;
+
 /// A text that values came from: a TOML file, or one `--set` argument.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceText {
     /// The file's path, or `--set`.
     pub name: String,
     /// The folder that relative paths in this text start from.
@@ -22,7 +24,7 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Span {
     /// The text.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// The bytes.
     pub range: Range<usize>,
 }
@@ -92,33 +94,5 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.render())
-    }
-}
-
-/// "did you mean `x`?" where a candidate is near, else the list of candidates; nothing without candidates.
-fn suggestion(word: &str, candidates: &[impl AsRef<str>]) -> Option<String> {
-    did_you_mean(word, candidates).or_else(|| {
-        let names: Vec<String> = candidates.iter().map(|candidate| format!("`{}`", candidate.as_ref())).collect();
-        (!names.is_empty()).then(|| format!("known here: {}", names.join(", ")))
-    })
-}
-
-/// "did you mean `x`?" where a candidate is near.
-pub fn did_you_mean(word: &str, candidates: &[impl AsRef<str>]) -> Option<String> {
-    let distances =
-        candidates.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate.as_ref()), candidate.as_ref()));
-    let near = distances.filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(word.len()) / 4);
-    near.min().map(|(_, candidate)| format!("did you mean `{candidate}`?"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suggests_the_near_and_lists_the_far() {
-        assert_eq!(suggestion("mapel", &["coop", "maple"]).unwrap(), "did you mean `maple`?");
-        assert_eq!(suggestion("xyz", &["coop", "maple"]).unwrap(), "known here: `coop`, `maple`");
-        assert_eq!(suggestion("xyz", &[] as &[&str]), None);
     }
 }

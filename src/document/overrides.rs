@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
-use super::diagnostic::{Diagnostic, Source, Span};
 use super::value::{Data, Entry, Table, Value, convert};
+use crate::diagnostic::{Diagnostic, SourceText, Span};
 
 /// Reads `--set path=value`: the path's words with their places, and the value. A value that is no TOML but a bare word
 /// is a string.
 pub fn parse(argument: &str, folder: &Path) -> Result<(Vec<(String, Span)>, Value), Diagnostic> {
-    let source = Arc::new(Source { name: "--set".into(), folder: folder.to_owned(), text: argument.into() });
+    let source = Arc::new(SourceText { name: "--set".into(), folder: folder.to_owned(), text: argument.into() });
     let span = |range| Span { source: source.clone(), range };
     let Some(equals) = argument.find('=') else {
         return Err(Diagnostic::at(&span(0..argument.len()), "an override has the form `path=value`")
@@ -74,7 +74,7 @@ pub fn set(table: &mut Table, path: &[(String, Span)], value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::value::table;
+    use crate::document::value::table;
 
     #[test]
     fn overrides_descend_into_files() {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Source, Span};
+use crate::coordinates::AxisValue;
+use crate::diagnostic::{Diagnostic, SourceText, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -48,6 +49,15 @@ pub struct Entry {
     pub value: Value,
 }
 
+impl From<&AxisValue> for Data {
+    fn from(value: &AxisValue) -> Data {
+        match value {
+            AxisValue::Integer(value) => Data::Integer(*value),
+            AxisValue::Text(value) => Data::Text(value.clone()),
+        }
+    }
+}
+
 impl Table {
     /// The entries in order.
     pub fn entries(&self) -> &[Entry] {
@@ -74,7 +84,7 @@ impl Table {
     }
 
     /// Lays `over` on top: its values win, tables are merged.
-    pub(super) fn overlay(&mut self, over: Table) {
+    pub fn overlay(&mut self, over: Table) {
         for entry in over.0 {
             match (self.0.iter_mut().find(|existing| existing.key == entry.key), entry) {
                 (
@@ -140,7 +150,7 @@ impl Value {
 }
 
 /// Parses a TOML text; all syntax errors at once.
-pub fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
+pub fn parse(source: &Arc<SourceText>) -> Result<Table, Vec<Diagnostic>> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
     let place = |range| Span { source: source.clone(), range };
     if !errors.is_empty() {
@@ -159,7 +169,12 @@ pub fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
 }
 
 /// `offset`: where the parsed text starts in its source.
-fn convert_table(table: &DeTable<'_>, source: &Arc<Source>, offset: usize, mistakes: &mut Vec<Diagnostic>) -> Table {
+fn convert_table(
+    table: &DeTable<'_>,
+    source: &Arc<SourceText>,
+    offset: usize,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Table {
     let place = |range: Range<usize>| Span { source: source.clone(), range: range.start + offset..range.end + offset };
     let mut entries: Vec<Entry> = table
         .iter()
@@ -176,7 +191,7 @@ fn convert_table(table: &DeTable<'_>, source: &Arc<Source>, offset: usize, mista
 pub(super) fn convert(
     value: &DeValue<'_>,
     span: Span,
-    source: &Arc<Source>,
+    source: &Arc<SourceText>,
     offset: usize,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Value {
@@ -218,7 +233,7 @@ pub(super) fn convert(
 /// A table for tests.
 #[cfg(test)]
 pub(super) fn table(text: &str) -> Value {
-    let source = Arc::new(Source { name: "x.toml".into(), folder: "".into(), text: text.into() });
+    let source = Arc::new(SourceText { name: "x.toml".into(), folder: "".into(), text: text.into() });
     let data = Data::Table(parse(&source).unwrap());
     Value { span: Span { source, range: 0..0 }, data }
 }

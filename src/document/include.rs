@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::axis::AxisValue;
-use super::diagnostic::{Diagnostic, Source, Span, did_you_mean};
 use super::value::{Data, Entry, Table, Value, parse};
+use crate::coordinates::AxisValue;
+use crate::diagnostic::{Diagnostic, SourceText, Span};
+use crate::text::did_you_mean;
 
 /// What `{axis}` and `{axis.attribute}` stand for, by the axis's name.
 pub type Bindings<'a> = BTreeMap<&'a str, Binding<'a>>;
@@ -73,7 +74,7 @@ impl Reader {
             vec![Diagnostic { message, span: from.cloned(), hint: None }]
         })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let source = Arc::new(Source { name: path.display().to_string(), folder, text });
+        let source = Arc::new(SourceText { name: path.display().to_string(), folder, text });
         let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let file = Arc::new(TableFile { table: parse(&source)?, place });
         self.files.lock().expect("no reader panics").insert(path.to_owned(), file.clone());
@@ -156,7 +157,7 @@ fn place(written: &Value, resolved: &Table) -> Span {
 pub fn read_table(path: &Path) -> Result<Value, Vec<Diagnostic>> {
     let reader = Reader::default();
     let table = reader.file(path, None)?;
-    let source = Source { name: path.display().to_string(), folder: PathBuf::new(), text: String::new() };
+    let source = SourceText { name: path.display().to_string(), folder: PathBuf::new(), text: String::new() };
     let span = table.entries().first().map(|first| first.span.clone());
     let span = span.unwrap_or_else(|| Span { source: Arc::new(source), range: 0..0 });
     reader.resolve(&Value { span, data: Data::Table(table) }, &Bindings::new())
@@ -241,7 +242,7 @@ fn lookup(name: &str, span: &Span, axes: &Bindings<'_>) -> Result<Value, Diagnos
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::value::table;
+    use crate::document::value::table;
 
     #[test]
     fn axis_names_are_substituted() {

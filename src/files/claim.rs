@@ -60,7 +60,7 @@ impl Claim {
     }
 
     /// Its file.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
