@@ -20,10 +20,10 @@ pub mod error;
 pub mod device;
 pub mod digest;
 pub mod download;
-pub mod files;
 pub mod made_by;
 
 pub mod cards;
+pub mod files;
 
 // What pipelines are about: pictures, weights, methods, tables.
 pub mod plot;
@@ -34,17 +34,23 @@ pub mod weights;
 pub mod data;
 pub mod method;
 
+pub mod evaluation;
+
 pub mod table;
 
 // The engine.
 pub mod store;
 pub mod task;
 
-pub mod stage;
+pub mod kind;
+
+pub mod stages;
 
 pub mod pipeline;
 
 pub mod graph;
+
+pub mod executor;
 
 pub mod run;
 

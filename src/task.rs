@@ -3,17 +3,121 @@
 //! The run gives the worker its task as one line of JSON, and later perhaps [`STOP`]. The worker answers with [`Line`]s: first
 //! who it is, last how it ended. Both must be of one build, because a task's key means what that build computes.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::coordinates::Coordinates;
+use crate::data::PixelCache;
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::files::{csv, read_json, write_json};
 use crate::identity;
 use crate::made_by::{Card, MadeBy};
+use crate::numerics::Numerics;
+use crate::store::{Listing, Output};
+use crate::tensorboard::EventFolder;
 
 /// What a worker is told on its standard input when it should stop.
 pub const STOP: &str = "stop";
 
 /// The argument with which a worker prints its [`About`] and ends.
 pub const ABOUT: &str = "--about";
+
+/// Everything a stage needs to run; a worker process reads it from its standard input as JSON.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Task {
+    /// [`crate::identity::BUILD`] of the run.
+    pub build: String,
+    /// The node's name, for messages.
+    pub node: String,
+    /// The kind of the node's stage.
+    pub kind: String,
+    /// Its parameters, as [`crate::kind::Parameters`] has them.
+    pub parameters: Value,
+    /// What the node is to leave.
+    pub outputs: Vec<Output>,
+    /// What libtorch is held to.
+    pub numerics: Numerics,
+    /// By `port.output`, e.g. `shots.train`; a location by `port.location`.
+    pub inputs: BTreeMap<String, Vec<TaskInput>>,
+    /// An empty folder for the outputs.
+    pub scratch: PathBuf,
+    /// A folder kept from run to run until the node is done, for resuming.
+    pub partial: PathBuf,
+    /// Where event files for TensorBoard go while the node runs; they are no part of its result. Nothing where none are
+    /// wanted.
+    pub tensorboard: Option<EventFolder>,
+    /// Where prepared pixels are kept, if they are; the result does not depend on it.
+    pub pixels: Option<PixelCache>,
+    /// Threads for decoding images and for the fixed parts of a batch; the result does not depend on it.
+    pub threads: usize,
+    /// Where libtorch computes.
+    pub device: Device,
+}
+
+/// One artifact or folder that a task reads.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TaskInput {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The axis values of the node that made it.
+    pub coordinates: Coordinates,
+    /// The key of the node that made it, if a node did.
+    pub key: Option<String>,
+    /// The digests of a folder's files.
+    #[serde(skip)]
+    pub listing: Option<Arc<Listing>>,
+}
+
+impl Task {
+    /// The parameters, read as those of the task's kind.
+    ///
+    /// # Errors
+    /// They are another kind's.
+    pub fn parameters<T: for<'de> Deserialize<'de>>(&self) -> Result<T> {
+        T::deserialize(&self.parameters)
+            .map_err(|error| Error::invalid(format!("the parameters of `{}` cannot be read: {error}", self.node)))
+    }
+
+    /// All inputs of this name.
+    pub fn all(&self, name: &str) -> &[TaskInput] {
+        self.inputs.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one input of this name.
+    pub fn one(&self, name: &str) -> &TaskInput {
+        let all = self.all(name);
+        assert_eq!(all.len(), 1, "the graph gives `{}` exactly one `{name}`", self.node);
+        &all[0]
+    }
+
+    /// Reads the JSON artifact of this name.
+    pub fn json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
+        read_json(&self.one(name).path)
+    }
+
+    /// Where the declared output of this name goes.
+    pub fn output(&self, name: &str) -> PathBuf {
+        let output = self.outputs.iter().find(|output| output.name == name);
+        self.scratch.join(output.expect("a stage writes what it declares").path.as_ref())
+    }
+
+    /// Writes a JSON output.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.output(name);
+        write_json(&path, value)
+    }
+
+    /// Writes a CSV output with a header.
+    pub fn write_csv(&self, name: &str, rows: impl IntoIterator<Item: Serialize>) -> Result<()> {
+        let path = self.output(name);
+        std::fs::write(&path, csv(rows)).map_err(Error::io("write", &path))
+    }
+}
 
 /// A line that a worker prints on its standard output.
 #[derive(Debug, Deserialize, Serialize)]

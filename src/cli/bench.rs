@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::print;
+use super::terminal::print;
 use crate::bench::{ImageReport, ImageRow, Options, Report, dag, images};
 use crate::error::{Error, Result};
 

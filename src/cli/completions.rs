@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::print;
+use super::terminal::print;
 use crate::error::Result;
 
 /// Print the completions for a shell
@@ -14,9 +14,9 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self) -> Result<()> {
+    /// Prints them for `whole`, the command line.
+    pub(super) fn run(self, whole: clap::Command) -> Result<()> {
         let mut script = Vec::new();
-        let whole = super::command();
         // The library would offer hidden commands, too.
         let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
         let mut command =

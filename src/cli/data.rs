@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use clap::{Args, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::terminal::{complain, display, download_bar, print, say};
 use super::weights::DataRoot;
-use super::{complain, display, download_bar, print, say};
 use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
 use crate::data::fetch::{Step, fetch};

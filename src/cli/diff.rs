@@ -3,9 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{StoreArguments, columns, print, print_json, say};
+use super::project::StoreArguments;
+use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::run::{Difference, MetricChange, ParameterChange};
+use crate::text::columns;
 use crate::text::nodes;
 
 /// Show how two runs differ: changed parameters and inputs, and changed metrics side by side

@@ -6,10 +6,12 @@ use anstyle::{AnsiColor, Style};
 use clap::Args;
 use serde_json::json;
 
-use super::{DeviceChoice, Options, PipelineArguments, Project, here, print, print_json, project_root};
+use super::project::{PipelineArguments, Project, here, project_root};
+use super::terminal::{print, print_json};
 use crate::doctor::{self, Finding, State};
 use crate::error::{Error, Result};
 use crate::run::Forecast;
+use crate::run::{DeviceChoice, Options};
 use crate::store::Store;
 use crate::text::plural;
 

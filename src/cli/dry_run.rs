@@ -3,10 +3,12 @@
 use petgraph::graph::NodeIndex;
 
 use super::node_report::{NodeReport, Report};
-use super::{Project, bytes, print, print_json, say};
+use super::project::Project;
+use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
 use crate::run::{Forecast, Options};
+use crate::text::bytes;
 use crate::text::{duration, nodes};
 
 /// Prints what running `selection`, which is in order, would execute, and about what that takes.

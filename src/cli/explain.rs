@@ -4,11 +4,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::node_report::NodeReport;
-use super::{PipelineArguments, print, print_json, utc};
+use super::project::PipelineArguments;
+use super::terminal::{print, print_json};
 use crate::error::Result;
 use crate::graph::{Change, Explanation, FEW, Group, group};
 use crate::text::duration;
 use crate::text::few;
+use crate::text::utc;
 
 /// Say why a node would run, or not: what changed since it last ran, value by value
 #[derive(Args, Debug)]

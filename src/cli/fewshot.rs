@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::print;
+use super::terminal::print;
 use crate::data::{Classes, Item, Split, few_shot};
 use crate::error::Result;
 

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{PipelineArguments, StoreArguments, bytes, display, plural, print, print_json, say, say_waiting};
+use super::project::{PipelineArguments, StoreArguments};
+use super::terminal::{display, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::graph::State;
 use crate::store::{Garbage, Leftovers, Needed, RunRecord, Store, Unneeded};
 use crate::text::nodes;
+use crate::text::{bytes, plural};
 
 /// Remove results that neither a pipeline as it is now nor a kept run needs
 ///

@@ -5,7 +5,8 @@ use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
 use super::node_report::NodeReport;
-use super::{Inspection, PipelineArguments, Project, Selection, print, print_json};
+use super::project::{Inspection, PipelineArguments, Project, Selection};
+use super::terminal::{print, print_json};
 use crate::coordinates::Coordinates;
 use crate::error::Result;
 use crate::graph::Counts;
@@ -119,7 +120,7 @@ impl<'a> Document<'a> {
             needs.sort_unstable();
             needs.dedup();
             let counts = nodes.iter().map(|&index| plan.state(index).into()).collect();
-            Stage { stage: name, kind: stage.kind.name(), axes: &stage.axes, counts, needs }
+            Stage { stage: name, kind: stage.kind.name, axes: &stage.axes, counts, needs }
         });
         let node = |&index: &NodeIndex| Node {
             report: NodeReport::new(project, inspection, &explainer, index),

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{PipelineArguments, print, say};
+use super::project::PipelineArguments;
+use super::terminal::{print, say};
 use crate::error::{Error, Result};
 
 /// Print what a node wrote when it last ran in a process of its own

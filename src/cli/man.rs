@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_mangen::generate_to;
 
-use super::{display, say};
+use super::terminal::{display, say};
 use crate::error::{Error, Result};
 
 /// Write a man page for each command
@@ -16,9 +16,10 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) fn run(self) -> Result<()> {
+    /// Writes those of `whole`, the command line.
+    pub(super) fn run(self, whole: clap::Command) -> Result<()> {
         std::fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
-        generate_to(super::command(), &self.folder).map_err(Error::io("write man pages to", &self.folder))?;
+        generate_to(whole, &self.folder).map_err(Error::io("write man pages to", &self.folder))?;
         say(&format!("wrote man pages to {}", display(&self.folder)));
         Ok(())
     }

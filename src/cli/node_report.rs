@@ -3,7 +3,7 @@
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use super::{Inspection, Project};
+use super::project::{Inspection, Project};
 use crate::graph::{Counts, Explainer, Explanation, Standing};
 use crate::run::Forecast;
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::terminal::{display, print, read_text, say};
 use super::weights::DataRoot;
-use super::{display, print, say};
 use crate::document::read_table;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -114,7 +114,7 @@ fn shipped_method(file: &Path, prompt: &Prompt) -> Result<Method> {
 }
 
 fn class_names(path: &Path) -> Result<Vec<String>> {
-    let text = super::read_text(path)?;
+    let text = read_text(path)?;
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(&text).map_err(|error| Error::format(path, "list of class names", error));
     }

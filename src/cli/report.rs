@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::project::PipelineArguments;
 use super::table::tables;
-use super::{PipelineArguments, say};
+use super::terminal::{display, say};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::report::{Report, Sources};
@@ -41,7 +42,7 @@ impl ReportCommand {
             std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
         }
         write_atomically(&path, html.as_bytes())?;
-        say(&format!("wrote {}", super::display(&path)));
+        say(&format!("wrote {}", display(&path)));
         Ok(())
     }
 }

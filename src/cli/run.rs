@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use petgraph::graph::NodeIndex;
 
-use super::{PipelineArguments, Project, Selection, WorkArguments, print, say, say_waiting};
+use super::project::{PipelineArguments, Project, Selection, WorkArguments};
+use super::terminal::{display, print, read_text, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::graph::{kinds, mixed};
 use crate::run::{self, Event, Interrupts, Recorder, Reporter};
@@ -94,19 +95,19 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
         let Some(record) = records.get(&index) else { continue };
         let results = &project.pipeline.results;
         let wanted = |output: &&Output| results.iter().any(|result| result.means(&node.stage_name, &output.name));
-        for output in node.stage.outputs().iter().filter(wanted) {
+        for output in node.work.outputs().iter().filter(wanted) {
             let target = folder.join(node.file_name(output));
             project.store.materialise(&record.outputs[&*output.name], &target)?;
             if prints && output.name == "markdown" {
                 let line = mixed(&kinds(&project.graph, index, &|needed| records.get(&needed)));
                 let line = line.map_or_else(String::new, |line| format!("\n{line}\n"));
-                print(&format!("\n{}\n{line}", super::read_text(&target)?))?;
+                print(&format!("\n{}\n{line}", read_text(&target)?))?;
             }
             wrote = true;
         }
     }
     if wrote {
-        say(&format!("wrote {}", super::display(folder)));
+        say(&format!("wrote {}", display(folder)));
     }
     Ok(())
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::json;
 
-use super::{StoreArguments, columns, print, print_json, say, utc};
+use super::project::StoreArguments;
+use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::store::{NodeEnd, RunNode, RunRecord, Store};
+use crate::text::{columns, utc};
 use crate::text::{duration, nodes};
 
 /// List the runs that the store knows of, newest first, or show one; times are UTC

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::print;
+use super::terminal::print;
 use crate::error::Result;
 use crate::reference::{manual, schema};
 

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::node_report::{NodeReport, Report};
-use super::{PipelineArguments, Selection, print, print_json, say};
+use super::project::{PipelineArguments, Selection};
+use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Group, group};
 use crate::text::nodes;

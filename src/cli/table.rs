@@ -7,17 +7,19 @@ use clap::{Args, ValueEnum};
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use super::{Inspection, PipelineArguments, Project, columns, print, print_json, say, utc};
+use super::project::{Inspection, PipelineArguments, Project};
+use super::terminal::{display, print, print_json, say};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::graph::{FEW, Source, kinds, mixed};
 use crate::made_by::MadeBy;
-use crate::stage::{Evaluation, Stage, TableStage};
+use crate::stages::table::{Evaluation, TableStage};
 use crate::store::Record;
 use crate::table::{Cell, Deviation, Layout, Table};
 use crate::text::did_you_mean;
 use crate::text::duration;
 use crate::text::few;
+use crate::text::{columns, utc};
 
 /// Print the tables of a pipeline, as far as their evaluations are up to date; nothing is run
 ///
@@ -93,7 +95,7 @@ impl TableCommand {
         match &self.output {
             Some(path) => {
                 write_atomically(path, text.as_bytes())?;
-                say(&format!("wrote {}", super::display(path)));
+                say(&format!("wrote {}", display(path)));
                 Ok(())
             }
             None => print(&text),
@@ -131,7 +133,7 @@ pub(super) fn tables(
 ) -> Result<Vec<(NodeIndex, Table)>> {
     let mut tables = Vec::new();
     for index in project.nodes_as_written() {
-        let Stage::Table(stage) = &project.graph.node(index).stage else { continue };
+        let Some(stage) = project.graph.node(index).work.as_kind::<TableStage>() else { continue };
         let mut stage = stage.clone();
         adapt(&mut stage);
         tables.push((index, table(project, inspection, index, &stage)?));
@@ -145,10 +147,7 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
     for input in &project.graph.node(index).inputs {
         match &input.source {
             Source::Output(source, output) if input.name.starts_with("evals.") => {
-                let classes = match &project.graph.node(*source).stage {
-                    Stage::Eval(eval) => Some(eval.classes),
-                    _ => None,
-                };
+                let classes = project.graph.node(*source).work.test_classes();
                 let metrics = inspection
                     .plan
                     .record(*source)
@@ -294,9 +293,10 @@ fn text(trace: &Trace<'_>) -> String {
     });
     section("artifacts", artifacts.collect());
     let inputs = trace.nodes.iter().flat_map(|origin| {
-        origin.inputs.iter().map(|(name, path, digest)| {
-            vec![origin.node.to_owned(), name.to_string(), short(digest), super::display(path)]
-        })
+        origin
+            .inputs
+            .iter()
+            .map(|(name, path, digest)| vec![origin.node.to_owned(), name.to_string(), short(digest), display(path)])
     });
     section("inputs from outside", inputs.collect());
     let mut made_by: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    PipelineArguments, Project, Selection, StoreArguments, WorkArguments, bytes, display, plural, print, print_json,
-    say, say_waiting,
-};
+use super::project::{PipelineArguments, Project, Selection, StoreArguments, WorkArguments};
+use super::terminal::{display, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::run::{self, Rerun};
 use crate::store::{Fault, Store, Verification};
 use crate::text::nodes;
+use crate::text::{bytes, plural};
 
 /// Read all artifacts again and name the damaged ones, or execute nodes again and compare what they make
 ///

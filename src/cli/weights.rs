@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{display, download_bar, print, say};
+use super::terminal::{display, download_bar, print, say};
 use crate::architecture::{Architecture, VisionLayers};
 use crate::download::sha256;
 use crate::error::{Error, Result};

@@ -7,9 +7,9 @@ use serde_json::json;
 use super::Finding;
 use crate::cards::{Cards, PhysicalCard};
 use crate::device::{processor_memory, total_memory};
+use crate::executor::ask_worker;
 use crate::identity;
 use crate::made_by::MadeBy;
-use crate::run::ask_worker;
 use crate::task::{About, CudaCard};
 use crate::text::{bytes, plural};
 

@@ -12,7 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 use crate::graph::{Counts, Graph, Plan, Source};
 use crate::run::Forecast;
-use crate::stage::Stage;
+use crate::stages::dataset::Dataset;
 use crate::store::Store;
 use crate::text::{bytes, plural};
 
@@ -68,7 +68,7 @@ fn data_sets(graph: &Graph, root: Option<&Path>) -> Vec<Finding> {
     let mut folders = BTreeMap::new();
     for &index in graph.order() {
         let node = graph.node(index);
-        let Stage::Dataset(stage) = &node.stage else { continue };
+        let Some(stage) = node.work.as_kind::<Dataset>() else { continue };
         for input in &node.inputs {
             if let Source::Folder(folder, _) = &input.source {
                 folders.insert(folder, &stage.manifest);

@@ -1,6 +1,7 @@
-//! Files that are whole or not there, and rights that one process at a time has.
+//! Files that are whole or not there, their formats, and rights that one process at a time has.
 
 mod claim;
+mod formats;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,6 +10,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 pub use claim::{Claim, Claimed};
+pub use formats::{csv, read_csv, read_json, write_json};
 
 use crate::error::{Error, Result};
 

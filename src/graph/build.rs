@@ -12,12 +12,11 @@ use super::{Graph, Input, Node, Source};
 use crate::coordinates::{AxisValue, Coordinates};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Binding, Bindings, Data, Entry, Value, gather};
+use crate::kind::{Given, Kind, PathPort, Port, Takes, Work};
 use crate::pipeline::{Pipeline, Reference, StageSpecification, product};
-use crate::stage::{Kind, PathPort, Port, Stage, Takes};
 use crate::store::ArtifactKind;
 use crate::store::Output;
 use crate::text::did_you_mean;
-use crate::weights::Published;
 
 impl Graph {
     /// The nodes of a pipeline. Data sets that name no folder are looked for under `data_root`.
@@ -189,7 +188,9 @@ impl<'a> Builder<'a> {
         let inputs = stage.kind.take_inputs(&mut parameters).map_err(|mistake| vec![mistake])?;
         let mut parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
         let read = read_parameters(stage.kind, &mut parameters)?;
-        let given: Vec<&str> = inputs.iter().map(|entry| entry.key.as_str()).collect();
+        let mut work = |entry: &Entry| self.referred(&coordinates, Reference::read(entry.value.elements().first()?)?);
+        let given = inputs.iter().map(|entry| (entry.key.as_str(), work(entry)));
+        let given = Given(given.collect());
         let ports = read.ports(&given).map_err(|error| {
             let hint = error.hint().map(str::to_owned);
             let message = error.to_string();
@@ -206,7 +207,7 @@ impl<'a> Builder<'a> {
         let entry = |port: &Port| inputs.iter().find(|entry| entry.key == port.name);
         let connected = gather(ports.iter().map(|port| self.connect(&context, port, entry(port))))?;
         let inputs: Vec<Input> = connected.into_iter().flatten().collect();
-        let location = stage.kind.location().and_then(|port| {
+        let location = stage.kind.location.and_then(|port| {
             let of_port = || inputs.iter().filter(|input| input.name.split('.').next() == Some(port));
             let location = of_port().find(|input| !input.keyed).or_else(|| of_port().next())?;
             Some(location.source.clone())
@@ -219,7 +220,7 @@ impl<'a> Builder<'a> {
             name: node_name(stage, &coordinates),
             stage_name: stage.name.clone(),
             coordinates: Arc::new(coordinates),
-            stage: read,
+            work: read,
             inputs,
         };
         let index = self.dag.add_node(node);
@@ -252,7 +253,7 @@ impl<'a> Builder<'a> {
             (None, None) => {
                 let message = format!("`{}` must be a string, not {}", port.name, value.type_name());
                 let hint = match &port.from {
-                    Takes::Outputs(kind, _) => format!("`\"@{}\"` names a stage", kind.name()),
+                    Takes::Outputs(kind, _) => format!("`\"@{}\"` names a stage", kind.name),
                     Takes::Anything => "`\"@stage.output\"` names an output, anything else is a path".to_owned(),
                 };
                 Err(one(Diagnostic::at(&value.span, message).hint(hint)))
@@ -270,18 +271,15 @@ impl<'a> Builder<'a> {
         Ok(inputs)
     }
 
-    /// The input behind a path, or behind the name of published weights.
+    /// The input behind a path, or behind a name for which the port knows a file.
     fn path_input(&self, port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
-        match (&port.path, Published::find(path)) {
-            (PathPort::File, Some(published)) => {
-                let file = published.locate(self.data_root).map_err(|error| {
-                    let hint = error.hint().map(str::to_owned);
-                    Diagnostic { message: error.to_string(), span: Some(span.clone()), hint }
-                })?;
-                Ok(vec![external(port, Source::File(file))])
-            }
-            _ => path_input(port, listed, path, span),
-        }
+        let named = if let PathPort::Named(find) = &port.path { find(path, self.data_root) } else { None };
+        let Some(file) = named else { return path_input(port, listed, path, span) };
+        let file = file.map_err(|error| {
+            let hint = error.hint().map(str::to_owned);
+            Diagnostic { message: error.to_string(), span: Some(span.clone()), hint }
+        })?;
+        Ok(vec![external(port, Source::File(file))])
     }
 
     /// The inputs behind `"@stage"` or `"@stage.output"`.
@@ -305,10 +303,10 @@ impl<'a> Builder<'a> {
         }
         if let Takes::Outputs(kind, outputs) = &port.from
             && target.kind != *kind
-            && !(outputs.len() == 1 && leaves(target.kind, outputs[0]))
+            && !(outputs.len() == 1 && target.kind.may_leave(outputs[0]))
         {
             let message =
-                format!("`{}` takes a `{}` stage, but `{name}` is a `{}`", port.name, kind.name(), target.kind.name());
+                format!("`{}` takes a `{}` stage, but `{name}` is a `{}`", port.name, kind.name, target.kind.name);
             return Err(vec![Diagnostic::at(span, message)]);
         }
         if self.broken.contains(name) {
@@ -330,7 +328,7 @@ impl<'a> Builder<'a> {
                 ]);
             }
         }
-        let found = self.matching(target, context);
+        let found = self.matching(target, context.coordinates);
         let surplus = target.axes.iter().any(|axis| !context.coordinates.contains_key(axis));
         let collects = port.many || matches!(port.from, Takes::Anything) && (listed || surplus);
         if !collects && found.len() > 1 {
@@ -378,13 +376,19 @@ impl<'a> Builder<'a> {
         Ok(inputs)
     }
 
-    /// The nodes of `target` with the same values on the axes that both stages have.
-    fn matching(&mut self, target: &StageSpecification, context: &Context<'_>) -> Vec<NodeIndex> {
-        let shared: Vec<String> =
-            target.axes.iter().filter(|axis| context.coordinates.contains_key(*axis)).cloned().collect();
+    /// What the first node does that a reference leads to, as far as there is one.
+    fn referred(&mut self, coordinates: &Coordinates, reference: Reference) -> Option<Arc<dyn Work>> {
+        let target = self.pipeline.stage(&reference.stage)?;
+        let node = *self.matching(target, coordinates).first()?;
+        Some(self.dag[node].work.clone())
+    }
+
+    /// The nodes of `target` with the same values on the axes that it shares with a node of these coordinates.
+    fn matching(&mut self, target: &StageSpecification, coordinates: &Coordinates) -> Vec<NodeIndex> {
+        let shared: Vec<String> = target.axes.iter().filter(|axis| coordinates.contains_key(*axis)).cloned().collect();
         let values =
             |coordinates: &Coordinates| shared.iter().map(|axis| coordinates[axis].clone()).collect::<Vec<_>>();
-        let wanted = values(context.coordinates);
+        let wanted = values(coordinates);
         let index = self.matches.entry((target.name.clone(), shared.clone())).or_insert_with(|| {
             let mut index = Matches::new();
             for &node in self.nodes.get(target.name.as_str()).into_iter().flatten() {
@@ -401,7 +405,7 @@ impl<'a> Builder<'a> {
             let message = format!("stage `{}` has no `{}`", context.stage.name, port.name);
             let mistake = Diagnostic::at(&context.stage.span, message);
             let Takes::Outputs(kind, _) = &port.from else { return Err(mistake) };
-            return Err(mistake.hint(format!("name a `{}` stage: `{} = \"@...\"`", kind.name(), port.name)));
+            return Err(mistake.hint(format!("name a `{}` stage: `{} = \"@...\"`", kind.name, port.name)));
         };
         let Some(data_root) = self.data_root else {
             let message = format!("stage `{}` needs the folder of your data sets", context.stage.name);
@@ -413,10 +417,10 @@ impl<'a> Builder<'a> {
 }
 
 /// Reads a node's parameters. What is wrong is taken out and the rest is read again, for all the mistakes at once.
-fn read_parameters(kind: Kind, parameters: &mut Value) -> Result<Stage, Vec<Diagnostic>> {
+fn read_parameters(kind: &Kind, parameters: &mut Value) -> Result<Arc<dyn Work>, Vec<Diagnostic>> {
     let mut mistakes: Vec<Diagnostic> = Vec::new();
     loop {
-        let mut mistake = match kind.read(parameters) {
+        let mut mistake = match (kind.read)(parameters) {
             Ok(stage) if mistakes.is_empty() => return Ok(stage),
             Ok(_) => return Err(mistakes),
             Err(mistake) => mistake,
@@ -436,8 +440,7 @@ fn read_parameters(kind: Kind, parameters: &mut Value) -> Result<Stage, Vec<Diag
         };
         // An input's name is as good a guess for an unknown key as a parameter's.
         if mistake.span.as_ref().is_some_and(|span| span.is(&entry.span))
-            && let Some(hint) =
-                did_you_mean(&entry.key, &kind.inputs().iter().map(|(name, _)| name).collect::<Vec<_>>())
+            && let Some(hint) = did_you_mean(&entry.key, &kind.inputs.iter().map(|(name, _)| name).collect::<Vec<_>>())
         {
             mistake.hint = Some(hint);
         }
@@ -457,12 +460,6 @@ struct Context<'a> {
     coordinates: &'a Coordinates,
 }
 
-/// Whether a stage of another kind can leave what a port reads as its one output: a command, or one that leaves something
-/// of that name.
-fn leaves(kind: Kind, output: &str) -> bool {
-    kind == Kind::Command || kind.outputs().iter().any(|known| known.name == output)
-}
-
 /// The outputs of a node that a port reads, each with the name it has as an input.
 fn read_outputs(
     port: &Port,
@@ -471,7 +468,7 @@ fn read_outputs(
     reference: &Reference,
 ) -> Result<Vec<(String, Cow<'static, str>)>, Diagnostic> {
     match &port.from {
-        Takes::Outputs(kind, outputs) if node.stage.kind() == *kind => {
+        Takes::Outputs(kind, outputs) if node.work.kind() == *kind => {
             if let Some(output) = reference.output.as_deref().filter(|output| outputs != &[*output]) {
                 let message = format!("`{}` does not read `{output}` alone of stage `{}`", port.name, reference.stage);
                 let hint = format!("name the stage: `\"@{}\"`", reference.stage);
@@ -481,7 +478,7 @@ fn read_outputs(
         }
         Takes::Outputs(kind, outputs) => {
             let output = chosen_output(node, reference)?;
-            let wanted = kind.outputs().iter().find(|wanted| wanted.name == outputs[0]).expect("a port reads outputs");
+            let wanted = kind.outputs.iter().find(|wanted| wanted.name == outputs[0]).expect("a port reads outputs");
             if output.kind != wanted.kind {
                 let word = |kind| if kind == ArtifactKind::File { "a file" } else { "a folder" };
                 let message = format!(
@@ -506,7 +503,7 @@ fn read_outputs(
 
 /// The output of a node that `"@stage.output"`, or `"@stage"` where there is but one, names.
 fn chosen_output<'n>(node: &'n Node, reference: &Reference) -> Result<&'n Output, Diagnostic> {
-    let (outputs, stage) = (node.stage.outputs(), &reference.stage);
+    let (outputs, stage) = (node.work.outputs(), &reference.stage);
     let written: Vec<String> = outputs.iter().map(|output| format!("@{stage}.{}", output.name)).collect();
     match (&reference.output, outputs) {
         (Some(name), _) => outputs.iter().find(|output| output.name == *name).ok_or_else(|| {
@@ -536,11 +533,11 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
             let message = format!("`{}` must name a stage", port.name);
             Err(Diagnostic::at(span, message).hint(format!("stages are named with `@`: `\"@{path}\"`")))
         }
-        PathPort::File if !full.is_file() => {
+        PathPort::File | PathPort::Named(_) if !full.is_file() => {
             let message = format!("there is no file `{}`", full.display());
             Err(Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in"))
         }
-        PathPort::File => Ok(vec![external(port, Source::File(full))]),
+        PathPort::File | PathPort::Named(_) => Ok(vec![external(port, Source::File(full))]),
         PathPort::Folder { .. } => folder_input(port, &full, span),
         PathPort::Any => {
             let name = match full.file_name().filter(|_| listed) {

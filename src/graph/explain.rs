@@ -110,7 +110,7 @@ impl<'a> Explainer<'a> {
                 Explanation::UpstreamStale { causes: names.collect() }
             }
             State::Stale { key, manifest } => {
-                let outputs = self.graph.node(index).stage.outputs();
+                let outputs = self.graph.node(index).work.outputs();
                 if let Some(output) = self.store.record(key).and_then(|record| self.store.missing(&record, outputs)) {
                     return Explanation::OutputMissing { output: output.to_owned() };
                 }

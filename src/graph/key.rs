@@ -1,13 +1,15 @@
 //! What decides a node's result. One function lists it; its canonical JSON is hashed to the key, kept in the record,
 //! and compared by `explain`.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
-use super::{Input, Node};
+use super::{Input, Node, Source};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::identity;
-use crate::store::CanonicalJson;
+use crate::store::{CanonicalJson, Record};
 
 /// What an input brings into a key.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Res
             let list = inputs.entry(&input.name).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(list) = list {
                 let mut one = json!({ "coordinates": *input.coordinates, "digest": digest });
-                if let Some(key) = key.filter(|_| node.stage.names_origins()) {
+                if let Some(key) = key.filter(|_| node.work.kind().names_origins) {
                     one["key"] = Value::String(key.to_string());
                 }
                 list.push(one);
@@ -39,12 +41,16 @@ pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Res
             inputs.insert(input.name.clone(), digest);
         }
     }
-    let mut manifest = serde_json::to_value(&node.stage).expect("parameters are plain data");
-    manifest["version"] = node.stage.version().into();
-    if node.stage.needs_device() {
+    let kind = node.work.kind();
+    let mut manifest = json!({
+        "kind": kind.name,
+        "version": kind.version,
+        "parameters": node.work.parameters(),
+        "inputs": inputs,
+    });
+    if node.work.needs_device() {
         manifest["libtorch"] = identity::LIBTORCH.into();
     }
-    manifest["inputs"] = Value::Object(inputs);
     Ok(CanonicalJson::from(&manifest))
 }
 
@@ -56,4 +62,18 @@ pub(super) fn digest_in<'m>(manifest: &'m Value, input: &Input) -> Option<&'m st
     }
     let coordinates = serde_json::to_value(&*input.coordinates).ok()?;
     entry.as_array()?.iter().find(|one| one["coordinates"] == coordinates)?["digest"].as_str()
+}
+
+impl Node {
+    /// What the node read from outside the graph when it left `record`: input, place, digest.
+    pub fn read_from_outside(&self, record: &Record) -> Vec<(&str, &Path, String)> {
+        let manifest = record.manifest.value();
+        let outside = self.inputs.iter().filter_map(|input| match &input.source {
+            Source::File(path) | Source::Folder(path, _) => {
+                Some((input.name.as_str(), path.as_path(), digest_in(&manifest, input)?.to_owned()))
+            }
+            Source::Output(..) => None,
+        });
+        outside.collect()
+    }
 }

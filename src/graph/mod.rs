@@ -28,11 +28,10 @@ pub use standing::{Counts, Standing};
 
 use crate::coordinates::Coordinates;
 use crate::error::{Error, Result};
-use crate::stage::Stage;
+use crate::kind::Work;
+use crate::store::ArtifactKind;
 use crate::store::Output;
-use crate::store::{ArtifactKind, Record};
 use crate::text::did_you_mean;
-use key::digest_in;
 
 /// The nodes of a pipeline; edges lead from what is needed to what needs it.
 #[derive(Debug)]
@@ -53,24 +52,12 @@ pub struct Node {
     /// The axis values.
     pub coordinates: Arc<Coordinates>,
     /// What it does.
-    pub stage: Stage,
+    pub work: Arc<dyn Work>,
     /// What it reads.
     pub inputs: Vec<Input>,
 }
 
 impl Node {
-    /// What the node read from outside the graph when it left `record`: input, place, digest.
-    pub fn read_from_outside(&self, record: &Record) -> Vec<(&str, &Path, String)> {
-        let manifest = record.manifest.value();
-        let outside = self.inputs.iter().filter_map(|input| match &input.source {
-            Source::File(path) | Source::Folder(path, _) => {
-                Some((input.name.as_str(), path.as_path(), digest_in(&manifest, input)?.to_owned()))
-            }
-            Source::Output(..) => None,
-        });
-        outside.collect()
-    }
-
     /// What an output is called among those of other nodes, in `results/` and where many are collected: the node's name
     /// with the output's extension, e.g. `table/eurosat.csv`; also with its name, where the extension does not tell.
     pub fn file_name(&self, output: &Output) -> String {
@@ -79,7 +66,7 @@ impl Node {
             _ => String::new(),
         };
         let own = extension(output);
-        let alike = self.stage.outputs().iter().filter(|other| extension(other) == own).count();
+        let alike = self.work.outputs().iter().filter(|other| extension(other) == own).count();
         let name = if alike > 1 { format!(".{}", output.name) } else { String::new() };
         format!("{}{name}{own}", self.name)
     }

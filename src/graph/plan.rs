@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::{Content, Graph, Input, Source, manifest};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::stage::TaskInput;
 use crate::store::{ArtifactKind, CanonicalJson, Listing, Record, StatCache, Store};
+use crate::task::TaskInput;
 
 /// How a node stands.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl<'a> Inspector<'a> {
             external => Ok(Content { digest: self.external(external)?, key: None }),
         })?;
         let key = manifest.digest();
-        Ok(match self.store.valid_record(&key, node.stage.outputs()) {
+        Ok(match self.store.valid_record(&key, node.work.outputs()) {
             Some(record) => State::Fresh(Box::new(record)),
             None => State::Stale { key, manifest },
         })

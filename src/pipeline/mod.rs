@@ -13,7 +13,8 @@ pub use reference::Reference;
 use crate::coordinates::Coordinates;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{self, Bindings, Data, Entry, Reader, Table, Value, gather, parse_override};
-use crate::stage::Kind;
+use crate::kind::Kind;
+use crate::stages;
 
 /// One pipeline file, typed; its stages are expanded to nodes by `graph`.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct StageSpecification {
     /// Where the name stands.
     pub span: Span,
     /// What it does.
-    pub kind: Kind,
+    pub kind: &'static Kind,
     /// The axes it expands over, in the order that node names show.
     pub axes: Vec<String>,
     /// Where there are any, keep only the nodes of these combinations.
@@ -156,7 +157,7 @@ impl Builder {
         let results = match results {
             Some(entry) => self.results(&entry.value, &stages),
             None => {
-                let tables = stages.iter().filter(|stage| stage.kind == Kind::Table);
+                let tables = stages.iter().filter(|stage| stage.kind.is_result);
                 let reference = |stage: &StageSpecification| Reference {
                     stage: stage.name.clone(),
                     output: None,
@@ -182,7 +183,7 @@ impl Builder {
     }
 
     /// What every stage of a kind has, by kind.
-    fn defaults(&mut self, value: &Value) -> Vec<(Kind, Value)> {
+    fn defaults(&mut self, value: &Value) -> Vec<(&'static Kind, Value)> {
         let Data::Table(table) = &value.data else {
             let message = format!("`defaults` must be a table of tables, not {}", value.type_name());
             self.mistakes.push(Diagnostic::at(&value.span, message).hint("[defaults.train]"));
@@ -190,7 +191,7 @@ impl Builder {
         };
         let mut defaults = Vec::new();
         for Entry { key, span, value } in table.entries() {
-            match (Kind::named(key), &value.data) {
+            match (stages::named(key), &value.data) {
                 (Some(kind), Data::Table(table)) => {
                     let data = Data::Table(with_files_as_tables(kind, table.clone()));
                     defaults.push((kind, Value { span: value.span.clone(), data }));
@@ -201,14 +202,19 @@ impl Builder {
                 }
                 (None, _) => {
                     let message = format!("unknown kind of stage `{key}`");
-                    self.mistakes.push(Diagnostic::at(span, message).suggest(key, &Kind::names()));
+                    self.mistakes.push(Diagnostic::at(span, message).suggest(key, &stages::names()));
                 }
             }
         }
         defaults
     }
 
-    fn stage(&mut self, entry: &Entry, axes: &[Axis], defaults: &[(Kind, Value)]) -> Option<StageSpecification> {
+    fn stage(
+        &mut self,
+        entry: &Entry,
+        axes: &[Axis],
+        defaults: &[(&'static Kind, Value)],
+    ) -> Option<StageSpecification> {
         let Data::Table(table) = &entry.value.data else {
             let message = format!("stage `{}` must be a table, not {}", entry.key, entry.value.type_name());
             self.mistakes.push(Diagnostic::at(&entry.value.span, message));
@@ -242,17 +248,17 @@ impl Builder {
         let Some(kind) = table.take("kind") else {
             let message = format!("stage `{}` has no `kind`", entry.key);
             self.mistakes
-                .push(Diagnostic::at(&entry.span, message).hint(format!("known: {}", Kind::names().join(", "))));
+                .push(Diagnostic::at(&entry.span, message).hint(format!("known: {}", stages::names().join(", "))));
             return None;
         };
         let Some(name) = kind.value.text() else {
             let message = format!("`kind` must be a string, not {}", kind.value.type_name());
-            self.mistakes.push(Diagnostic::at(&kind.value.span, message).suggest("", &Kind::names()));
+            self.mistakes.push(Diagnostic::at(&kind.value.span, message).suggest("", &stages::names()));
             return None;
         };
-        let Some(kind) = Kind::named(name) else {
+        let Some(kind) = stages::named(name) else {
             let message = format!("unknown kind of stage `{name}`");
-            self.mistakes.push(Diagnostic::at(&kind.value.span, message).suggest(name, &Kind::names()));
+            self.mistakes.push(Diagnostic::at(&kind.value.span, message).suggest(name, &stages::names()));
             return None;
         };
         let mut table = with_files_as_tables(kind, table);
@@ -310,8 +316,8 @@ impl Builder {
 }
 
 /// A parameter that holds a table may be given as the path of a TOML file: that is a table that includes it.
-fn with_files_as_tables(kind: Kind, mut table: Table) -> Table {
-    for name in kind.table_parameters() {
+fn with_files_as_tables(kind: &Kind, mut table: Table) -> Table {
+    for name in kind.table_parameters {
         if let Some(entry) = table.get(name).cloned()
             && entry.value.text().is_some()
         {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::schema::generator;
 use crate::data::Manifest;
 use crate::method::Method;
-use crate::stage::Kind;
+use crate::stages::KINDS;
 
 const HEAD: &str = r#"# Reference of the TOML files
 
@@ -40,14 +40,14 @@ An input is `"@stage"` (the node of that stage with the same values on the axes 
 pub fn markdown() -> String {
     let mut text = HEAD.to_owned();
     let mut generator = generator();
-    for kind in Kind::ALL {
-        heading(&mut text, &format!("`{}`", kind.name()), kind.about());
-        for (name, about) in kind.inputs() {
+    for kind in KINDS {
+        heading(&mut text, &format!("`{}`", kind.name), kind.about);
+        for (name, about) in kind.inputs {
             item(&mut text, 0, &format!("`{name}` (input)"), about);
         }
-        options(&mut text, 0, &kind.schema(&mut generator).to_value());
+        options(&mut text, 0, &(kind.schema)(&mut generator).to_value());
         let outputs: Vec<String> =
-            kind.outputs().iter().map(|output| format!("`{}` (`{}`)", output.name, output.path)).collect();
+            kind.outputs.iter().map(|output| format!("`{}` (`{}`)", output.name, output.path)).collect();
         if !outputs.is_empty() {
             let _ = writeln!(text, "\nIt leaves {}.", outputs.join(", "));
         }

@@ -7,8 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::data::Manifest;
+use crate::kind::Kind;
 use crate::method::Method;
-use crate::stage::Kind;
+use crate::stages::KINDS;
 
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 /// Schemas that stand in many places, by name.
@@ -28,8 +29,8 @@ pub fn pipeline() -> Value {
         "required": ["name"],
     });
     let axis = json!({ "type": "array", "minItems": 1, "items": { "anyOf": [value, with_attributes] } });
-    let tables = Kind::ALL.map(|kind| (kind, table(kind, &mut generator)));
-    let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(*kind, properties.keys())).collect();
+    let tables = KINDS.map(|kind| (kind, table(kind, &mut generator)));
+    let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(kind, properties.keys())).collect();
     // What is laid over a stage of an included pipeline need not say its kind again.
     let without_kind = json!({ "type": "object", "not": { "required": ["kind"] } });
     let over_included = json!({ "anyOf": [definition(STAGE), without_kind] });
@@ -39,7 +40,7 @@ pub fn pipeline() -> Value {
         .into_iter()
         .map(|(kind, properties)| {
             let table = json!({ "type": "object", "properties": properties, "additionalProperties": false });
-            (kind.name().to_owned(), table)
+            (kind.name.to_owned(), table)
         })
         .collect();
     json!({
@@ -98,28 +99,28 @@ pub(super) fn generator() -> SchemaGenerator {
 }
 
 /// The keys of a stage's table that its kind decides: inputs and parameters.
-fn table(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
-    let mut schema = kind.schema(generator);
+fn table(kind: &Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
+    let mut schema = (kind.schema)(generator);
     loosen(&mut schema);
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut).map(std::mem::take);
     let mut properties = properties.expect("parameters are a table");
-    for name in kind.table_parameters() {
+    for name in kind.table_parameters {
         let table = properties.remove(*name).expect("a parameter of this kind");
         properties.insert((*name).to_owned(), or(PATH, table));
     }
     let one = json!({ "type": "string" });
     let input = json!({ "anyOf": [one, { "type": "array", "items": one }] });
-    for (name, about) in kind.inputs() {
+    for (name, about) in kind.inputs {
         let inputs = json!({ "type": "object", "additionalProperties": input });
-        let schema = if kind == Kind::Command { inputs } else { input.clone() };
+        let schema = if kind.is_open { inputs } else { input.clone() };
         properties.insert((*name).to_owned(), described(about, schema));
     }
     properties
 }
 
 /// A stage of a kind, with the keys that `defaults` describes.
-fn stage<'a>(kind: Kind, keys: impl Iterator<Item = &'a String>) -> Value {
-    let defaults = format!("#/properties/defaults/properties/{}/properties", kind.name());
+fn stage<'a>(kind: &Kind, keys: impl Iterator<Item = &'a String>) -> Value {
+    let defaults = format!("#/properties/defaults/properties/{}/properties", kind.name);
     let values = json!({ "type": ["string", "integer", "array"] });
     let combination = json!({ "type": "object", "additionalProperties": values });
     let combinations =
@@ -127,7 +128,7 @@ fn stage<'a>(kind: Kind, keys: impl Iterator<Item = &'a String>) -> Value {
     let mut properties: Map<String, Value> =
         keys.map(|key| (key.clone(), json!({ "$ref": format!("{defaults}/{key}") }))).collect();
     properties.extend([
-        ("kind".to_owned(), described(kind.about(), json!({ "const": kind.name() }))),
+        ("kind".to_owned(), described(kind.about, json!({ "const": kind.name }))),
         (
             "axes".to_owned(),
             described("The axes that it expands over.", json!({ "type": "array", "items": { "type": "string" } })),

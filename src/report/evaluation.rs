@@ -1,16 +1,19 @@
 //! What evaluations say beyond accuracy: classes, confusions and mistakes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use petgraph::graph::NodeIndex;
 use serde::Deserialize;
 
-use super::Sources;
+use super::sources::Sources;
 use super::thumbnail::thumbnail;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::evaluation::{ClassMetrics, PredictionRow};
+use crate::files::read_csv;
 use crate::graph::Source;
-use crate::stage::Stage;
+use crate::kind::Section;
 use crate::store::Record;
 
 /// Classes that the list of the worst names.
@@ -72,22 +75,8 @@ pub struct Mistake {
     pub probability: f64,
 }
 
-/// A row of `per-class.csv`.
-#[derive(Deserialize)]
-struct Class {
-    class: String,
-    images: usize,
-    correct: usize,
-}
-
 /// A row of `predictions.csv`.
-#[derive(Clone, Deserialize)]
-struct Prediction {
-    path: String,
-    class: String,
-    predicted_class: String,
-    probability: f64,
-}
+type Prediction = PredictionRow<'static>;
 
 /// The evaluations of a method on a data set.
 struct Evaluations<'a> {
@@ -100,7 +89,9 @@ struct Evaluations<'a> {
 pub(super) fn details(sources: &Sources<'_>) -> Result<Vec<DatasetDetail>> {
     let mut found: Vec<Evaluations<'_>> = Vec::new();
     for (index, record) in sources.fresh() {
-        let Stage::Eval(_) = &sources.graph.node(index).stage else { continue };
+        if sources.graph.node(index).work.kind().section != Some(Section::Evaluation) {
+            continue;
+        }
         let dataset = sources.coordinate(index, "dataset").unwrap_or_default();
         let method = sources.coordinate(index, "method").unwrap_or_default();
         match found.iter_mut().find(|one| one.dataset == dataset && one.method == method) {
@@ -130,7 +121,7 @@ fn worst_classes(sources: &Sources<'_>, methods: &[&Evaluations<'_>]) -> Result<
     let mut counts: BTreeMap<String, Vec<Option<(usize, usize)>>> = BTreeMap::new();
     for (place, evaluations) in methods.iter().enumerate() {
         for (_, record) in &evaluations.nodes {
-            for Class { class, images, correct } in rows(sources, record, "per-class")? {
+            for ClassMetrics { class, images, correct, .. } in rows(sources, record, "per-class")? {
                 if images > 0 {
                     let row = counts.entry(class).or_insert_with(|| vec![None; methods.len()]);
                     let (known_correct, known_images) = row[place].unwrap_or_default();
@@ -167,8 +158,8 @@ fn errors(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<(Optio
         let folder = location(sources, index);
         let mut wrong: Vec<Prediction> = Vec::new();
         for prediction in rows::<Prediction>(sources, record, "predictions")? {
-            *taken.entry((prediction.class.clone(), prediction.predicted_class.clone())).or_default() += 1;
-            let count = images.entry(prediction.class.clone()).or_default();
+            *taken.entry((prediction.class.to_string(), prediction.predicted_class.to_string())).or_default() += 1;
+            let count = images.entry(prediction.class.to_string()).or_default();
             count.1 += 1;
             if prediction.class != prediction.predicted_class {
                 count.0 += 1;
@@ -179,7 +170,7 @@ fn errors(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<(Optio
     }
     surest.sort_by(|a, b| b.0.probability.total_cmp(&a.0.probability));
     // The same image may be mistaken with every seed.
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<Cow<'static, str>> = Vec::new();
     surest.retain(|(one, _)| {
         !seen.contains(&one.path) && seen.len() < EXAMPLES && {
             seen.push(one.path.clone());
@@ -187,9 +178,9 @@ fn errors(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<(Optio
         }
     });
     let mistakes = surest.into_iter().map(|(one, folder)| Mistake {
-        thumbnail: folder.and_then(|folder| thumbnail(&folder.join(&one.path))),
-        class: one.class,
-        predicted: one.predicted_class,
+        thumbnail: folder.and_then(|folder| thumbnail(&folder.join(&*one.path))),
+        class: one.class.into_owned(),
+        predicted: one.predicted_class.into_owned(),
         probability: 100.0 * one.probability,
     });
     let count = images.len();
@@ -222,10 +213,5 @@ fn location(sources: &Sources<'_>, index: NodeIndex) -> Option<PathBuf> {
 
 /// The rows of a CSV file among a node's outputs.
 fn rows<T: for<'de> Deserialize<'de>>(sources: &Sources<'_>, record: &Record, output: &str) -> Result<Vec<T>> {
-    let path = sources.store.artifact_path(&record.outputs[output]);
-    read(&path).map_err(|error| Error::format(&path, "CSV file", error))
-}
-
-fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> csv::Result<Vec<T>> {
-    csv::Reader::from_path(path)?.deserialize().collect()
+    read_csv(&sources.store.artifact_path(&record.outputs[output]))
 }

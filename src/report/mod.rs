@@ -2,39 +2,21 @@
 
 mod evaluation;
 mod page;
+mod sources;
 mod thumbnail;
 
 use std::collections::BTreeMap;
 
-use petgraph::graph::NodeIndex;
-
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
+pub use sources::Sources;
 
 use crate::error::{Error, Result};
 use crate::graph::picture::{By, Picture};
-use crate::graph::{Counts, Explainer, Graph, Plan, kinds, mixed};
-use crate::pipeline::Pipeline;
+use crate::graph::{Counts, kinds, mixed};
+use crate::kind::Section;
 use crate::plot::{Plot, Series};
-use crate::stage::Stage;
-use crate::store::{NodeEnd, Record, RunNode, RunRecord, Store};
+use crate::store::{NodeEnd, RunNode, RunRecord};
 use crate::table::Table;
-
-/// What a report is made from.
-#[derive(Debug)]
-pub struct Sources<'a> {
-    /// The pipeline.
-    pub pipeline: &'a Pipeline,
-    /// Its nodes.
-    pub graph: &'a Graph,
-    /// How they stand.
-    pub plan: &'a Plan,
-    /// Why.
-    pub explainer: &'a Explainer<'a>,
-    /// Where their results lie.
-    pub store: &'a Store,
-    /// Its tables, of what is up to date.
-    pub tables: Vec<(NodeIndex, Table)>,
-}
 
 /// What a report shows.
 #[derive(Debug)]
@@ -76,32 +58,6 @@ pub struct StageTime {
     pub seconds: (f64, f64),
 }
 
-impl Sources<'_> {
-    /// The nodes that are up to date, in order, with their records.
-    fn fresh(&self) -> impl Iterator<Item = (NodeIndex, &Record)> {
-        self.graph.order().iter().filter_map(|&index| Some((index, self.plan.record(index)?)))
-    }
-
-    /// A coordinate of a node as text.
-    fn coordinate(&self, index: NodeIndex, axis: &str) -> Option<String> {
-        self.graph.node(index).coordinates.get(axis).map(ToString::to_string)
-    }
-
-    /// The place of a method in the table with most methods, and so its colour; none where that has it not.
-    fn place(&self, method: &str) -> Option<usize> {
-        let tables = self.tables.iter().map(|(_, table)| table);
-        let largest = tables.max_by_key(|table| table.methods.len())?;
-        largest.methods.iter().position(|label| label.name == method)
-    }
-
-    /// What people call a data set or a method: as the tables do.
-    fn label(&self, name: &str) -> String {
-        let tables = self.tables.iter().map(|(_, table)| table);
-        let labels = tables.flat_map(|table| table.methods.iter().chain(table.groups.iter().map(|group| &group.label)));
-        labels.into_iter().find(|label| label.name == name).map_or(name, |label| &label.text).to_owned()
-    }
-}
-
 impl Report {
     /// Gathers what the store has.
     ///
@@ -136,11 +92,6 @@ impl Report {
             },
         })
     }
-
-    /// The report as one HTML file that needs nothing else.
-    pub fn html(&self) -> String {
-        page::page(self).into_string()
-    }
 }
 
 /// Losses by epoch: a plot a data set, a line a method, averaged over all else.
@@ -161,11 +112,11 @@ fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
         })
     };
     for (index, record) in sources.fresh() {
-        let Stage::Train(train) = &sources.graph.node(index).stage else { continue };
-        let learner = || {
-            let method = serde_json::to_value(&train.method).unwrap_or_default();
-            method["learner"].as_str().unwrap_or_default().to_owned()
-        };
+        let work = &sources.graph.node(index).work;
+        if work.kind().section != Some(Section::Training) {
+            continue;
+        }
+        let learner = || work.parameters()["method"]["learner"].as_str().unwrap_or_default().to_owned();
         let dataset = place(&mut datasets, sources.coordinate(index, "dataset").unwrap_or_default());
         let method = place(&mut methods, sources.coordinate(index, "method").unwrap_or_else(learner));
         let path = sources.store.artifact_path(&record.outputs["log"]);
@@ -250,13 +201,9 @@ fn provenance(sources: &Sources<'_>) -> Vec<[String; 3]> {
             let what = input.split('.').next().unwrap_or_default();
             add([what.to_owned(), path.display().to_string(), digest]);
         }
-        match &node.stage {
-            Stage::Pretrain(_) => {
-                add(["weights".into(), node.name.clone(), record.outputs["weights"].digest.to_string()])
-            }
-            Stage::FewShot(_) => add(["split".into(), node.name.clone(), record.outputs["train"].digest.to_string()]),
-            Stage::Table(_) => add(["table key".into(), node.name.clone(), record.key.to_string()]),
-            _ => {}
+        if let Some((what, output)) = node.work.kind().provenance {
+            let digest = output.map_or(record.key, |output| record.outputs[output].digest);
+            add([what.to_owned(), node.name.clone(), digest.to_string()]);
         }
     }
     rows.sort();

@@ -15,7 +15,14 @@ const STYLE: &str = include_str!("report.css");
 const STAGE_COLOURS: usize = 12;
 const SCRIPT: &str = include_str!("report.js");
 
-pub(super) fn page(report: &Report) -> Markup {
+impl Report {
+    /// The report as one HTML file that needs nothing else.
+    pub fn html(&self) -> String {
+        page(self).into_string()
+    }
+}
+
+fn page(report: &Report) -> Markup {
     let sections: [(&str, &str, Option<Markup>); 7] = [
         ("results", "Results", (!report.tables.is_empty()).then(|| results(report))),
         ("training", "Training", (!report.training.is_empty()).then(|| figures(&report.training))),

@@ -1,16 +1,12 @@
 //! Which devices a run computes on: those that the user names, else the graphics cards that libtorch can use, else the
 //! processor.
 
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::environment;
-use super::process::worker_program;
 use crate::cards::Cards;
 use crate::device::{Device, Devices, processor_memory};
-use crate::error::{Error, Result};
-use crate::numerics::Numerics;
-use crate::task::{ABOUT, About, check_build};
+use crate::executor::ask_worker;
+use crate::task::About;
 
 /// The devices of a run. Where the user names none, they are looked for when the first node is about to run: asking libtorch
 /// takes a second where there is a card, which a run without work must not pay.
@@ -92,22 +88,4 @@ impl Found {
             }
         }
     }
-}
-
-/// What the worker beside this program says of itself, of its libtorch, and of the cards that this can use.
-///
-/// # Errors
-/// It cannot be started, is of another build, or says nothing.
-pub fn ask_worker() -> Result<About> {
-    let program = worker_program()?;
-    let mut command = Command::new(&program);
-    environment::choose(&mut command, Numerics::Native);
-    let output = command.arg(ABOUT).stdin(Stdio::null()).output().map_err(Error::io("start", &program))?;
-    let about: Option<About> = serde_json::from_slice(&output.stdout).ok();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    if let (None, Some(line)) = (&about, errors.lines().find(|line| !line.trim().is_empty())) {
-        return Err(Error::invalid(format!("`{}` does not run: {line}", program.display())));
-    }
-    check_build(&program.display().to_string(), about.as_ref().map(|about| about.build.as_str()), "maple-pipe")?;
-    about.ok_or_else(|| Error::invalid(format!("`{}` says nothing", program.display())))
 }

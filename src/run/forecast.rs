@@ -9,7 +9,6 @@ use super::Options;
 use super::estimate::Estimates;
 use crate::data::Classes;
 use crate::graph::{Graph, Source};
-use crate::stage::Stage;
 use crate::store::Store;
 
 /// About what the nodes that would run take, if all of them do.
@@ -38,7 +37,7 @@ impl Forecast {
         // The mean of a stage is that of all its nodes, whichever are wanted.
         let estimates = Estimates::new(graph, graph.order(), store, &|name| last_keys.get(name).copied());
         let work = |on_device: bool| -> f64 {
-            let nodes = wanted.iter().filter(|&&index| graph.node(index).stage.needs_device() == on_device);
+            let nodes = wanted.iter().filter(|&&index| graph.node(index).work.needs_device() == on_device);
             nodes.filter_map(|&index| estimates.seconds(graph, index)).sum()
         };
         let jobs = options.jobs as f64;
@@ -72,31 +71,21 @@ fn pixels(graph: &Graph, wanted: &[NodeIndex]) -> u64 {
         .iter()
         .filter_map(|&index| {
             let node = graph.node(index);
-            let Stage::Eval(eval) = &node.stage else { return None };
+            let classes = node.work.test_classes()?;
             let source = |port: &str| {
                 let input = node.inputs.iter().find(|input| input.name.split('.').next() == Some(port))?;
                 if let Source::Output(index, _) = input.source { Some(index) } else { None }
             };
-            let side = source("weights").map_or(SIDE, |weights| match &graph.node(weights).stage {
-                Stage::Pretrain(pretrain) => pretrain.0.architecture.image_size.unsigned_abs(),
-                _ => SIDE,
-            });
-            Some((source("dataset")?, side, eval.classes))
+            let side = source("weights").and_then(|weights| graph.node(weights).work.image_size()).unwrap_or(SIDE);
+            Some((source("dataset")?, side, classes))
         })
         .collect();
     let holds = |&(dataset, side, classes): &(NodeIndex, u64, Classes)| {
         // Base and novel classes are among all of them.
         classes == Classes::All || !lists.contains(&(dataset, side, Classes::All))
     };
-    let bytes =
-        |&(dataset, side, classes): &(NodeIndex, u64, Classes)| images(graph, dataset, classes) * 3 * side * side;
+    let bytes = |&(dataset, side, classes): &(NodeIndex, u64, Classes)| {
+        graph.node(dataset).work.test_images(classes).unwrap_or(0) * 3 * side * side
+    };
     lists.iter().filter(|list| holds(list)).map(bytes).sum()
-}
-
-/// The test images of a data set's classes, as its manifest counts them.
-fn images(graph: &Graph, dataset: NodeIndex, classes: Classes) -> u64 {
-    let Stage::Dataset(dataset) = &graph.node(dataset).stage else { return 0 };
-    let test = dataset.manifest.counts.test.unwrap_or(0) as u64;
-    // Images are about as many of base as of novel classes.
-    if classes == Classes::All { test } else { test.div_ceil(2) }
 }

@@ -11,10 +11,8 @@
 //! Of the queued nodes the one with the longest way to the end goes first. A node that another run has claimed stays
 //! queued until its record is there or the claim is free.
 
-mod command;
 mod devices;
 mod difference;
-mod environment;
 mod estimate;
 mod event;
 mod forecast;
@@ -22,7 +20,6 @@ mod git;
 mod interrupt;
 mod job;
 mod json;
-mod process;
 mod recorder;
 mod reporter;
 mod rerun;
@@ -37,14 +34,13 @@ use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
 
-pub use devices::{DeviceChoice, Found, Warning, ask_worker};
+pub use devices::{DeviceChoice, Found, Warning};
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Summary};
 pub use forecast::Forecast;
 pub use interrupt::Interrupts;
 pub use job::Failure;
 pub use json::json;
-pub use process::reap;
 pub use recorder::Recorder;
 pub use reporter::{Reporter, error_word};
 pub use rerun::{Made, Rerun, rerun};
@@ -53,13 +49,13 @@ use crate::data::PixelCache;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::executor::Executors;
 use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness};
 use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::task::Progress;
 use estimate::Estimates;
 use job::{End, Job};
-use process::Processes;
 use slots::Slots;
 
 /// How to run.
@@ -138,7 +134,7 @@ pub fn run(
         left: BTreeMap::new(),
         estimates: None,
         slots: None,
-        processes: Arc::default(),
+        executors: Arc::default(),
         summary: Summary { nodes: selection.len(), ..Summary::default() },
     };
     for &index in selection {
@@ -191,7 +187,7 @@ struct Scheduler<'a> {
     estimates: Option<Estimates>,
     /// Made when the first node is about to run.
     slots: Option<Slots>,
-    processes: Arc<Processes>,
+    executors: Arc<Executors>,
     summary: Summary,
 }
 
@@ -236,7 +232,7 @@ impl<'a> Scheduler<'a> {
     fn find_devices(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
         let unfinished =
             |index: &&NodeIndex| !matches!(self.states[*index], State::Cached | State::Failed | State::Blocked);
-        if self.selection.iter().filter(unfinished).any(|&index| self.graph.node(index).stage.needs_device()) {
+        if self.selection.iter().filter(unfinished).any(|&index| self.graph.node(index).work.needs_device()) {
             let found = self.options.devices.found();
             report(&Event::Devices { devices: &found.devices, warning: found.warning.as_ref() });
             self.slots = Some(Slots::new(&found.devices, |device| found.memory(device)));
@@ -270,10 +266,10 @@ impl<'a> Scheduler<'a> {
     fn interrupt(&mut self, receiver: &mpsc::Receiver<Message>, report: &mut dyn FnMut(&Event<'_>)) {
         if !std::mem::replace(&mut self.summary.interrupted, true) {
             report(&Event::Stopping { running: self.running.len() });
-            self.processes.stop();
+            self.executors.stop();
             return;
         }
-        self.processes.kill();
+        self.executors.kill();
         let end = Instant::now() + KILL_TIME;
         while !self.running.is_empty() {
             match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -366,7 +362,7 @@ impl<'a> Scheduler<'a> {
         let mut full = false;
         for &place in &self.queue {
             let (_, index) = place;
-            if !self.graph.node(index).stage.needs_device() {
+            if !self.graph.node(index).work.needs_device() {
                 return Some((place, None));
             }
             let bytes = self.estimates.as_ref().map_or(0, |estimates| estimates.memory(self.graph, index));
@@ -392,7 +388,7 @@ impl<'a> Scheduler<'a> {
         let (key, _) = self.stale[&index];
         let claimed = self.store.claim(&key)?;
         // Looked at after claiming: from now on nobody else makes it.
-        if let Some(record) = self.store.valid_record(&key, self.graph.node(index).stage.outputs()) {
+        if let Some(record) = self.store.valid_record(&key, self.graph.node(index).work.outputs()) {
             self.stale.remove(&index);
             self.settle_all(index, State::Cached, record, report);
             return Ok(None);
@@ -411,7 +407,7 @@ impl<'a> Scheduler<'a> {
     fn look_elsewhere(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
         for index in std::mem::take(&mut self.elsewhere) {
             let (key, _) = self.stale[&index];
-            let state = match self.store.valid_record(&key, self.graph.node(index).stage.outputs()) {
+            let state = match self.store.valid_record(&key, self.graph.node(index).work.outputs()) {
                 Some(record) => {
                     self.stale.remove(&index);
                     self.settle_all(index, State::Cached, record, report);
@@ -453,7 +449,7 @@ impl<'a> Scheduler<'a> {
             log: self.store.log(self.pipeline, self.name(index)),
             threads: (self.options.threads / wanted).max(1),
             device,
-            processes: self.processes.clone(),
+            executors: self.executors.clone(),
             claim: Some(claim),
         })
     }

@@ -9,9 +9,9 @@ use petgraph::graph::NodeIndex;
 
 use super::Options;
 use super::job::{End, Failure, Job};
-use super::process::Processes;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::executor::Executors;
 use crate::graph::{Graph, Inspector, Plan, State};
 use crate::made_by::MadeBy;
 use crate::store::{Artifact, Record, StatCache, Store};
@@ -103,8 +103,8 @@ pub fn rerun(
             _ => {}
         }
     }
-    let processes = Arc::default();
-    let again = Again { graph, store, inspector: &inspector, records: &records, options, processes };
+    let executors = Arc::default();
+    let again = Again { graph, store, inspector: &inspector, records: &records, options, executors };
     let queue = Mutex::new(selection.iter().filter(|index| wanted.contains(index)));
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -135,7 +135,7 @@ struct Again<'a> {
     inspector: &'a Inspector<'a>,
     records: &'a HashMap<NodeIndex, &'a Record>,
     options: &'a Options,
-    processes: Arc<Processes>,
+    executors: Arc<Executors>,
 }
 
 impl Again<'_> {
@@ -159,8 +159,8 @@ impl Again<'_> {
             pixels: None,
             log: folder.join("log"),
             threads: (self.options.threads / self.options.jobs).max(1),
-            device: Some(device).filter(|_| self.graph.node(index).stage.needs_device()),
-            processes: self.processes.clone(),
+            device: Some(device).filter(|_| self.graph.node(index).work.needs_device()),
+            executors: self.executors.clone(),
             claim: None,
         };
         let compared = match job.try_out() {

@@ -5,21 +5,13 @@
 //! another is asked for. Base and novel enter a harmonic mean only from seeds and data sets that have both.
 
 use super::deviation::Deviation;
-use super::latex::Layout;
+use super::label::Label;
+use super::layout::Layout;
 use super::metric::Metric;
 use super::order::{AVERAGE, Order};
 use super::score::Score;
 use crate::data::Classes;
 use crate::error::{Error, Result};
-
-/// A name, and what is printed for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Label {
-    /// As the pipeline names it.
-    pub name: String,
-    /// As people read it.
-    pub text: String,
-}
 
 /// How many of those asked for are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,23 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use clap::ValueEnum;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::aggregate::{Cell, Group, Label, Table};
+use super::aggregate::{Cell, Group, Table};
+use super::label::Label;
+use super::layout::Layout;
 use super::metric::Metric;
-
-/// How data sets are arranged.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// In bands of a page's width, one below the other.
-    #[default]
-    Bands,
-    /// Side by side, all in one table.
-    Wide,
-}
 
 /// Columns of values in a band: ten columns of two-decimal numbers fit a page's width.
 const VALUE_COLUMNS: usize = 9;

@@ -3,7 +3,9 @@
 mod aggregate;
 mod csv;
 mod deviation;
+mod label;
 mod latex;
+mod layout;
 mod markdown;
 mod metric;
 mod order;
@@ -11,10 +13,11 @@ mod plot;
 mod published;
 mod score;
 
-pub use aggregate::{Cell, Coverage, Group, Label, Table};
+pub use aggregate::{Cell, Coverage, Group, Table};
 pub use csv::{MadeByKeys, means};
 pub use deviation::Deviation;
-pub use latex::Layout;
+pub use label::Label;
+pub use layout::Layout;
 pub use metric::Metric;
 pub use order::Order;
 pub use published::Published;

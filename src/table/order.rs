@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::aggregate::Label;
 use super::deviation::Deviation;
-use super::latex::Layout;
+use super::label::Label;
+use super::layout::Layout;
 use super::metric::Metric;
 use super::published::Published;
 use super::score::Score;

@@ -4,14 +4,19 @@
 //! output. A line `stop` asks it to keep its state and end. It ends at once when its standard input does, so it never
 //! outlives the run that started it.
 
-pub mod clip;
+// The modules stand in the order of their layers, as in `maple_pipe`.
 mod context;
 mod control;
-pub mod device;
 mod driver;
 mod memory;
+
+pub mod device;
+
+pub mod clip;
+
 pub mod method;
-mod stage;
+
+mod stages;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,8 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use control::Control;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::identity;
-use maple_pipe::stage::Task;
-use maple_pipe::task::{ABOUT, Line, STOP, check_build};
+use maple_pipe::task::{ABOUT, Line, STOP, Task, check_build};
 
 /// Set when the run asks to stop.
 static STOPPING: AtomicBool = AtomicBool::new(false);
@@ -62,7 +66,7 @@ pub fn main() -> ExitCode {
     let worked = accept(&words, &text).and_then(|task| {
         let progress = |progress| say(&Line::Progress(progress));
         let control = Control::new(&progress, &|| STOPPING.load(Ordering::Relaxed));
-        let note = stage::run(&task, control, &|made_by| say(&Line::Hello(Box::new(made_by))))?;
+        let note = stages::run(&task, control, &|made_by| say(&Line::Hello(Box::new(made_by))))?;
         Ok((note, peak.bytes(task.device)))
     });
     match worked {

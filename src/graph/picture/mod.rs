@@ -107,7 +107,7 @@ impl<'a> Picture<'a> {
         let block = |members: Vec<NodeIndex>| {
             let node = graph.node(members[0]);
             let stage = pipeline.stage(&node.stage_name).expect("the graph was built from the pipeline");
-            let (kind, axes) = (stage.kind.name(), &stage.axes);
+            let (kind, axes) = (stage.kind.name, &stage.axes);
             let counts: Counts = members.iter().map(|&index| Standing::from(plan.state(index))).collect();
             let row = |(label, members): (String, &[NodeIndex])| Row {
                 label,

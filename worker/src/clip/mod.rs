@@ -1,5 +1,6 @@
 //! CLIP: tokenizer, text tower, vision tower, weights in and out.
 
+mod error;
 mod resnet;
 mod text;
 mod transformer;
@@ -8,6 +9,7 @@ mod weights;
 
 use tch::{Device, Kind, Tensor};
 
+pub use error::torch;
 pub use maple_pipe::architecture::{Architecture, VisionLayers};
 pub use maple_pipe::tokenizer::Tokenizer;
 pub use text::PromptRows;
@@ -15,17 +17,12 @@ pub use vision::VisionPrompts;
 pub use weights::Weights;
 
 use maple_pipe::architecture::is_norm;
-use maple_pipe::error::{Error, Result};
+use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use resnet::{AttentionPool, BatchNorm, Bottleneck, Convolution, ResNet};
 use text::TextTower;
 use transformer::{Block, LayerNorm, Linear, PromptKind};
 use vision::{VisionTower, VisionTransformer};
-
-/// libtorch's error as ours; its own stack trace, which follows the first line, is dropped.
-pub fn torch(error: tch::TchError) -> Error {
-    Error::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
-}
 
 /// A CLIP model: a vision tower and a text tower into one space, and the scale of their products.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use tch::{Kind, Tensor};
 
-use super::torch;
+use super::error::torch;
 
 use maple_pipe::error::{Error, Result};
 use maple_pipe::weights::{Array, Checkpoint, Shapes, to_safetensors};

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -213,19 +212,4 @@ fn unannounced() -> Vec<u32> {
     let marked = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_marked);
     let group = |id| getpgid(i32::try_from(id).ok().and_then(Pid::from_raw)).ok();
     marked.filter_map(group).filter_map(|group| group.as_raw_nonzero().get().try_into().ok()).collect()
-}
-
-/// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only
-/// by nodes that compute.
-pub(super) fn worker_program() -> Result<PathBuf> {
-    let this = std::env::current_exe().map_err(Error::io("find", "the running program"))?;
-    let program = this.with_file_name("maple-pipe-worker");
-    if program.is_file() {
-        Ok(program)
-    } else {
-        Err(Error::hinted(
-            format!("there is no `{}`", program.display()),
-            "`maple-pipe-worker` is built with `maple-pipe` and must stay beside it",
-        ))
-    }
 }

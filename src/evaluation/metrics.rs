@@ -23,7 +23,7 @@ pub struct Metrics {
 }
 
 /// What an evaluation counts of one class: a row of `per-class.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ClassMetrics {
     /// From 0 among the classes that were told apart.
     pub label: usize,
@@ -81,7 +81,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::csv;
+    use crate::files::csv;
 
     fn counts(labels: &[usize], predictions: &[usize]) -> Vec<ClassMetrics> {
         let names: Vec<String> = ["cat", "dog", "fish, dried", "newt"].map(str::to_owned).to_vec();

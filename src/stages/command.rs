@@ -12,12 +12,18 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{PathPort, Port, Takes, Task};
 use crate::error::{Error, Result};
-use crate::store::ArtifactKind;
-use crate::store::Output;
+use crate::kind::{Given, Kind, Place, Port, Program, Work};
+use crate::store::{ArtifactKind, Output};
+use crate::task::Task;
 
-pub(super) const VERSION: u32 = 1;
+/// Runs any program.
+pub static KIND: Kind = Kind {
+    inputs: &[("inputs", "What the command finds as `inputs/NAME`.")],
+    is_open: true,
+    table_parameters: &["parameters"],
+    ..Kind::of::<CommandStage>("command", "Runs any program.", 1)
+};
 
 /// The folder of the inputs, and the file of the parameters.
 const INPUTS: &str = "inputs";
@@ -141,27 +147,29 @@ impl<'de> Deserialize<'de> for Word {
     }
 }
 
-impl CommandStage {
-    pub(super) fn outputs(&self) -> &[Output] {
+impl Work for CommandStage {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn outputs(&self) -> &[Output] {
         &self.outputs.0
     }
 
-    pub(super) fn ports(&self, given: &[&str]) -> Result<Vec<Port>> {
+    fn place(&self) -> Place<'_> {
+        Place::Program(self)
+    }
+
+    fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
         if matches!(&self.run, Words::Program(words) if words.is_empty()) {
             return Err(Error::hinted("`run` names no program", "for example `run = [\"python\", \"inputs/script\"]`"));
         }
         self.check_outputs()?;
-        let port = |name: &&str| Port {
-            name: (*name).to_owned().into(),
-            from: Takes::Anything,
-            many: false,
-            axes: None,
-            location: false,
-            path: PathPort::Any,
-        };
-        Ok(given.iter().map(port).collect())
+        Ok(given.names().map(|name| Port::anything(name.to_owned())).collect())
     }
+}
 
+impl CommandStage {
     /// Every output has a place of its own in the scratch folder.
     fn check_outputs(&self) -> Result<()> {
         for (place, Output { name, path, .. }) in self.outputs.0.iter().enumerate() {
@@ -191,9 +199,10 @@ impl CommandStage {
         }
         Ok(())
     }
+}
 
-    /// The program, after its inputs, its parameters and the folders above its outputs have been laid out.
-    pub fn process(&self, task: &Task) -> Result<process::Command> {
+impl Program for CommandStage {
+    fn process(&self, task: &Task) -> Result<process::Command> {
         let create = |folder: &Path| std::fs::create_dir_all(folder).map_err(Error::io("create", folder));
         let above = |path: &Path| path.parent().map_or(Ok(()), create);
         for name in task.inputs.keys() {
@@ -229,7 +238,7 @@ impl CommandStage {
 
     /// Every declared output is there, as a file or folder as declared, without links: what they lead to is not the
     /// command's.
-    pub fn check(&self, task: &Task) -> Result<()> {
+    fn check(&self, task: &Task) -> Result<()> {
         for output in self.outputs() {
             let (name, path) = (&output.name, task.output(&output.name));
             let Ok(metadata) = path.symlink_metadata() else {

@@ -6,20 +6,32 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, PathPort, Port, Takes, Task, output, read_json};
+use super::eval;
 use crate::coordinates::{AxisValue, Coordinates};
 use crate::data::Classes;
 use crate::error::{Error, Result};
-use crate::store::Output;
+use crate::files::read_json;
+use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
 use crate::table::{Deviation, Layout, Order, Published, Score, Table};
+use crate::task::Task;
 
-pub(super) const VERSION: u32 = 2;
-pub(super) static OUTPUTS: [Output; 4] = [
-    output("csv", "table.csv"),
-    output("latex", "table.tex"),
-    output("markdown", "table.md"),
-    output("plot", "table.svg"),
-];
+/// Collects evaluations into tables.
+pub static KIND: Kind = Kind {
+    inputs: &[
+        ("evals", "One or several `eval` stages; every node of them is collected."),
+        (PUBLISHED, "CSV files with the columns method, dataset, metric and value, to compare with."),
+    ],
+    outputs: &[
+        file("csv", "table.csv"),
+        file("latex", "table.tex"),
+        file("markdown", "table.md"),
+        file("plot", "table.svg"),
+    ],
+    names_origins: true,
+    is_result: true,
+    provenance: Some(("table key", None)),
+    ..Kind::of::<TableStage>("table", "Collects evaluations into CSV, LaTeX, Markdown and a plot.", 2)
+};
 
 /// Parameters of a `table` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -61,24 +73,23 @@ fn one() -> f64 {
 /// The port of files with published numbers.
 const PUBLISHED: &str = "published";
 
-pub(super) fn ports(given: &[&str]) -> Vec<Port> {
-    let evals = Port {
-        name: "evals".into(),
-        from: Takes::Outputs(Kind::Eval, vec!["metrics"]),
-        many: true,
-        axes: Some((&["dataset", "method"], &["dataset", "method", "seed", "shots", "classes"])),
-        location: false,
-        path: PathPort::Refused,
-    };
-    let published = Port {
-        name: PUBLISHED.into(),
-        from: Takes::Anything,
-        many: false,
-        axes: None,
-        location: false,
-        path: PathPort::Any,
-    };
-    [evals].into_iter().chain([published].into_iter().filter(|_| given.contains(&PUBLISHED))).collect()
+impl Work for TableStage {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
+        let evals = Port {
+            many: true,
+            axes: Some((&["dataset", "method"], &["dataset", "method", "seed", "shots", "classes"])),
+            ..Port::one("evals", &eval::KIND, vec!["metrics"])
+        };
+        Ok([evals].into_iter().chain(given.has(PUBLISHED).then(|| Port::anything(PUBLISHED))).collect())
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place::Here(self)
+    }
 }
 
 /// What a table reads of an evaluation's metrics; a command's may hold nothing else.
@@ -174,8 +185,10 @@ impl TableStage {
         order.outside_average.retain(|name| order.datasets.contains(name));
         Table::new(&self.name, &self.caption, &scores, &order)
     }
+}
 
-    pub(super) fn run(&self, task: &Task) -> Result<String> {
+impl Here for TableStage {
+    fn run(&self, task: &Task) -> Result<String> {
         let evaluations = task.all("evals.metrics");
         let evaluations = evaluations.iter().map(|input| {
             let key = input.key.as_deref().unwrap_or_default();

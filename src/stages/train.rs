@@ -3,15 +3,22 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, PathPort, Port, Takes, output};
+use super::pretrain::weights;
+use super::{fewshot, pretrain};
 use crate::data::OnBadImage;
 use crate::error::{Error, Result};
+use crate::kind::{Given, Kind, Place, Port, Section, Work, file};
 use crate::method::Method;
 use crate::numerics::Numerics;
-use crate::store::Output;
 
-pub(super) const VERSION: u32 = 4;
-pub(super) static OUTPUTS: [Output; 2] = [output("prompt", "prompt.safetensors"), output("log", "training.jsonl")];
+/// Trains a prompt.
+pub static KIND: Kind = Kind {
+    inputs: &[("shots", "A `fewshot` stage."), ("weights", pretrain::INPUT)],
+    outputs: &[file("prompt", "prompt.safetensors"), file("log", "training.jsonl")],
+    table_parameters: &["method"],
+    section: Some(Section::Training),
+    ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 4)
+};
 
 /// Parameters of a `train` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -29,8 +36,12 @@ pub struct Train {
     pub numerics: Numerics,
 }
 
-impl Train {
-    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+impl Work for Train {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
         self.method.validate()?;
         if self.method.training.is_none() {
             return Err(Error::hinted(
@@ -38,28 +49,14 @@ impl Train {
                 "leave it out: `exclude = { method = \"...\" }`, and give the `eval` stage the `method`",
             ));
         }
-        Ok(vec![
-            Port {
-                name: "shots".into(),
-                from: Takes::Outputs(Kind::FewShot, vec!["classes", "train"]),
-                many: false,
-                axes: None,
-                location: true,
-                path: PathPort::Refused,
-            },
-            weights(),
-        ])
+        Ok(vec![Port::one("shots", &fewshot::KIND, vec!["classes", "train"]).with_location(), weights()])
     }
-}
 
-/// The CLIP weights that a stage works with.
-pub(super) fn weights() -> Port {
-    Port {
-        name: "weights".into(),
-        from: Takes::Outputs(Kind::Pretrain, vec!["weights"]),
-        many: false,
-        axes: None,
-        location: false,
-        path: PathPort::File,
+    fn place(&self) -> Place<'_> {
+        Place::Worker(self.numerics)
+    }
+
+    fn method(&self) -> Option<&Method> {
+        Some(&self.method)
     }
 }

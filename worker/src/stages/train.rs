@@ -5,17 +5,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+use super::events::events;
+use super::inputs;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
-use maple_pipe::data::{Batch, Loader, Transform};
+use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
 use maple_pipe::method::Description;
-use maple_pipe::stage::{Index, Task, Train};
-use maple_pipe::task::Progress;
+use maple_pipe::stages::dataset::Index;
+use maple_pipe::stages::train::Train;
+use maple_pipe::task::{Progress, Task};
 
 /// Decoded training images that are not prepared are kept in memory up to this size.
 const CACHE_BYTES: usize = 2 << 30;
@@ -47,9 +50,10 @@ struct Position {
     loss_scale: Option<LossScale>,
 }
 
-pub(super) fn run(task: &Task, stage: &Train, device: Device, control: Control<'_>) -> Result<String> {
+pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
+    let stage: Train = task.parameters()?;
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
-    let clip = super::clip(task, device, stage.method.precision)?;
+    let clip = inputs::clip(task, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
     let mut model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, "", stage.seed)?;
@@ -68,7 +72,7 @@ pub(super) fn run(task: &Task, stage: &Train, device: Device, control: Control<'
     let batch = (training.batch_size as usize).min(loader.items().len());
     let steps_an_epoch = loader.items().len() / batch;
     let mut step = position.log.len() * steps_an_epoch + position.steps;
-    let mut events = super::events(task, step + 1);
+    let mut events = events(task, step + 1);
     for epoch in position.log.len() as u32..training.epochs {
         let started = Instant::now();
         let rate = learning_rate(training, epoch);
@@ -84,7 +88,7 @@ pub(super) fn run(task: &Task, stage: &Train, device: Device, control: Control<'
             if batch.labels.is_empty() {
                 return Ok(());
             }
-            let (images, labels) = tensors(batch, clip.device());
+            let (images, labels) = inputs::tensors(batch, clip.device());
             let loss = cross_entropy(&model.logits(&images), &labels);
             let value = f64::try_from(&loss).map_err(torch)?;
             if !value.is_finite() {
@@ -154,7 +158,7 @@ pub(super) fn run(task: &Task, stage: &Train, device: Device, control: Control<'
     prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
-    Ok(note + &super::skipped(&loader))
+    Ok(note + &inputs::skipped(&loader))
 }
 
 /// A learned tensor that holds a value which is infinite or no number.
@@ -180,16 +184,6 @@ fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
     let path = task.output("log");
     let lines: Vec<String> = log.iter().map(|line| serde_json::to_string(line).expect("plain data")).collect();
     std::fs::write(&path, lines.join("\n") + "\n").map_err(Error::io("write", &path))
-}
-
-/// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
-pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
-    let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
-    let (shape, strides) = ([count, 3, size, size], [3 * size * size, size * size, size, 1]);
-    // SAFETY: the tensor refers to `pixels`, which has as many values and outlives it; the copy is made before the end.
-    #[expect(unsafe_code, reason = "a copy on the way to a card takes longer than the way")]
-    let images = unsafe { Tensor::from_blob(batch.pixels.as_ptr().cast(), &shape, &strides, Kind::Float, Device::Cpu) };
-    (images.to_device_(device, Kind::Float, false, true), Tensor::from_slice(&batch.labels).to_device(device))
 }
 
 /// Keeps everything that the next step starts from, in one file, so that it is whole or absent.

@@ -3,13 +3,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, PathPort, Port, Takes, Task, output};
+use super::train;
 use crate::error::{Error, Result};
+use crate::kind::{Given, Here, Kind, PathPort, Place, Port, Work, file};
 use crate::method::{Method, Prompt};
-use crate::store::Output;
+use crate::task::Task;
 
-pub(super) const VERSION: u32 = 1;
-pub(super) static OUTPUTS: [Output; 1] = [output("prompt", "prompt.safetensors")];
+/// Makes a trained prompt of a published checkpoint.
+pub static KIND: Kind = Kind {
+    inputs: &[("checkpoint", "A file such as `model.pth.tar-5`, or a stage that leaves a prompt.")],
+    outputs: &[file("prompt", "prompt.safetensors")],
+    table_parameters: &["method"],
+    ..Kind::of::<Imported>("imported", "Makes a trained prompt of a checkpoint of the published code.", 1)
+};
 
 /// Parameters of an `imported` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -22,8 +28,12 @@ pub struct Imported {
     pub classes: Vec<String>,
 }
 
-impl Imported {
-    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+impl Work for Imported {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
         self.method.validate()?;
         if self.method.training.is_none() {
             return Err(Error::hinted(
@@ -31,17 +41,20 @@ impl Imported {
                 "leave it out with `exclude`, and give the `eval` stage the `method`",
             ));
         }
-        Ok(vec![Port {
-            name: "checkpoint".into(),
-            from: Takes::Outputs(Kind::Train, vec!["prompt"]),
-            many: false,
-            axes: None,
-            location: false,
-            path: PathPort::File,
-        }])
+        Ok(vec![Port::one("checkpoint", &train::KIND, vec!["prompt"]).or_path(PathPort::File)])
     }
 
-    pub(super) fn run(&self, task: &Task) -> Result<String> {
+    fn place(&self) -> Place<'_> {
+        Place::Here(self)
+    }
+
+    fn method(&self) -> Option<&Method> {
+        Some(&self.method)
+    }
+}
+
+impl Here for Imported {
+    fn run(&self, task: &Task) -> Result<String> {
         let prompt = Prompt::read(&task.one("checkpoint.prompt").path)?;
         let path = task.output("prompt");
         std::fs::write(&path, prompt.import(&self.method, &self.classes)?).map_err(Error::io("write", &path))?;

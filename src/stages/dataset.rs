@@ -6,22 +6,32 @@ use std::path::{Component, Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, PathPort, Port, Takes, Task, output};
+use super::world;
 use crate::data::catalogue::known_as;
 use crate::data::{Classes, Indexed, Item, Manifest};
 use crate::error::{Error, Result};
-use crate::store::Output;
+use crate::kind::{Given, Here, Kind, PathPort, Place, Port, Work, file};
+use crate::task::Task;
 
-pub(super) const VERSION: u32 = 1;
-pub(super) static OUTPUTS: [Output; 7] = [
-    output("classes", "classes.json"),
-    output("template", "template.json"),
-    output("train", "train.json"),
-    output("val", "val.json"),
-    output("test-base", "test-base.json"),
-    output("test-novel", "test-novel.json"),
-    output("test-all", "test-all.json"),
-];
+/// Indexes a data set: classes, splits, image digests.
+pub static KIND: Kind = Kind {
+    inputs: &[(
+        "root",
+        "The data set's folder, or a `world` stage; without it, the manifest's folder below the data root.",
+    )],
+    outputs: &[
+        file("classes", "classes.json"),
+        file("template", "template.json"),
+        file("train", "train.json"),
+        file("val", "val.json"),
+        file("test-base", "test-base.json"),
+        file("test-novel", "test-novel.json"),
+        file("test-all", "test-all.json"),
+    ],
+    table_parameters: &["manifest"],
+    location: Some("root"),
+    ..Kind::of::<Dataset>("dataset", "Indexes a data set: class names, splits, and the digest of every image.", 1)
+};
 
 /// A list of images: path below the data set's folder, label, class name, digest.
 pub type Index = Vec<Indexed>;
@@ -51,25 +61,34 @@ fn plain(path: &Path) -> String {
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
-impl Dataset {
-    pub(super) fn ports(&self) -> Result<Vec<Port>> {
-        self.manifest.check()?;
-        Ok(vec![Port {
-            name: "root".into(),
-            from: Takes::Outputs(Kind::World, vec!["files"]),
-            many: false,
-            axes: None,
-            location: false,
-            path: PathPort::Folder {
-                within: self.manifest.within(),
-                default: self.manifest.folder.clone(),
-                sources: self.manifest.addresses(),
-                known_as: known_as(&self.manifest.folder),
-            },
-        }])
+impl Work for Dataset {
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
-    pub(super) fn run(&self, task: &Task) -> Result<String> {
+    fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
+        self.manifest.check()?;
+        Ok(vec![Port::one("root", &world::KIND, vec!["files"]).or_path(PathPort::Folder {
+            within: self.manifest.within(),
+            default: self.manifest.folder.clone(),
+            sources: self.manifest.addresses(),
+            known_as: known_as(&self.manifest.folder),
+        })])
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place::Here(self)
+    }
+
+    fn test_images(&self, classes: Classes) -> Option<u64> {
+        let test = self.manifest.counts.test? as u64;
+        // Images are about as many of base as of novel classes.
+        Some(if classes == Classes::All { test } else { test.div_ceil(2) })
+    }
+}
+
+impl Here for Dataset {
+    fn run(&self, task: &Task) -> Result<String> {
         let root = task.one("root.files");
         let listing = root.listing.as_ref().expect("a folder comes with its digests");
         let split = self.manifest.split(&root.path)?;

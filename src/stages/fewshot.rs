@@ -6,14 +6,21 @@ use std::num::NonZeroUsize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Index, Kind, PathPort, Port, Takes, Task, output};
+use super::dataset;
+use super::dataset::Index;
 use crate::data::{Classes, Split, few_shot};
 use crate::error::{Error, Result};
-use crate::store::Output;
+use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
+use crate::task::Task;
 
-pub(super) const VERSION: u32 = 1;
-pub(super) static OUTPUTS: [Output; 3] =
-    [output("train", "train.json"), output("val", "val.json"), output("classes", "classes.json")];
+/// Draws the few-shot sample.
+pub static KIND: Kind = Kind {
+    inputs: &[("dataset", "A `dataset` stage.")],
+    outputs: &[file("train", "train.json"), file("val", "val.json"), file("classes", "classes.json")],
+    location: Some("dataset"),
+    provenance: Some(("split", Some("train"))),
+    ..Kind::of::<FewShot>("fewshot", "Draws the few-shot sample of a data set, as the published code draws it.", 1)
+};
 
 /// Parameters of a `fewshot` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -32,19 +39,22 @@ fn all() -> Classes {
     Classes::All
 }
 
-pub(super) fn ports() -> Vec<Port> {
-    vec![Port {
-        name: "dataset".into(),
-        from: Takes::Outputs(Kind::Dataset, vec!["classes", "train", "val"]),
-        many: false,
-        axes: None,
-        location: true,
-        path: PathPort::Refused,
-    }]
+impl Work for FewShot {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
+        Ok(vec![Port::one("dataset", &dataset::KIND, vec!["classes", "train", "val"]).with_location()])
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place::Here(self)
+    }
 }
 
-impl FewShot {
-    pub(super) fn run(&self, task: &Task) -> Result<String> {
+impl Here for FewShot {
+    fn run(&self, task: &Task) -> Result<String> {
         let class_names: Vec<String> = task.json("dataset.classes")?;
         let (train, val): (Index, Index) = (task.json("dataset.train")?, task.json("dataset.val")?);
         if train.is_empty() {

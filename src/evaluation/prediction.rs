@@ -1,8 +1,9 @@
 //! What a model takes one image for.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::data::Indexed;
 
@@ -19,22 +20,27 @@ pub struct Prediction {
 }
 
 /// A row of `predictions.csv`. Labels are those of the classes that were told apart, from 0.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PredictionRow<'a> {
     /// Where the image lies below the data set's folder.
-    path: &'a str,
+    pub path: Cow<'a, str>,
     /// Its class.
-    label: usize,
+    pub label: usize,
     /// The class's name.
-    class: &'a str,
+    pub class: Cow<'a, str>,
     /// What it was taken for.
-    prediction: usize,
+    pub prediction: usize,
     /// The name of that class.
-    predicted_class: &'a str,
+    pub predicted_class: Cow<'a, str>,
     /// The labels of the likeliest classes, separated by spaces.
-    top5: String,
+    pub top5: String,
     /// The probability of the prediction, with six decimals.
-    probability: String,
+    #[serde(serialize_with = "six_decimals")]
+    pub probability: f64,
+}
+
+fn six_decimals<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:.6}"))
 }
 
 impl Prediction {
@@ -66,13 +72,13 @@ impl Prediction {
     pub fn row<'a>(&self, item: &'a Indexed, class_names: &'a [String]) -> PredictionRow<'a> {
         let top: Vec<String> = self.top.iter().map(ToString::to_string).collect();
         PredictionRow {
-            path: &item.path,
+            path: item.path.as_str().into(),
             label: item.label,
-            class: &class_names[item.label],
+            class: class_names[item.label].as_str().into(),
             prediction: self.label(),
-            predicted_class: &class_names[self.label()],
+            predicted_class: class_names[self.label()].as_str().into(),
             top5: top.join(" "),
-            probability: format!("{:.6}", self.probability),
+            probability: self.probability,
         }
     }
 }
@@ -81,7 +87,7 @@ impl Prediction {
 mod tests {
     use super::*;
     use crate::data::Item;
-    use crate::stage::csv;
+    use crate::files::csv;
 
     #[test]
     fn the_likeliest_come_first_and_of_equals_the_lowest_label() {

@@ -4,13 +4,16 @@ use schemars::JsonSchema;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Port, Task, folder};
 use crate::data::world::{Dataset, Parameters, World};
 use crate::error::Result;
-use crate::store::Output;
+use crate::kind::{Given, Here, Kind, Place, Port, Work, folder};
+use crate::task::Task;
 
-pub(super) const VERSION: u32 = 1;
-pub(super) static OUTPUTS: [Output; 1] = [folder("files", "world")];
+/// Draws a data set of the embedded world.
+pub static KIND: Kind = Kind {
+    outputs: &[folder("files", "world")],
+    ..Kind::of::<WorldStage>("world", "Draws a data set of the embedded world, or captioned pictures of it.", 1)
+};
 
 /// Parameters of a `world` stage: those of [`World`].
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -32,13 +35,23 @@ impl Serialize for WorldStage {
     }
 }
 
-impl WorldStage {
-    pub(super) fn ports(&self) -> Result<Vec<Port>> {
+impl Work for WorldStage {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
         self.0.check()?;
         Ok(Vec::new())
     }
 
-    pub(super) fn run(&self, task: &Task) -> Result<String> {
+    fn place(&self) -> Place<'_> {
+        Place::Here(self)
+    }
+}
+
+impl Here for WorldStage {
+    fn run(&self, task: &Task) -> Result<String> {
         World { parameters: self.0.clone() }.write(&task.output("files"))?;
         Ok(String::new())
     }

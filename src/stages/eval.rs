@@ -5,17 +5,30 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::test_output;
-use super::train::weights;
-use super::{Kind, PathPort, Port, Takes, output};
+use super::pretrain::weights;
+use super::{dataset, pretrain, train};
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
+use crate::kind::{Given, Kind, PathPort, Place, Port, Section, Work, file};
 use crate::method::{Learner, Method};
 use crate::numerics::Numerics;
-use crate::store::Output;
 
-pub(super) const VERSION: u32 = 2;
-pub(super) static OUTPUTS: [Output; 3] =
-    [output("metrics", "metrics.json"), output("per-class", "per-class.csv"), output("predictions", "predictions.csv")];
+/// Measures a trained prompt, or zero-shot CLIP, on test images.
+pub static KIND: Kind = Kind {
+    inputs: &[
+        ("dataset", "A `dataset` stage."),
+        ("prompt", "A `train` or `imported` stage, or the file of a trained prompt."),
+        ("weights", pretrain::INPUT),
+    ],
+    outputs: &[
+        file("metrics", "metrics.json"),
+        file("per-class", "per-class.csv"),
+        file("predictions", "predictions.csv"),
+    ],
+    table_parameters: &["method"],
+    section: Some(Section::Evaluation),
+    ..Kind::of::<Eval>("eval", "Measures a trained prompt, or zero-shot CLIP, on test images.", 2)
+};
 
 /// Parameters of an `eval` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -34,22 +47,27 @@ pub struct Eval {
     pub numerics: Numerics,
 }
 
-impl Eval {
-    pub(super) fn ports(&self, given: &[&str]) -> Result<Vec<Port>> {
-        let prompt = Port {
-            name: "prompt".into(),
-            from: Takes::Outputs(Kind::Train, vec!["prompt"]),
-            many: false,
-            axes: None,
-            location: false,
-            path: PathPort::File,
-        };
+impl Work for Eval {
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place::Worker(self.numerics)
+    }
+
+    fn test_classes(&self) -> Option<Classes> {
+        Some(self.classes)
+    }
+
+    fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
+        let prompt = Port::one("prompt", &train::KIND, vec!["prompt"]).or_path(PathPort::File);
         if let Some(method) = &self.method {
             method.validate()?;
         }
         let mut reads = vec!["classes", test_output(self.classes)];
         let mut ports = vec![weights()];
-        match (&self.method, given.contains(&"prompt")) {
+        match (&self.method, given.has("prompt")) {
             (None, true) => ports.push(prompt),
             (Some(Method { learner: Learner::ZeroShot { dataset_template, .. }, .. }), false) => {
                 if *dataset_template {
@@ -72,14 +90,7 @@ impl Eval {
                 ));
             }
         }
-        ports.push(Port {
-            name: "dataset".into(),
-            from: Takes::Outputs(Kind::Dataset, reads),
-            many: false,
-            axes: None,
-            location: true,
-            path: PathPort::Refused,
-        });
+        ports.push(Port::one("dataset", &dataset::KIND, reads).with_location());
         Ok(ports)
     }
 }

@@ -4,18 +4,24 @@ use std::time::Instant;
 
 use tch::{Device, Kind};
 
+use super::events::events;
+use super::inputs;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
 use crate::method::{Model, prompt};
 use maple_pipe::data::{Classes, Loader, Transform};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
 use maple_pipe::method::Learner;
-use maple_pipe::stage::{ClassMetrics, Eval, Index, Metrics, Prediction, Task, Template, test_output};
+use maple_pipe::stages::dataset::{Index, Template, test_output};
+use maple_pipe::stages::eval::Eval;
+use maple_pipe::task::Task;
 
 /// Test images a batch, as in the published code.
 const BATCH: usize = 100;
 
-pub(super) fn run(task: &Task, stage: &Eval, device: Device, control: Control<'_>) -> Result<String> {
+pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
+    let stage: Eval = task.parameters()?;
     let all_names: Vec<String> = task.json("dataset.classes")?;
     let class_names = stage.classes.names(&all_names);
     let items: Index = task.json(&format!("dataset.{}", test_output(stage.classes)))?;
@@ -30,13 +36,13 @@ pub(super) fn run(task: &Task, stage: &Eval, device: Device, control: Control<'_
                 Learner::ZeroShot { dataset_template: true, .. } => task.json::<Template>("dataset.template")?,
                 _ => String::new(),
             };
-            clip = super::clip(task, device, method.precision)?;
+            clip = inputs::clip(task, device, method.precision)?;
             Model::new(&clip, &tokenizer, method, class_names, &template, 0)?
         }
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
-            clip = super::clip(task, device, description.method.precision)?;
+            clip = inputs::clip(task, device, description.method.precision)?;
             let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, "", 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model
@@ -58,7 +64,7 @@ pub(super) fn run(task: &Task, stage: &Eval, device: Device, control: Control<'_
         }
         let batch_items = batch.places.iter().map(|&place| &loader.items()[place]);
         items.extend(batch_items.clone());
-        let (images, _) = super::train::tensors(batch, clip.device());
+        let (images, _) = inputs::tensors(batch, clip.device());
         let logits = evaluator.logits(&images).to_device(Device::Cpu).to_kind(Kind::Float);
         let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
         for (item, logits) in batch_items.zip(logits.chunks(class_names.len())) {
@@ -73,12 +79,12 @@ pub(super) fn run(task: &Task, stage: &Eval, device: Device, control: Control<'_
     let pairs = items.iter().zip(&predictions).map(|(item, prediction)| (item.label, prediction.label()));
     let counts = ClassMetrics::count(class_names, pairs);
     let metrics = Metrics { skipped: loader.skipped().len(), ..Metrics::new(stage.classes, &counts) };
-    super::events(task, 0)
+    events(task, 0)
         .scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1), ("loading_wait", loading_wait)]);
     task.write_json("metrics", &metrics)?;
     task.write_csv("per-class", counts)?;
     task.write_csv("predictions", items.iter().zip(&predictions).map(|(item, one)| one.row(item, class_names)))?;
-    Ok(format!("accuracy {:.1}", metrics.accuracy) + &super::skipped(&loader))
+    Ok(format!("accuracy {:.1}", metrics.accuracy) + &inputs::skipped(&loader))
 }
 
 /// There is nothing to measure.

@@ -1,0 +1,177 @@
+//! What many commands take, and what it leads to: a pipeline with its graph and its store.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use petgraph::graph::NodeIndex;
+
+use super::terminal::display;
+use crate::device::Devices;
+use crate::error::{Error, Result};
+use crate::graph::{Explainer, Graph, Inspector, Plan};
+use crate::pipeline::Pipeline;
+use crate::run::{DeviceChoice, Options};
+use crate::store::{StatCache, Store};
+
+/// What every command on a pipeline takes.
+#[derive(Args, Debug)]
+pub(super) struct PipelineArguments {
+    /// The pipeline file, e.g. `pipelines/quickstart.toml`
+    pub pipeline: PathBuf,
+    /// Replace a value of the pipeline, e.g. `--set stage.shots.shots=8` or `--set 'axes.seed=[1]'`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub overrides: Vec<String>,
+    /// The folder that holds the data sets' folders
+    #[arg(long, value_name = "FOLDER", env = "MAPLE_DATA")]
+    pub data_root: Option<PathBuf>,
+    /// Where results are kept [default: `.maple` in the pipeline's project]
+    #[arg(long, value_name = "FOLDER", env = "MAPLE_STORE")]
+    pub store: Option<PathBuf>,
+}
+
+/// What every command on a store takes.
+#[derive(Args, Debug)]
+pub(super) struct StoreArguments {
+    /// Where results are kept [default: `.maple` in the project of the current folder]
+    #[arg(long, value_name = "FOLDER", env = "MAPLE_STORE")]
+    pub store: Option<PathBuf>,
+}
+
+impl StoreArguments {
+    pub(super) fn open(&self) -> Result<Store> {
+        let root = match &self.store {
+            Some(root) => root.clone(),
+            None => project_root(&here()?)?.join(".maple"),
+        };
+        let store = Store::open(&root)?;
+        if store.root().is_dir() {
+            Ok(store)
+        } else {
+            Err(Error::hinted(
+                format!("there is no store at `{}`", display(store.root())),
+                "go to the project's folder, or name its store with `--store`; `maple-pipe run` makes it",
+            ))
+        }
+    }
+}
+
+/// What every command that executes nodes takes.
+#[derive(Args, Debug)]
+pub(super) struct WorkArguments {
+    /// Nodes at the same time [default: one a processor]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Threads that running nodes share; results do not depend on it [default: one a processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Where nodes that need libtorch compute, e.g. `cpu`, `cuda:0,cuda:1`, or `cuda:0*4` for four nodes at once on one
+    /// card [default: the cards that libtorch sees, else `cpu`]
+    #[arg(long, value_name = "DEVICES")]
+    devices: Option<String>,
+    /// Do not keep the pixels of images in the store once they are decoded: of evaluation images as the vision tower sees
+    /// them (150 kB each at 224 pixels), of training images whole; results do not depend on it
+    #[arg(long)]
+    no_pixel_cache: bool,
+}
+
+impl WorkArguments {
+    pub(super) fn options(&self, keep_going: bool) -> Result<Options> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.map_or(processors, usize::from);
+        let named = self.devices.as_ref().map(|text| Devices::parse(text, jobs)).transpose()?;
+        let devices = DeviceChoice::new(named, jobs);
+        let threads = self.threads.map_or(processors, usize::from);
+        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache })
+    }
+}
+
+/// What every command on many nodes takes.
+#[derive(Args, Debug)]
+pub(super) struct Selection {
+    /// Only nodes whose name matches, and what they need, e.g. `--only 'train/*/seed1'`
+    #[arg(long, value_name = "GLOB")]
+    pub only: Option<String>,
+}
+
+impl Selection {
+    /// The selected nodes, in order.
+    pub(super) fn of(&self, project: &Project) -> Result<Vec<NodeIndex>> {
+        project.graph.select(self.only.as_deref())
+    }
+}
+
+/// A pipeline with its graph and its store.
+pub(super) struct Project {
+    pub pipeline: Pipeline,
+    pub graph: Graph,
+    pub store: Store,
+    pub root: PathBuf,
+}
+
+/// How the selected nodes of a project stand.
+pub(super) struct Inspection {
+    pub selection: Vec<NodeIndex>,
+    pub plan: Plan,
+}
+
+impl Project {
+    /// Finds how the selected nodes, which are in order, stand, without running anything.
+    pub(super) fn inspect(&self, selection: Vec<NodeIndex>) -> Result<Inspection> {
+        let cache = StatCache::open(self.store.stat_cache());
+        let plan = Plan::new(&Inspector::new(&self.graph, &self.store, &cache), &selection)?;
+        // A store that cannot be written can still be read: only the next hashing takes longer.
+        let _ = self.store.keep_digests(&cache);
+        Ok(Inspection { selection, plan })
+    }
+
+    /// All nodes, with the stages in the order in which the pipeline's file has them.
+    pub(super) fn nodes_as_written(&self) -> Vec<NodeIndex> {
+        let place = |&index: &NodeIndex| {
+            let name = &self.graph.node(index).stage_name;
+            self.pipeline.stages.iter().position(|stage| stage.name == *name)
+        };
+        let mut nodes = self.graph.order().to_vec();
+        nodes.sort_by_cached_key(place);
+        nodes
+    }
+
+    /// Says why a selected node would run, or not.
+    pub(super) fn explainer<'a>(&'a self, inspection: &'a Inspection) -> Explainer<'a> {
+        let Inspection { selection, plan } = inspection;
+        Explainer::new(&self.graph, plan, selection, &self.store, &self.pipeline.name)
+    }
+}
+
+impl PipelineArguments {
+    /// The pipeline's absolute path.
+    pub(super) fn file(&self) -> Result<PathBuf> {
+        std::path::absolute(&self.pipeline).map_err(Error::io("resolve", &self.pipeline))
+    }
+
+    pub(super) fn open(&self) -> Result<Project> {
+        // Paths are kept in JSON, in the stat cache and in the tasks of workers.
+        for path in [Some(&self.pipeline), self.data_root.as_ref(), self.store.as_ref()].into_iter().flatten() {
+            if path.to_str().is_none() {
+                let message = format!("the path `{}` is not plain UTF-8", path.display());
+                return Err(Error::hinted(message, "rename the folder, or make a link to it with a plain name"));
+            }
+        }
+        let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
+        let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
+        let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
+        let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
+        Ok(Project { pipeline, graph, store, root })
+    }
+}
+
+/// The nearest folder at or above an absolute one that is a project: it has a `.maple` or a `.git`. Without one, the
+/// folder one is in.
+pub(super) fn project_root(folder: &Path) -> Result<PathBuf> {
+    let is_project = |folder: &&Path| folder.join(".maple").is_dir() || folder.join(".git").exists();
+    folder.ancestors().find(is_project).map_or_else(here, |root| Ok(root.to_owned()))
+}
+
+pub(super) fn here() -> Result<PathBuf> {
+    std::env::current_dir().map_err(Error::io("find", "the current folder"))
+}

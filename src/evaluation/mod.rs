@@ -1,0 +1,8 @@
+//! What an evaluation leaves: `metrics.json`, a row of `per-class.csv` for each class, one of `predictions.csv` for each
+//! image. Each is one type, with which it is written and read.
+
+mod metrics;
+mod prediction;
+
+pub use metrics::{ClassMetrics, Metrics};
+pub use prediction::{Prediction, PredictionRow};

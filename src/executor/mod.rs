@@ -1,0 +1,70 @@
+//! Where tasks are executed. Each executor is one file: in this process, as a program of the user's, in a worker. The list of
+//! them is [`Executors`].
+
+mod environment;
+mod here;
+mod interface;
+mod log;
+mod process;
+mod program;
+mod worker;
+
+use std::sync::Arc;
+
+pub use interface::{Done, Executor, Order};
+pub use process::reap;
+pub use worker::ask_worker;
+
+use crate::error::{Error, Result};
+use process::Processes;
+
+/// Every executor.
+#[derive(Debug)]
+pub struct Executors {
+    all: [Box<dyn Executor>; 3],
+    processes: Arc<Processes>,
+}
+
+impl Executors {
+    /// The executors of one run.
+    pub fn new() -> Executors {
+        let processes = Arc::<Processes>::default();
+        let all: [Box<dyn Executor>; 3] = [
+            Box::new(here::Here),
+            Box::new(program::Programs(processes.clone())),
+            Box::new(worker::Workers(processes.clone())),
+        ];
+        Executors { all, processes }
+    }
+
+    /// The executor of a task.
+    ///
+    /// # Errors
+    /// None takes it.
+    pub fn of(&self, order: &Order<'_>) -> Result<&dyn Executor> {
+        let executor = self.all.iter().find(|one| one.takes(&order.place));
+        let executor = executor.ok_or_else(|| Error::invalid(format!("nothing executes `{}`", order.task.node)))?;
+        Ok(executor.as_ref())
+    }
+
+    /// Asks whatever is executed in processes to stop, also what is started later.
+    pub fn stop(&self) {
+        self.processes.stop();
+    }
+
+    /// Whether [`Executors::stop`] was called.
+    pub fn are_stopping(&self) -> bool {
+        self.processes.are_stopping()
+    }
+
+    /// Ends at once whatever is executed in processes.
+    pub fn kill(&self) {
+        self.processes.kill();
+    }
+}
+
+impl Default for Executors {
+    fn default() -> Executors {
+        Executors::new()
+    }
+}

@@ -1,0 +1,52 @@
+//! Executes programs of the user's.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use super::interface::{Done, Executor, Order};
+use super::log::{ended, log_file};
+use super::process::Processes;
+use crate::error::{Error, Result};
+use crate::kind::Place;
+use crate::task::Progress;
+
+/// Processes of programs; what they print goes to the log.
+#[derive(Debug)]
+pub(super) struct Programs(pub Arc<Processes>);
+
+impl Executor for Programs {
+    fn takes(&self, place: &Place<'_>) -> bool {
+        matches!(place, Place::Program(_))
+    }
+
+    fn keeps_log(&self) -> bool {
+        true
+    }
+
+    fn execute(&self, &Order { place, task, log }: &Order<'_>, _progress: &dyn Fn(Progress)) -> Result<Done> {
+        let Place::Program(program) = place else { unreachable!("it takes nothing else") };
+        let (output, errors) = log_file(log)?;
+        let mut command = program.process(task)?;
+        command.stdout(output).stderr(errors);
+        let process = self.0.start_program(&mut command);
+        let status = process.map_err(|error| not_started(&command.get_program().to_string_lossy(), error))?.wait()?;
+        // What a failed attempt did not use is nothing to go on from.
+        let _ = std::fs::remove_dir(&task.partial);
+        if !status.success() {
+            return Err(Error::invalid(ended("its command", status, log)));
+        }
+        program.check(task)?;
+        Ok(Done::here(String::new()))
+    }
+}
+
+fn not_started(program: &str, error: std::io::Error) -> Error {
+    if error.kind() == ErrorKind::NotFound {
+        Error::hinted(
+            format!("there is no program `{program}`"),
+            "it is looked for in PATH; one that is an input of the node is `inputs/NAME`",
+        )
+    } else {
+        Error::io("start", program)(error)
+    }
+}

@@ -1,0 +1,35 @@
+//! What stages read: a CLIP model, and images as tensors.
+
+use maple_pipe::data::{Batch, Loader};
+use maple_pipe::error::Result;
+use maple_pipe::method::Precision;
+use maple_pipe::task::Task;
+use tch::{Device, Kind, Tensor};
+
+use crate::clip::{Clip, Weights};
+
+/// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
+pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
+    let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
+    let (shape, strides) = ([count, 3, size, size], [3 * size * size, size * size, size, 1]);
+    // SAFETY: the tensor refers to `pixels`, which has as many values and outlives it; the copy is made before the end.
+    #[expect(unsafe_code, reason = "a copy on the way to a card takes longer than the way")]
+    let images = unsafe { Tensor::from_blob(batch.pixels.as_ptr().cast(), &shape, &strides, Kind::Float, Device::Cpu) };
+    (images.to_device_(device, Kind::Float, false, true), Tensor::from_slice(&batch.labels).to_device(device))
+}
+
+/// What to add to a note about images that were left out; they are named in the log.
+pub(super) fn skipped(loader: &Loader) -> String {
+    let skipped = loader.skipped();
+    skipped.iter().for_each(|(_, message)| eprintln!("warning: left out: {message}"));
+    match skipped.len() {
+        0 => String::new(),
+        1 => ", 1 image skipped".to_owned(),
+        count => format!(", {count} images skipped"),
+    }
+}
+
+/// The CLIP model that a task works with.
+pub(super) fn clip(task: &Task, device: Device, precision: Precision) -> Result<Clip> {
+    Clip::from_weights(&Weights::read_clip(&task.one("weights.weights").path)?, device, precision)
+}

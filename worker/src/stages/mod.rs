@@ -1,0 +1,42 @@
+//! Runs the stages that need libtorch.
+
+mod eval;
+mod events;
+mod inputs;
+mod pretrain;
+mod train;
+
+use maple_pipe::error::{Error, Result};
+use maple_pipe::kind::Kind;
+use maple_pipe::made_by::MadeBy;
+use maple_pipe::stages;
+use maple_pipe::task::Task;
+use tch::Device;
+
+use crate::{Control, device};
+
+/// Runs the tasks of a kind, and returns a note for the status line.
+type Run = fn(&Task, Device, Control<'_>) -> Result<String>;
+
+/// The kinds that run here.
+static RUNNERS: [(&Kind, Run); 3] =
+    [(&stages::pretrain::KIND, pretrain::run), (&stages::train::KIND, train::run), (&stages::eval::KIND, eval::run)];
+
+/// Runs a task and returns its note for the status line; `hello` hears what computes, once that is known.
+///
+/// # Errors
+/// What the stage stumbled over, or that it is none of those that run here.
+pub fn run(task: &Task, control: Control<'_>, hello: &dyn Fn(MadeBy)) -> Result<String> {
+    // With more threads libtorch sums in another order, so results would depend on their number. Parallel work is cut into
+    // fixed parts instead, which rayon's threads share.
+    tch::set_num_threads(1);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(task.threads)
+        .build_global()
+        .map_err(|error| Error::invalid(format!("could not start threads: {error}")))?;
+    let runner = RUNNERS.iter().find(|(kind, _)| kind.name == task.kind);
+    let (_, run) = runner.ok_or_else(|| Error::invalid(format!("`{}` is not for a worker", task.node)))?;
+    let (device, made_by) = device::open(task.device, task.numerics)?;
+    hello(made_by);
+    run(task, device, control)
+}
