@@ -164,8 +164,14 @@ pub trait Work: Any + fmt::Debug + Parameters + Send + Sync {
         None
     }
 
-    /// The classes whose test images it looks at, in the data set of its input `dataset`.
-    fn test_classes(&self) -> Option<Classes> {
+    /// The classes that it tells apart.
+    fn classes(&self) -> Option<Classes> {
+        None
+    }
+
+    /// The classes whose test images it decodes, in the data set of its input `dataset`, where it has the inputs that `has`
+    /// says.
+    fn decodes(&self, _has: &dyn Fn(&str) -> bool) -> Option<Classes> {
         None
     }
 }
@@ -268,6 +274,8 @@ pub struct Port {
     pub axes: Option<(&'static [&'static str], &'static [&'static str])>,
     /// Also wants to know where the referenced node's images lie.
     pub location: bool,
+    /// Inputs that the referenced node must have in common with this one.
+    pub common: &'static [&'static str],
     /// What a path in place of a reference means.
     pub path: PathPort,
 }
@@ -281,8 +289,19 @@ impl Port {
             many: false,
             axes: None,
             location: false,
+            common: &[],
             path: PathPort::Refused,
         }
+    }
+
+    /// A port that takes whatever is named, and does not read it with these parameters.
+    pub fn unread(name: &'static str) -> Port {
+        Port { from: Takes::Nothing, ..Port::anything(name) }
+    }
+
+    /// The referenced node must have these inputs in common with this one.
+    pub fn with_common(self, common: &'static [&'static str]) -> Port {
+        Port { common, ..self }
     }
 
     /// It also wants to know where the referenced node's images lie.
@@ -297,7 +316,15 @@ impl Port {
 
     /// A port that takes any output, file or folder.
     pub fn anything(name: impl Into<Cow<'static, str>>) -> Port {
-        Port { name: name.into(), from: Takes::Anything, many: false, axes: None, location: false, path: PathPort::Any }
+        Port {
+            name: name.into(),
+            from: Takes::Anything,
+            many: false,
+            axes: None,
+            location: false,
+            common: &[],
+            path: PathPort::Any,
+        }
     }
 }
 
@@ -306,6 +333,8 @@ impl Port {
 pub enum Takes {
     /// A stage of this kind, of which these outputs are read. One output alone may also be a command's.
     Outputs(&'static Kind, Vec<&'static str>),
+    /// With these parameters it is not read, whatever is named.
+    Nothing,
     /// An output of any stage: of all matching nodes where it stands in a list, or where that stage has an axis more;
     /// else of one.
     Anything,

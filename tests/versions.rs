@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maple_pipe::data::random;
+use maple_pipe::stages::KINDS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ precision = ["fp32", "published-fp32", "fp16", "mixed", "bf16"]
 [defaults]
 train = { numerics = "portable" }
 eval = { numerics = "portable" }
+features = { numerics = "portable" }
 
 [stage.captioned]
 kind = "world"
@@ -105,6 +107,29 @@ prompt = "@train"
 weights = "@clip"
 classes = "all"
 
+[stage.features]
+kind = "features"
+axes = ["precision"]
+dataset = "@data"
+weights = "@clip"
+precision = "{precision}"
+
+[stage.sample]
+kind = "features"
+shots = "@shots"
+weights = "@clip"
+split = "train"
+
+[stage.of_features]
+kind = "eval"
+axes = ["dataset", "method", "precision"]
+only = { method = ["coop", "cocoop", "language"] }
+dataset = "@data"
+prompt = "@train"
+weights = "@clip"
+features = "@features"
+classes = "all"
+
 [stage.table]
 kind = "table"
 evals = "@chosen"
@@ -126,6 +151,13 @@ only = { method = "maple" }
 shots = "@shots"
 weights = "@clip"
 seed = 1
+method = { include = "{method}.toml", precision = "fp32", training = { epochs = 1, batch_size = 3, learning_rate = 0.01 } }
+
+[stage.imported]
+kind = "imported"
+axes = ["method"]
+only = { method = "maple" }
+checkpoint = "@fp32"
 method = { include = "{method}.toml", precision = "fp32", training = { epochs = 1, batch_size = 3, learning_rate = 0.01 } }
 "#;
 
@@ -178,8 +210,19 @@ fn every_stage_means_what_its_version_says() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = records(folder.path());
+    // A command means what its program means.
+    for kind in KINDS.iter().filter(|kind| !kind.is_open) {
+        let has_node = records.values().any(|record| record["manifest"]["kind"] == kind.name);
+        assert!(has_node, "nothing is pinned of the kind `{}`", kind.name);
+    }
+    // Features are what an evaluation of images computes, to the bit.
+    let predictions = |node: &str| records[node]["outputs"]["predictions"].clone();
+    for node in records.keys().filter_map(|node| node.strip_prefix("of_features/")) {
+        assert_eq!(predictions(&format!("of_features/{node}")), predictions(&format!("eval/{node}")), "{node}");
+    }
     let found: BTreeMap<String, Pin> =
-        records(folder.path()).into_iter().map(|(node, record)| (node, pin(folder.path(), &record))).collect();
+        records.iter().map(|(node, record)| (node.clone(), pin(folder.path(), record))).collect();
     if std::env::var_os("MAPLE_PIPE_WRITE_PINS").is_some() {
         fs::write(pins(), serde_json::to_string_pretty(&found).unwrap() + "\n").unwrap();
         return;
@@ -252,7 +295,8 @@ fn pin(folder: &Path, record: &Value) -> Pin {
     let mut pin = Pin { version, digests: BTreeMap::new(), projections: BTreeMap::new() };
     match record["manifest"]["kind"].as_str().unwrap() {
         "pretrain" => pin.projections = tensors(&file("weights")),
-        "train" => pin.projections = tensors(&file("prompt")),
+        "train" | "imported" => pin.projections = tensors(&file("prompt")),
+        "features" => pin.projections = tensors(&file("features")),
         "eval" => {
             pin.projections.insert("probabilities".to_owned(), projections(&probabilities(&file("predictions"))));
         }
@@ -284,6 +328,9 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
     let values = |name: &str, tensor: &safetensors::tensor::TensorView<'_>| match tensor.dtype() {
         Dtype::F32 => {
             tensor.data().as_chunks::<4>().0.iter().map(|four| f64::from(f32::from_le_bytes(*four))).collect::<Vec<_>>()
+        }
+        Dtype::BF16 => {
+            tensor.data().as_chunks::<2>().0.iter().map(|two| half::bf16::from_le_bytes(*two).to_f64()).collect()
         }
         Dtype::F16 => {
             tensor.data().as_chunks::<2>().0.iter().map(|two| half::f16::from_le_bytes(*two).to_f64()).collect()

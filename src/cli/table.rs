@@ -147,7 +147,7 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
     for input in &project.graph.node(index).inputs {
         match &input.source {
             Source::Output(source, output) if input.name.starts_with("evals.") => {
-                let classes = project.graph.node(*source).work.test_classes();
+                let classes = project.graph.node(*source).work.classes();
                 let metrics = inspection
                     .plan
                     .record(*source)

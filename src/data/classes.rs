@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::item::Labelled;
 
 /// Which classes of a data set take part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Classes {
     /// Every class.
+    #[default]
     All,
     /// The first ceil(n/2) classes by label.
     Base,

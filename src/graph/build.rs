@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use petgraph::Direction;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -34,13 +35,14 @@ impl Graph {
             broken: HashSet::new(),
             locations: HashMap::new(),
             matches: HashMap::new(),
+            unread: HashSet::new(),
         };
         mistakes.extend(stages.into_iter().flat_map(|stage| builder.expand(stage)));
         mistakes.extend(builder.results());
         if !mistakes.is_empty() {
             return Err(few_at_each_place(mistakes));
         }
-        let dag = builder.dag;
+        let dag = builder.without_unread();
         let mut by_name = HashMap::new();
         for index in dag.node_indices() {
             if by_name.insert(dag[index].name.clone(), index).is_some() {
@@ -135,6 +137,8 @@ struct Builder<'a> {
     locations: HashMap<NodeIndex, Source>,
     /// By stage and shared axes: the nodes with given values on them.
     matches: HashMap<(String, Vec<String>), Matches>,
+    /// Nodes that another names, but does not read with its parameters.
+    unread: HashSet<NodeIndex>,
 }
 
 impl<'a> Builder<'a> {
@@ -153,6 +157,37 @@ impl<'a> Builder<'a> {
         }
         self.nodes.insert(&stage.name, nodes);
         mistakes
+    }
+
+    /// The DAG without the nodes that are named, but read by no node and no result: they would be made for nothing.
+    fn without_unread(self) -> DiGraph<Node, ()> {
+        let is_result = |node: &Node| self.pipeline.results.iter().any(|result| result.stage == node.stage_name);
+        let is_dropped = |index: &NodeIndex| {
+            self.dag.neighbors_directed(*index, Direction::Outgoing).next().is_none() && !is_result(&self.dag[*index])
+        };
+        let dropped: HashSet<NodeIndex> = self.unread.iter().copied().filter(is_dropped).collect();
+        if dropped.is_empty() {
+            return self.dag;
+        }
+        let kept = self.dag.node_indices().filter(|index| !dropped.contains(index));
+        let places: HashMap<NodeIndex, NodeIndex> = kept.zip((0..).map(NodeIndex::new)).collect();
+        let mut dag = DiGraph::new();
+        let (nodes, _) = self.dag.into_nodes_edges();
+        let nodes = nodes.into_iter().enumerate().filter(|(index, _)| !dropped.contains(&NodeIndex::new(*index)));
+        for mut node in nodes.map(|(_, node)| node.weight) {
+            let mut needed = Vec::new();
+            for input in &mut node.inputs {
+                if let Source::Output(source, _) = &mut input.source {
+                    *source = places[source];
+                    needed.push(*source);
+                }
+            }
+            let index = dag.add_node(node);
+            for source in needed {
+                dag.update_edge(source, index, ());
+            }
+        }
+        dag
     }
 
     /// The product of the stage's axes, filtered, and what the stage adds; the first axis varies slowest.
@@ -207,6 +242,9 @@ impl<'a> Builder<'a> {
         let entry = |port: &Port| inputs.iter().find(|entry| entry.key == port.name);
         let connected = gather(ports.iter().map(|port| self.connect(&context, port, entry(port))))?;
         let inputs: Vec<Input> = connected.into_iter().flatten().collect();
+        for port in ports.iter().filter(|port| !port.common.is_empty()) {
+            self.check_common(stage, port, entry(port), &inputs).map_err(|mistake| vec![mistake])?;
+        }
         let location = stage.kind.location.and_then(|port| {
             let of_port = || inputs.iter().filter(|input| input.name.split('.').next() == Some(port));
             let location = of_port().find(|input| !input.keyed).or_else(|| of_port().next())?;
@@ -233,6 +271,41 @@ impl<'a> Builder<'a> {
         Ok(index)
     }
 
+    /// The nodes that a port refers to have the inputs in common that they must have.
+    fn check_common(
+        &self,
+        stage: &StageSpecification,
+        port: &Port,
+        entry: Option<&Entry>,
+        inputs: &[Input],
+    ) -> Result<(), Diagnostic> {
+        let of = |inputs: &'_ [Input], name: &str| -> Option<(Option<NodeIndex>, Source)> {
+            let input = inputs.iter().find(|input| input.name.split('.').next() == Some(name))?;
+            let node = if let Source::Output(node, _) = &input.source { Some(*node) } else { None };
+            Some((node, input.source.clone()))
+        };
+        // Of a node it is enough that it is the same; which of its outputs are read may differ.
+        let same = |one: (Option<NodeIndex>, Source), other: (Option<NodeIndex>, Source)| match (one.0, other.0) {
+            (Some(one), Some(other)) => one == other,
+            _ => one.1 == other.1,
+        };
+        let referred = inputs.iter().filter(|input| input.name.split('.').next() == Some(&*port.name));
+        for input in referred {
+            let Source::Output(node, _) = &input.source else { continue };
+            for name in port.common {
+                let (Some(own), Some(other)) = (of(inputs, name), of(&self.dag[*node].inputs, name)) else { continue };
+                if !same(own, other) {
+                    let message =
+                        format!("`{}` of stage `{}` is made with other `{name}` than its own", port.name, stage.name);
+                    let span = entry.map_or(&stage.span, |entry| &entry.value.span);
+                    let hint = format!("give both stages the same `{name}`");
+                    return Err(Diagnostic::at(span, message).hint(hint));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The inputs that one port stands for.
     fn connect(
         &mut self,
@@ -242,6 +315,15 @@ impl<'a> Builder<'a> {
     ) -> Result<Vec<Input>, Vec<Diagnostic>> {
         let one = |mistake: Diagnostic| vec![mistake];
         let Some(entry) = entry else { return self.default_path(context, port).map_err(one) };
+        if let Takes::Nothing = port.from {
+            for reference in entry.value.elements().into_iter().filter_map(Reference::read) {
+                if let Some(target) = self.pipeline.stage(&reference.stage) {
+                    let named = self.matching(target, context.coordinates);
+                    self.unread.extend(named);
+                }
+            }
+            return Ok(Vec::new());
+        }
         let listed = matches!(entry.value.data, Data::Array(_));
         if listed && !port.many && matches!(port.from, Takes::Outputs(..)) {
             let message = format!("`{}` takes one reference, not a list", port.name);
@@ -254,7 +336,9 @@ impl<'a> Builder<'a> {
                 let message = format!("`{}` must be a string, not {}", port.name, value.type_name());
                 let hint = match &port.from {
                     Takes::Outputs(kind, _) => format!("`\"@{}\"` names a stage", kind.name),
-                    Takes::Anything => "`\"@stage.output\"` names an output, anything else is a path".to_owned(),
+                    Takes::Anything | Takes::Nothing => {
+                        "`\"@stage.output\"` names an output, anything else is a path".to_owned()
+                    }
                 };
                 Err(one(Diagnostic::at(&value.span, message).hint(hint)))
             }
@@ -492,7 +576,7 @@ fn read_outputs(
             }
             Ok(vec![(format!("{}.{}", port.name, outputs[0]), output.name.clone())])
         }
-        Takes::Anything => {
+        Takes::Anything | Takes::Nothing => {
             let output = chosen_output(node, reference)?;
             let name =
                 if collects { format!("{}/{}", port.name, node.file_name(output)) } else { port.name.to_string() };
@@ -595,7 +679,7 @@ fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, D
 fn external(port: &Port, source: Source) -> Input {
     let name = match &port.from {
         Takes::Outputs(_, outputs) => format!("{}.{}", port.name, outputs[0]),
-        Takes::Anything => port.name.to_string(),
+        Takes::Anything | Takes::Nothing => port.name.to_string(),
     };
     Input { name, source, keyed: true, many: false, coordinates: Arc::default() }
 }

@@ -239,6 +239,15 @@ impl Learner {
         }
     }
 
+    /// Whether the image tower works as in plain CLIP, so that image features may be computed once and shared.
+    pub fn has_plain_vision(&self) -> bool {
+        match self {
+            Learner::ZeroShot { .. } | Learner::Coop { .. } | Learner::Cocoop { .. } => true,
+            Learner::Ivlp { vision_depth, .. } => *vision_depth == 0,
+            Learner::Vpt { .. } | Learner::Maple { .. } => false,
+        }
+    }
+
     /// Checks that the towers have as many blocks as prompts are wanted in.
     ///
     /// # Errors

@@ -71,7 +71,8 @@ fn pixels(graph: &Graph, wanted: &[NodeIndex]) -> u64 {
         .iter()
         .filter_map(|&index| {
             let node = graph.node(index);
-            let classes = node.work.test_classes()?;
+            let has = |port: &str| node.inputs.iter().any(|input| input.name.split('.').next() == Some(port));
+            let classes = node.work.decodes(&has)?;
             let source = |port: &str| {
                 let input = node.inputs.iter().find(|input| input.name.split('.').next() == Some(port))?;
                 if let Source::Output(index, _) = input.source { Some(index) } else { None }

@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::test_output;
+use super::features::{Features, SplitPart};
 use super::pretrain::weights;
-use super::{dataset, pretrain, train};
+use super::{dataset, features, pretrain, train};
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, PathPort, Place, Port, Section, Work, file};
@@ -19,6 +20,11 @@ pub static KIND: Kind = Kind {
         ("dataset", "A `dataset` stage."),
         ("prompt", "A `train` or `imported` stage, or the file of a trained prompt."),
         ("weights", pretrain::INPUT),
+        (
+            "features",
+            "A `features` stage, whose features are taken instead of images by methods with the image tower of plain CLIP in the \
+             same precision; all others ignore it.",
+        ),
     ],
     outputs: &[
         file("metrics", "metrics.json"),
@@ -56,8 +62,12 @@ impl Work for Eval {
         Place::Worker(self.numerics)
     }
 
-    fn test_classes(&self) -> Option<Classes> {
+    fn classes(&self) -> Option<Classes> {
         Some(self.classes)
+    }
+
+    fn decodes(&self, has: &dyn Fn(&str) -> bool) -> Option<Classes> {
+        (!has("features")).then_some(self.classes)
     }
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
@@ -91,6 +101,40 @@ impl Work for Eval {
             }
         }
         ports.push(Port::one("dataset", &dataset::KIND, reads).with_location());
+        if given.has("features") {
+            ports.push(if self.takes_features(given)? {
+                Port::one("features", &features::KIND, vec!["features", "images"]).with_common(&["dataset", "weights"])
+            } else {
+                Port::unread("features")
+            });
+        }
         Ok(ports)
+    }
+}
+
+impl Eval {
+    /// Whether the features that are given are those which the method's image tower would compute.
+    fn takes_features(&self, given: &Given<'_>) -> Result<bool> {
+        // Anything but a `features` stage is refused where it is connected.
+        let Some(features) = given.work("features").and_then(<dyn Work>::as_kind::<Features>) else { return Ok(true) };
+        let Some(method) = self.method.as_ref().or_else(|| given.work("prompt")?.method()) else {
+            return Err(Error::hinted(
+                "`features` cannot be taken for a prompt from a file, whose method is not known before it is read",
+                "remove `features`",
+            ));
+        };
+        if features.split != SplitPart::Test {
+            return Err(Error::hinted("`features` are not those of test images", "give that stage `split = \"test\"`"));
+        }
+        if ![Classes::All, self.classes].contains(&features.classes) {
+            return Err(Error::hinted(
+                format!(
+                    "`features` are those of {} classes, but {} classes are told apart",
+                    features.classes, self.classes
+                ),
+                "give both stages the same `classes`",
+            ));
+        }
+        Ok(method.learner.has_plain_vision() && method.precision == features.precision)
     }
 }

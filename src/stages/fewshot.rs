@@ -31,12 +31,8 @@ pub struct FewShot {
     /// For Python's `random`, as in the published code.
     pub seed: u64,
     /// The classes that are kept.
-    #[serde(default = "all")]
+    #[serde(default)]
     pub classes: Classes,
-}
-
-fn all() -> Classes {
-    Classes::All
 }
 
 impl Work for FewShot {

@@ -4,6 +4,7 @@
 pub mod command;
 pub mod dataset;
 pub mod eval;
+pub mod features;
 pub mod fewshot;
 pub mod imported;
 pub mod pretrain;
@@ -14,13 +15,14 @@ pub mod world;
 use crate::kind::Kind;
 
 /// Every kind. Schema, reference, completions, forecasts, reports and tests walk this list.
-pub static KINDS: [&Kind; 9] = [
+pub static KINDS: [&Kind; 10] = [
     &world::KIND,
     &dataset::KIND,
     &pretrain::KIND,
     &fewshot::KIND,
     &train::KIND,
     &imported::KIND,
+    &features::KIND,
     &eval::KIND,
     &table::KIND,
     &command::KIND,

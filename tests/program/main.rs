@@ -9,6 +9,7 @@ mod disk;
 mod doctor;
 mod errors;
 mod faults;
+mod features;
 mod gc;
 mod graph;
 mod help;

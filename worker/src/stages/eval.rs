@@ -1,24 +1,23 @@
 //! Runs an `eval` stage: text features once, then logits of every test image, batch by batch.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::events::events;
+use super::features::FEATURES;
 use super::inputs;
 use crate::Control;
-use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{Model, prompt};
-use maple_pipe::data::{Classes, Loader, Transform};
+use crate::clip::{Clip, Tokenizer, Weights, torch};
+use crate::method::{Evaluator, Model, prompt};
+use maple_pipe::data::{Classes, Indexed, Loader, OnBadImage, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
 use maple_pipe::method::Learner;
 use maple_pipe::stages::dataset::{Index, Template, test_output};
 use maple_pipe::stages::eval::Eval;
 use maple_pipe::task::Task;
-
-/// Test images a batch, as in the published code.
-const BATCH: usize = 100;
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Eval = task.parameters()?;
@@ -48,43 +47,111 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             model
         }
     };
-    let size = clip.architecture().image_size as u32;
-    let loader = Loader::new(&task.one("dataset.location").path, items, Transform::Evaluation { size }, 0, 0);
-    let mut loader = loader.on_bad_image(stage.on_bad_image);
-    if let Some(cache) = &task.pixels {
-        loader = loader.prepared(cache, &|| control.is_stopping())?;
-    }
-    let evaluator = model.evaluator();
-    let places: Vec<usize> = (0..loader.items().len()).collect();
-    let (mut items, mut predictions) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
-    let started = Instant::now();
-    let waited = loader.each_batch(places.chunks(BATCH), 0, |batch| {
-        if control.is_stopping() {
-            return Err(Error::Interrupted);
-        }
-        let batch_items = batch.places.iter().map(|&place| &loader.items()[place]);
-        items.extend(batch_items.clone());
-        let (images, _) = inputs::tensors(batch, clip.device());
-        let logits = evaluator.logits(&images).to_device(Device::Cpu).to_kind(Kind::Float);
-        let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
-        for (item, logits) in batch_items.zip(logits.chunks(class_names.len())) {
-            predictions.push(Prediction::new(logits).ok_or_else(|| not_finite(&item.path))?);
-        }
-        Ok(())
-    })?;
-    let loading_wait = waited.as_secs_f64() / started.elapsed().as_secs_f64();
-    if items.is_empty() {
+    let work = Evaluation { task, stage: &stage, clip: &clip, evaluator: model.evaluator(), control };
+    let Found { rows, skipped, loading_wait } =
+        if task.inputs.contains_key("features.features") { work.of_features(&items)? } else { work.of_images(&items)? };
+    if rows.is_empty() {
         return Err(Error::invalid("none of the test images could be decoded"));
     }
-    let pairs = items.iter().zip(&predictions).map(|(item, prediction)| (item.label, prediction.label()));
+    let pairs = rows.iter().map(|(item, prediction)| (item.label, prediction.label()));
     let counts = ClassMetrics::count(class_names, pairs);
-    let metrics = Metrics { skipped: loader.skipped().len(), ..Metrics::new(stage.classes, &counts) };
+    let metrics = Metrics { skipped, ..Metrics::new(stage.classes, &counts) };
     events(task, 0)
         .scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1), ("loading_wait", loading_wait)]);
     task.write_json("metrics", &metrics)?;
     task.write_csv("per-class", counts)?;
-    task.write_csv("predictions", items.iter().zip(&predictions).map(|(item, one)| one.row(item, class_names)))?;
-    Ok(format!("accuracy {:.1}", metrics.accuracy) + &inputs::skipped(&loader))
+    task.write_csv("predictions", rows.iter().map(|(item, prediction)| prediction.row(item, class_names)))?;
+    Ok(format!("accuracy {:.1}", metrics.accuracy) + &inputs::skipped_note(skipped))
+}
+
+/// What an evaluation found.
+#[derive(Default)]
+struct Found<'i> {
+    /// The images that could be decoded, each with what it was taken for.
+    rows: Vec<(&'i Indexed, Prediction)>,
+    /// Images that could not.
+    skipped: usize,
+    /// The share of the time that passed in waiting for images.
+    loading_wait: f64,
+}
+
+/// One evaluation.
+struct Evaluation<'a> {
+    task: &'a Task,
+    stage: &'a Eval,
+    clip: &'a Clip,
+    evaluator: Evaluator<'a>,
+    control: Control<'a>,
+}
+
+impl Evaluation<'_> {
+    /// Evaluates images through the image tower.
+    fn of_images<'i>(&self, items: &'i Index) -> Result<Found<'i>> {
+        let size = self.clip.architecture().image_size as u32;
+        let folder = &self.task.one("dataset.location").path;
+        let loader = Loader::new(folder, items.clone(), Transform::Evaluation { size }, 0, 0);
+        let mut loader = loader.on_bad_image(self.stage.on_bad_image);
+        if let Some(cache) = &self.task.pixels {
+            loader = loader.prepared(cache, &|| self.control.is_stopping())?;
+        }
+        let places: Vec<usize> = (0..items.len()).collect();
+        let mut rows = Vec::with_capacity(items.len());
+        let started = Instant::now();
+        let waited = loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
+            let (images, _) = inputs::tensors(batch, self.clip.device());
+            let items: Vec<&Indexed> = batch.places.iter().map(|&place| &items[place]).collect();
+            rows.extend(self.predict(items, |evaluator| evaluator.logits(&images))?);
+            Ok(())
+        })?;
+        inputs::warn_of_skipped(&loader);
+        let loading_wait = waited.as_secs_f64() / started.elapsed().as_secs_f64();
+        Ok(Found { rows, skipped: loader.skipped().len(), loading_wait })
+    }
+
+    /// Evaluates images of which the features are known, in the same batches.
+    fn of_features<'i>(&self, items: &'i Index) -> Result<Found<'i>> {
+        let file = Weights::read(&self.task.one("features.features").path)?;
+        let features =
+            file.get(FEATURES).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
+        let listed: Index = self.task.json("features.images")?;
+        let places: HashMap<(&str, &str), i64> =
+            listed.iter().zip(0..).map(|(item, place)| ((item.path.as_str(), item.digest.as_str()), place)).collect();
+        let mut found = Found::default();
+        for items in items.chunks(inputs::BATCH) {
+            let known = items.iter().filter_map(|item| Some((item, *places.get(&(&*item.path, &*item.digest))?)));
+            let (known, places): (Vec<&Indexed>, Vec<i64>) = known.unzip();
+            if known.len() < items.len() && self.stage.on_bad_image == OnBadImage::Fail {
+                let lacking = items.iter().find(|item| !known.contains(item)).expect("one is not known");
+                return Err(Error::hinted(
+                    format!("the features lack the image `{}`", lacking.path),
+                    "the `features` stage left it out: `on_bad_image = \"skip\"` does so here, too",
+                ));
+            }
+            found.skipped += items.len() - known.len();
+            let features = features.index_select(0, &Tensor::from_slice(&places)).to_device(self.clip.device());
+            found.rows.extend(self.predict(known, |evaluator| evaluator.logits_of_features(&features))?);
+        }
+        Ok(found)
+    }
+
+    /// What the images of one batch are taken for.
+    fn predict<'i>(
+        &self,
+        items: Vec<&'i Indexed>,
+        logits: impl FnOnce(&Evaluator<'_>) -> Tensor,
+    ) -> Result<Vec<(&'i Indexed, Prediction)>> {
+        if self.control.is_stopping() {
+            return Err(Error::Interrupted);
+        }
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = logits(&self.evaluator).to_device(Device::Cpu).to_kind(Kind::Float);
+        let classes = logits.size()[1] as usize;
+        let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
+        let rows = items.into_iter().zip(logits.chunks(classes));
+        rows.map(|(item, logits)| Ok((item, Prediction::new(logits).ok_or_else(|| not_finite(&item.path))?))).collect()
+    }
 }
 
 /// There is nothing to measure.

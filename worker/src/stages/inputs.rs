@@ -4,9 +4,13 @@ use maple_pipe::data::{Batch, Loader};
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use maple_pipe::task::Task;
+use maple_pipe::text::plural;
 use tch::{Device, Kind, Tensor};
 
 use crate::clip::{Clip, Weights};
+
+/// Evaluation images a batch, as in the published code.
+pub(super) const BATCH: usize = 100;
 
 /// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
 pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
@@ -18,15 +22,25 @@ pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
     (images.to_device_(device, Kind::Float, false, true), Tensor::from_slice(&batch.labels).to_device(device))
 }
 
-/// What to add to a note about images that were left out; they are named in the log.
-pub(super) fn skipped(loader: &Loader) -> String {
-    let skipped = loader.skipped();
-    skipped.iter().for_each(|(_, message)| eprintln!("warning: left out: {message}"));
-    match skipped.len() {
-        0 => String::new(),
-        1 => ", 1 image skipped".to_owned(),
-        count => format!(", {count} images skipped"),
+/// Names the images that were left out in the log.
+pub(super) fn warn_of_skipped(loader: &Loader) {
+    for (_, message) in loader.skipped() {
+        eprintln!("warning: left out: {message}");
     }
+}
+
+/// What to add to a note about images that were left out.
+pub(super) fn skipped_note(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(", {} skipped", plural(count, "image", "images")),
+    }
+}
+
+/// Names the images that were left out in the log; returns what to add to a note.
+pub(super) fn skipped(loader: &Loader) -> String {
+    warn_of_skipped(loader);
+    skipped_note(loader.skipped().len())
 }
 
 /// The CLIP model that a task works with.

@@ -2,6 +2,7 @@
 
 mod eval;
 mod events;
+mod features;
 mod inputs;
 mod pretrain;
 mod train;
@@ -19,8 +20,12 @@ use crate::{Control, device};
 type Run = fn(&Task, Device, Control<'_>) -> Result<String>;
 
 /// The kinds that run here.
-static RUNNERS: [(&Kind, Run); 3] =
-    [(&stages::pretrain::KIND, pretrain::run), (&stages::train::KIND, train::run), (&stages::eval::KIND, eval::run)];
+static RUNNERS: [(&Kind, Run); 4] = [
+    (&stages::pretrain::KIND, pretrain::run),
+    (&stages::train::KIND, train::run),
+    (&stages::features::KIND, features::run),
+    (&stages::eval::KIND, eval::run),
+];
 
 /// Runs a task and returns its note for the status line; `hello` hears what computes, once that is known.
 ///

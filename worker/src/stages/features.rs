@@ -1,0 +1,58 @@
+//! Runs a `features` stage: the image tower of plain CLIP, batch by batch.
+
+use tch::{Device, Tensor, no_grad};
+
+use super::inputs;
+use crate::Control;
+use crate::clip::Weights;
+use maple_pipe::data::{Loader, Transform};
+use maple_pipe::error::{Error, Result};
+use maple_pipe::stages::dataset::Index;
+use maple_pipe::stages::features::{Features, SplitPart};
+use maple_pipe::task::Task;
+use maple_pipe::text::plural;
+
+/// The tensor of the file, `(images, embedding)`.
+pub(super) const FEATURES: &str = "features";
+
+pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
+    let stage: Features = task.parameters()?;
+    let from_shots = task.inputs.contains_key("shots.location");
+    let mut items: Index = task.json(&stage.list(from_shots))?;
+    if !from_shots && stage.split != SplitPart::Test {
+        let class_names: Vec<String> = task.json("dataset.classes")?;
+        items = stage.classes.select(&items, class_names.len());
+    }
+    let location = task.one(if from_shots { "shots.location" } else { "dataset.location" });
+    let clip = inputs::clip(task, device, stage.precision)?;
+    let size = clip.architecture().image_size as u32;
+    let loader = Loader::new(&location.path, items, Transform::Evaluation { size }, 0, 0);
+    let mut loader = loader.on_bad_image(stage.on_bad_image);
+    if let Some(cache) = &task.pixels {
+        loader = loader.prepared(cache, &|| control.is_stopping())?;
+    }
+    let places: Vec<usize> = (0..loader.items().len()).collect();
+    let (mut listed, mut features) = (Index::new(), Vec::new());
+    loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
+        if control.is_stopping() {
+            return Err(Error::Interrupted);
+        }
+        if batch.places.is_empty() {
+            return Ok(());
+        }
+        listed.extend(batch.places.iter().map(|&place| loader.items()[place].clone()));
+        let (images, _) = inputs::tensors(batch, clip.device());
+        features.push(no_grad(|| clip.image_features(&images)).to_device(Device::Cpu));
+        Ok(())
+    })?;
+    if listed.is_empty() {
+        return Err(Error::hinted(
+            format!("the data set in `{}` has none of the images that are asked for", location.path.display()),
+            "leave this data set out of the stage with `exclude`, or look at `split` and `classes`",
+        ));
+    }
+    let features = Tensor::cat(&features, 0);
+    Weights::from_tensors([(FEATURES.to_owned(), features)]).write(&task.output("features"))?;
+    task.write_json("images", &listed)?;
+    Ok(plural(listed.len(), "image", "images") + &inputs::skipped(&loader))
+}
