@@ -1,6 +1,7 @@
 //! Data set manifests: one TOML file a data set, `data-manifests/*.toml`, with its layout, counts and sources.
 //!
-//! What is written again, into keys, is what decides the images, their classes and the prompt; the rest informs.
+//! What is written again, into keys, is what decides the images, their classes and the prompt, and what they must amount
+//! to: a check that decides whether a node succeeds is part of its key. The rest informs.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -37,7 +38,7 @@ pub struct Manifest {
     /// How the division into training, validation and test images is found.
     pub reader: Reader,
     /// What the reader must find.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Counts::assert_nothing")]
     pub counts: Counts,
     /// The files that the data set is made from.
     #[serde(default, rename = "source", skip_serializing)]
@@ -59,14 +60,19 @@ fn here() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
     /// Training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<usize>,
     /// Validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<usize>,
     /// Test images.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
     /// Test images of each class, where all have as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub test_per_class: Option<usize>,
 }
 
@@ -271,6 +277,11 @@ impl Manifest {
 }
 
 impl Counts {
+    /// Whether every number is left out.
+    fn assert_nothing(&self) -> bool {
+        *self == Counts::default()
+    }
+
     /// Images in all parts together, where all are known.
     pub fn images(&self) -> Option<usize> {
         Some(self.train? + self.val? + self.test?)

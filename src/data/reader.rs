@@ -24,9 +24,8 @@ pub enum Reader {
     SplitJson {
         /// The file, below the data set's folder.
         file: String,
-        /// The SHA-256 of the published file in hexadecimal; another file is refused. The file itself is what counts, so
-        /// this is not written.
-        #[serde(default, skip_serializing)]
+        /// The SHA-256 of the published file in hexadecimal; another file is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
     /// One folder a class, below one folder a part or divided here. Labels are the places of the sorted folders.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use maple_pipe::download::sha256;
 use serde_json::Value;
 
 use crate::support::{PIPELINE, Project, names};
@@ -174,6 +175,36 @@ fn the_template_reruns_zero_shot_evaluations_alone() {
     let project = Project::after_a_run();
     project.replace("manifests/shapes.toml", "a photo of a {}.", "a drawing of a {}.");
     reruns(&project, &["data/shapes", "zeroshot/shapes/clip/base", "zeroshot/shapes/clip/novel"]);
+}
+
+/// A check that decides whether a node succeeds is made whatever the store holds, and renews nothing below the node.
+#[test]
+fn what_a_manifest_asserts_is_checked_again() {
+    const MANIFEST: &str = "manifests/shapes.toml";
+    let project = Project::after_a_run();
+    let plain = project.read(MANIFEST);
+    let sha256 = sha256(&project.file("data/shapes/split.json")).unwrap();
+    let zeros = "0".repeat(64);
+    let counts = |text: &str| format!("{plain}\n[counts]\n{text}\n");
+    for (right, wrong, says) in [
+        (counts("classes = 4"), counts("classes = 5"), "has 4 classes, not 5"),
+        (counts("train = 16"), counts("train = 15"), "has 16 training images, not 15"),
+        (counts("val = 4"), counts("val = 3"), "has 4 validation images, not 3"),
+        (counts("test = 12"), counts("test = 999"), "has 12 test images, not 999"),
+        (counts("test_per_class = 3"), counts("test_per_class = 4"), "has not 4 test images of each class"),
+        (format!("{plain}sha256 = '{sha256}'"), format!("{plain}sha256 = '{zeros}'"), "is not the published file"),
+    ] {
+        project.write(MANIFEST, &wrong);
+        let printed = project.run(&["run", PIPELINE]);
+        assert!(printed.code == Some(1) && printed.stderr.contains(says), "{says}: {}", printed.stderr);
+        project.write(MANIFEST, &right);
+        reruns(&project, &["data/shapes"]);
+        reruns_nothing(&project);
+    }
+    let prose = "licence = 'any'\nnotes = ['Drawn.']\n";
+    let source = "\n[[source]]\nfile = 'shapes.zip'\nurl = 'http://127.0.0.1/shapes.zip'\n";
+    project.write(MANIFEST, &format!("{prose}{plain}{source}"));
+    reruns_nothing(&project);
 }
 
 #[test]
