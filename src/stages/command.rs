@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
-use std::process;
+use std::process::{self, Stdio};
+use std::sync::OnceLock;
 
 use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
@@ -22,18 +23,22 @@ pub static KIND: Kind = Kind {
     inputs: &[("inputs", "What the command finds as `inputs/NAME`.")],
     is_open: true,
     table_parameters: &["parameters"],
-    ..Kind::of::<CommandStage>("command", "Runs any program.", 1)
+    ..Kind::of::<CommandStage>("command", "Runs any program.", 2)
 };
 
 /// The folder of the inputs, and the file of the parameters.
 const INPUTS: &str = "inputs";
 const PARAMETERS: &str = "parameters.json";
+/// POSIX shells, the first one that can do what is asked is taken.
+const SHELLS: [&[&str]; 2] = [&["/bin/sh"], &["bash", "--posix"]];
+/// What a shell is asked: to end at the first command that fails, and to take a pipeline for failed when any part of it did.
+const STRICT: [&str; 4] = ["-e", "-o", "pipefail", "-c"];
 
 /// Parameters of a `command` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStage {
-    /// The program and its arguments; or one string, which `sh -e -c` runs.
+    /// The program and its arguments; or one string, which a shell runs with `-e -o pipefail`.
     pub run: Words,
     /// What it leaves: names with paths in the scratch folder. A path that ends in `/` is a folder's.
     #[schemars(with = "BTreeMap<String, String>")]
@@ -220,7 +225,10 @@ impl Program for CommandStage {
         }
         create(&task.partial)?;
         let (program, arguments) = match &self.run {
-            Words::Shell(text) => ("/bin/sh", vec!["-e", "-c", text]),
+            Words::Shell(text) => {
+                let shell = shell()?;
+                (shell[0], [&shell[1..], &STRICT, &[text.as_str()]].concat())
+            }
             Words::Program(words) => {
                 let mut words = words.iter().map(|word| word.0.as_str());
                 (words.next().expect("`ports` refuses an empty list"), words.collect())
@@ -273,4 +281,21 @@ impl Program for CommandStage {
         }
         Ok(())
     }
+}
+
+/// The shell, looked for once. Not every `/bin/sh` knows `pipefail`; one that does not would take half a result for whole.
+fn shell() -> Result<&'static [&'static str]> {
+    static SHELL: OnceLock<Option<&[&str]>> = OnceLock::new();
+    let can = |shell: &&[&str]| {
+        let mut process = process::Command::new(shell[0]);
+        process.args(&shell[1..]).args(STRICT).arg(":");
+        process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        process.status().is_ok_and(|status| status.success())
+    };
+    SHELL.get_or_init(|| SHELLS.into_iter().find(can)).ok_or_else(|| {
+        Error::hinted(
+            "no shell can run it: `/bin/sh` does not know `-o pipefail`, and there is no `bash`",
+            "install `bash`, or give `run` as a list of words",
+        )
+    })
 }

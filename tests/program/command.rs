@@ -323,6 +323,27 @@ log: [PROJECT]/.maple/logs/commands/one.log
     );
 }
 
+/// Half a result is no result: what fails anywhere in a pipeline fails the node, and so does what fails in a substitution.
+#[test]
+fn a_pipeline_fails_with_any_of_its_programs() {
+    for run in [
+        "cat does-not-exist | sort > out",
+        "echo a | false | cat > out",
+        "(cat does-not-exist | sort) > out",
+        "out=$(false; echo never); echo $out > out",
+        "sort does-not-exist | head -1 | cat > out; true",
+    ] {
+        let project = one(&format!("run = '{run}'\noutputs = {{ out = 'out' }}"));
+        let printed = project.run(&["run", COMMANDS]);
+        assert_eq!(printed.code, Some(1), "{run}: {}", printed.stderr);
+        assert!(printed.stderr.contains("error: its command ended with exit status: "), "{run}: {}", printed.stderr);
+    }
+    for run in ["echo a | sort > out", "false || true; echo a > out", "if false | true; then false; fi; touch out"] {
+        let project = one(&format!("run = '{run}'\noutputs = {{ out = 'out' }}"));
+        assert_eq!(project.ran(&["run", COMMANDS]), names(&["one"]), "{run}");
+    }
+}
+
 #[test]
 fn programs_that_cannot_be_started() {
     let project = one("run = ['no-such-program', 'x']\noutputs = { out = 'out' }");
