@@ -354,6 +354,8 @@ pub enum PathPort {
     Named(Names),
     /// A file or a folder.
     Any,
+    /// No other file than this one, which nothing in the stage table names.
+    Program(PathBuf),
     /// A folder of which only these files and folders are read. When the stage table is silent, it is looked for
     /// under the data root at `default`.
     Folder {

@@ -59,6 +59,11 @@ pub fn read_small(path: &Path) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Whether the owner of a file with this mode may execute it.
+pub fn is_executable(mode: u32) -> bool {
+    mode & 0o100 != 0
+}
+
 /// Makes the folder that a file is to lie in.
 pub fn create_parent(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));

@@ -485,6 +485,9 @@ impl<'a> Builder<'a> {
 
     /// What a port stands for when the stage table does not mention it.
     fn default_path(&self, context: &Context<'_>, port: &Port) -> Result<Vec<Input>, Diagnostic> {
+        if let PathPort::Program(path) = &port.path {
+            return Ok(vec![external(port, Source::File(path.clone()))]);
+        }
         let PathPort::Folder { default, .. } = &port.path else {
             let message = format!("stage `{}` has no `{}`", context.stage.name, port.name);
             let mistake = Diagnostic::at(&context.stage.span, message);
@@ -613,7 +616,7 @@ fn shared_place(inputs: &[Input]) -> Option<&str> {
 fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
     let full = span.folder().join(path);
     match &port.path {
-        PathPort::Refused => {
+        PathPort::Refused | PathPort::Program(_) => {
             let message = format!("`{}` must name a stage", port.name);
             Err(Diagnostic::at(span, message).hint(format!("stages are named with `@`: `\"@{path}\"`")))
         }

@@ -1,10 +1,11 @@
 //! `command`: runs any program in a scratch folder. It finds its inputs as `inputs/NAME`, its parameters in
 //! `parameters.json`, and leaves its outputs at the paths that it declares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::fs::symlink;
-use std::path::{Component, Path};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Component, Path, PathBuf};
 use std::process::{self, Stdio};
 use std::sync::OnceLock;
 
@@ -14,7 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::kind::{Given, Kind, Place, Port, Program, Work};
+use crate::files::is_executable;
+use crate::kind::{Given, Kind, PathPort, Place, Port, Program, Work};
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
 
@@ -29,6 +31,8 @@ pub static KIND: Kind = Kind {
 /// The folder of the inputs, and the file of the parameters.
 const INPUTS: &str = "inputs";
 const PARAMETERS: &str = "parameters.json";
+/// The input that holds the programs.
+const PROGRAMS: &str = "programs";
 /// POSIX shells, the first one that can do what is asked is taken.
 const SHELLS: [&[&str]; 2] = [&["/bin/sh"], &["bash", "--posix"]];
 /// What a shell is asked: to end at the first command that fails, and to take a pipeline for failed when any part of it did.
@@ -49,6 +53,10 @@ pub struct CommandStage {
     /// Any values; the program finds them in `parameters.json`.
     #[serde(default)]
     pub parameters: BTreeMap<String, Value>,
+    /// Programs on which the result depends, e.g. `["python3"]`: each is looked for in `PATH`, and is an input
+    /// `programs/NAME`, so that another version runs the command again.
+    #[serde(default, skip_serializing)]
+    pub programs: BTreeSet<String>,
 }
 
 /// What a `command` stage runs.
@@ -170,11 +178,37 @@ impl Work for CommandStage {
             return Err(Error::hinted("`run` names no program", "for example `run = [\"python\", \"inputs/script\"]`"));
         }
         self.check_outputs()?;
-        Ok(given.names().map(|name| Port::anything(name.to_owned())).collect())
+        let programs = self.programs.iter().map(|name| {
+            let path = PathPort::Program(self.find(name)?);
+            Ok(Port::anything(format!("{PROGRAMS}/{name}")).or_path(path))
+        });
+        if !self.programs.is_empty() && given.has(PROGRAMS) {
+            return Err(Error::hinted(
+                format!("`{PROGRAMS}` cannot be an input's name, too"),
+                "the command finds its programs as `inputs/programs/NAME`: give the input another name",
+            ));
+        }
+        given.names().map(|name| Ok(Port::anything(name.to_owned()))).chain(programs).collect()
     }
 }
 
 impl CommandStage {
+    /// Where the command finds a program: in the `PATH` that it is started with.
+    fn find(&self, name: &str) -> Result<PathBuf> {
+        let missing = |what: String, hint: &str| Error::hinted(format!("`{PROGRAMS}` names `{name}`, {what}"), hint);
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(missing("which is no name of a program".into(), "a program of your own is an input: its path"));
+        }
+        let path =
+            self.environment.get("PATH").map(|path| OsString::from(&path.0)).or_else(|| std::env::var_os("PATH"));
+        let is_program =
+            |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && is_executable(file.mode()));
+        let folders = std::env::split_paths(path.as_deref().unwrap_or_default()).filter(|folder| folder.is_absolute());
+        folders.map(|folder| folder.join(name)).find(is_program).ok_or_else(|| {
+            missing("which is in no folder of `PATH`".into(), "install it, or take it out of `programs`")
+        })
+    }
+
     /// Every output has a place of its own in the scratch folder.
     fn check_outputs(&self) -> Result<()> {
         for (place, Output { name, path, .. }) in self.outputs.0.iter().enumerate() {

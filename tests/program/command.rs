@@ -344,6 +344,106 @@ fn a_pipeline_fails_with_any_of_its_programs() {
     }
 }
 
+/// A project with a program of its own in `bin`, which a command names in `programs`; and the `PATH` to find it.
+fn with_program() -> (Project, String) {
+    let project = one(
+        "run = 'greet > out; ls inputs/programs > list'\nprograms = ['greet', 'sort']\noutputs = { out = 'out', list = 'list' }",
+    );
+    write_program(&project, "echo hello");
+    let path = format!("{}:{}", project.file("bin").display(), std::env::var("PATH").unwrap());
+    (project, path)
+}
+
+fn write_program(project: &Project, text: &str) {
+    project.write("bin/greet", &format!("#!/bin/sh\n{text}\n"));
+    fs::set_permissions(project.file("bin/greet"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_changed_program_runs_its_command_again() {
+    let (project, path) = with_program();
+    let run = |arguments: &[&str]| project.printed(project.command(arguments).env("PATH", &path).output().unwrap());
+    assert_eq!(run(&["run", COMMANDS]).done(), names(&["one"]));
+    assert_eq!(fs::read_to_string(project.artifact("one", "list")).unwrap(), "greet\nsort\n");
+    assert_eq!(run(&["run", COMMANDS]).done(), names(&[]));
+    write_program(&project, "echo good day");
+    run(&["explain", COMMANDS, "one"]).is(str![[r#"
+<stdout>
+one is stale: changed since it last ran
+  inputs
+    programs/greet  [DIGEST] -> [DIGEST]
+<exit code 0>
+
+"#]]);
+    assert_eq!(run(&["run", COMMANDS]).done(), names(&["one"]));
+    assert_eq!(fs::read_to_string(project.artifact("one", "out")).unwrap(), "good day\n");
+    // Another folder is no other program.
+    fs::rename(project.file("bin"), project.file("tools")).unwrap();
+    let path = path.replace("/bin:", "/tools:");
+    let moved = project.printed(project.command(&["run", COMMANDS]).env("PATH", &path).output().unwrap());
+    assert_eq!(moved.done(), names(&[]));
+    // The command's own `PATH` is where it is looked for.
+    write_program(&project, "echo mine");
+    let mine = format!("stage.one.environment.PATH={:?}", format!("{}:{path}", project.file("bin").display()));
+    assert_eq!(project.ran(&["run", COMMANDS, "--set", &mine]), names(&["one"]));
+    assert_eq!(fs::read_to_string(project.artifact("one", "out")).unwrap(), "mine\n");
+}
+
+#[test]
+fn programs_that_cannot_be_found() {
+    refused(
+        "run = 'true'\nprograms = ['no-such-program']\noutputs = {}",
+        str![[r#"
+<stderr>
+error: `programs` names `no-such-program`, which is in no folder of `PATH`
+ --> pipelines/commands.toml:4:12
+  |
+4 | programs = ['no-such-program']
+  |            ^^^^^^^^^^^^^^^^^^^
+  |
+  = hint: install it, or take it out of `programs`
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\nprograms = ['../bin/tool']\noutputs = {}",
+        str![[r#"
+<stderr>
+error: `programs` names `../bin/tool`, which is no name of a program
+ --> pipelines/commands.toml:4:12
+  |
+4 | programs = ['../bin/tool']
+  |            ^^^^^^^^^^^^^^^
+  |
+  = hint: a program of your own is an input: its path
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "run = 'true'\nprograms = ['sort']\noutputs = {}\ninputs = { programs = 'commands.toml' }",
+        str![[r#"
+<stderr>
+error: `programs` cannot be an input's name, too
+ --> pipelines/commands.toml:4:12
+  |
+4 | programs = ['sort']
+  |            ^^^^^^^^
+  |
+  = hint: the command finds its programs as `inputs/programs/NAME`: give the input another name
+<exit code 2>
+
+"#]],
+    );
+    // What nobody may execute is no program.
+    let (project, path) = with_program();
+    fs::set_permissions(project.file("bin/greet"), fs::Permissions::from_mode(0o644)).unwrap();
+    let output = project.command(&["run", COMMANDS]).env("PATH", path).output().unwrap();
+    let printed = project.printed(output);
+    assert!(printed.stderr.starts_with("error: `programs` names `greet`, which is in no folder"), "{}", printed.stderr);
+}
+
 #[test]
 fn programs_that_cannot_be_started() {
     let project = one("run = ['no-such-program', 'x']\noutputs = { out = 'out' }");
