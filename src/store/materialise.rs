@@ -2,7 +2,7 @@
 //! may be changed without changing the store.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Artifact, ArtifactKind, Store};
@@ -46,10 +46,16 @@ impl Store {
         };
         let (new, old) = (scratch.join("new"), scratch.join("old"));
         fs::create_dir(&new).map_err(Error::io("create", &new))?;
-        for (name, _) in self.listing(artifact)?.entries() {
+        let listing = self.listing(artifact)?;
+        for folder in listing.empty_folders().map(|name| new.join(name)) {
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        }
+        for (name, file) in listing.files() {
             let path: PathBuf = new.join(name);
             create_parent(&path)?;
-            let file = File::create(&path).map_err(Error::io("write", &path))?;
+            let mode = if file.executable { 0o777 } else { 0o666 };
+            let file = File::options().write(true).create_new(true).mode(mode).open(&path);
+            let file = file.map_err(Error::io("write", &path))?;
             copy(&source.join(name), &file, &path)?;
         }
         if target.exists() {

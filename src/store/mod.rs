@@ -31,6 +31,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -48,7 +49,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{
-    Claim, Claimed, create_parent, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
+    Claim, Claimed, create_parent, is_executable, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
 };
 
 /// The format of a store that this program makes and reads.
@@ -222,7 +223,7 @@ impl Store {
         let place = self.artifact_path(artifact);
         if artifact.kind == ArtifactKind::Folder {
             let listing = self.listing(artifact)?;
-            let files: Vec<&String> = listing.entries().map(|(file, _)| file).collect();
+            let files: Vec<&String> = listing.files().map(|(file, _)| file).collect();
             files.par_iter().try_for_each(|file| sync(&place.join(file)))?;
             sync_parent(&place);
         }
@@ -254,16 +255,17 @@ impl Store {
         }
     }
 
-    /// The artifact is there with the right size; a folder, with all its files in their sizes.
+    /// The artifact is there with the right size; a folder, with all its files in their sizes and its empty folders.
     fn holds(&self, artifact: &Artifact) -> bool {
         let path = self.artifact_path(artifact);
         let is_whole =
             |path: &Path, size: u64| fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == size);
         match artifact.kind {
             ArtifactKind::File => is_whole(&path, artifact.size),
-            ArtifactKind::Folder => self
-                .listing(artifact)
-                .is_ok_and(|listing| listing.sizes().par_bridge().all(|(file, size)| is_whole(&path.join(file), size))),
+            ArtifactKind::Folder => self.listing(artifact).is_ok_and(|listing| {
+                listing.files().par_bridge().all(|(name, file)| is_whole(&path.join(name), file.size))
+                    && listing.empty_folders().all(|name| path.join(name).is_dir())
+            }),
         }
     }
 
@@ -371,12 +373,14 @@ impl Store {
     }
 }
 
-/// Makes files read-only, so that no program changes an artifact by accident.
+/// Makes files read-only, so that no program changes an artifact by accident; those that can be executed stay so.
 fn protect(path: &Path) -> Result<()> {
     for entry in walkdir::WalkDir::new(path) {
         let entry = entry.map_err(|error| Error::io("read", path)(error.into()))?;
         if entry.file_type().is_file() {
-            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+            let metadata = entry.metadata().map_err(|error| Error::io("read", path)(error.into()))?;
+            let mode = if is_executable(metadata.mode()) { 0o555 } else { 0o444 };
+            let permissions = fs::Permissions::from_mode(mode);
             fs::set_permissions(entry.path(), permissions).map_err(Error::io("protect", entry.path()))?;
         }
     }

@@ -16,8 +16,8 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Listing;
-use super::walk::{Found, Stat, walk};
+use super::listing::{Listed, Listing};
+use super::walk::{Found, Stat, Tree, walk};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -105,7 +105,7 @@ impl StatCache {
     }
 
     /// Reads what is not known of the files found in a folder, and remembers it.
-    fn read_changed(&self, folder: &Path, place: Place, found: Vec<Found>, now: SystemTime) -> Result<Listing> {
+    fn read_changed(&self, folder: &Path, place: Place, found: Tree, now: SystemTime) -> Result<Listing> {
         let fingerprint = fingerprint(&found);
         let before = self.files(&place);
         let read = |file: Found| {
@@ -114,12 +114,15 @@ impl StatCache {
                 Some(entry) => (*entry, true),
                 None => read(&folder.join(&file.name), file.stat, now)?,
             };
-            Ok((file.name, entry, settled))
+            Ok((file, entry, settled))
         };
-        let files: Vec<(String, Entry, bool)> = found.into_par_iter().map(read).collect::<Result<_>>()?;
-        let listing = Listing::new(files.iter().map(|(name, entry, _)| (name.clone(), entry.digest, entry.stat.size)));
+        let files: Vec<(Found, Entry, bool)> = found.files.into_par_iter().map(read).collect::<Result<_>>()?;
+        let listed = files.iter().map(|(Found { name, stat, executable }, entry, _)| {
+            (name.clone(), Listed { digest: entry.digest, size: stat.size, executable: *executable })
+        });
+        let listing = Listing::new(listed, found.empty_folders);
         let all_settled = files.iter().all(|(_, _, settled)| *settled);
-        let settled = files.into_iter().filter_map(|(name, entry, settled)| settled.then_some((name, entry)));
+        let settled = files.into_iter().filter_map(|(file, entry, settled)| settled.then_some((file.name, entry)));
         let after = Known {
             listing: all_settled.then(|| (fingerprint, listing.digest())),
             files: Some(Arc::new(settled.collect())),
@@ -209,12 +212,18 @@ fn read(path: &Path, stat: Stat, now: SystemTime) -> Result<(Entry, bool)> {
     Ok((Entry { stat, digest }, settled))
 }
 
-fn fingerprint(found: &[Found]) -> Fingerprint {
+fn fingerprint(found: &Tree) -> Fingerprint {
     let mut bytes = Vec::new();
-    for Found { name, stat } in found {
+    for Found { name, stat, executable } in &found.files {
         bytes.extend_from_slice(name.as_bytes());
         bytes.push(b'\n');
         bytes.extend(stat.numbers().iter().flat_map(|number| number.to_le_bytes()));
+        // No name begins with a line break, and no file's ends with `/`.
+        bytes.extend(executable.then_some(b'\n'));
+    }
+    for name in &found.empty_folders {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b"/\n");
     }
     Digest::of(&bytes)
 }
@@ -351,7 +360,7 @@ mod tests {
             fs::write(fixture.file(name), name).unwrap();
         }
         let listing = fixture.cache().listing(&fixture.data(), &["images".into()]).unwrap();
-        let names: Vec<&String> = listing.entries().map(|(name, _)| name).collect();
+        let names: Vec<&String> = listing.files().map(|(name, _)| name).collect();
         assert_eq!(names, ["images/a", "images/b"]);
     }
 
@@ -499,8 +508,8 @@ mod tests {
                 let expected = Listing::of_folder(&fixture.data()).unwrap();
                 prop_assert_eq!(cache.folder(&fixture.data(), &ALL).unwrap(), expected.digest());
                 prop_assert_eq!(&cache.listing(&fixture.data(), &ALL).unwrap(), &expected);
-                for (name, digest) in expected.entries() {
-                    prop_assert_eq!(cache.file(&fixture.file(name)).unwrap(), *digest);
+                for (name, file) in expected.files() {
+                    prop_assert_eq!(cache.file(&fixture.file(name)).unwrap(), file.digest);
                 }
             }
         }

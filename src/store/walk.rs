@@ -1,4 +1,4 @@
-//! The files below a folder, each with what identifies its content without reading it.
+//! The files below a folder, each with what identifies its content without reading it, and the folders without any.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +9,16 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, open, statat};
 
 use crate::error::{Error, Result};
+use crate::files::is_executable;
+
+/// What lies below a folder.
+#[derive(Debug, Default)]
+pub struct Tree {
+    /// In the order of the names.
+    pub files: Vec<Found>,
+    /// Folders with neither files nor folders in them, by their paths below the folder; in order.
+    pub empty_folders: Vec<String>,
+}
 
 /// A file below a folder.
 #[derive(Clone, Debug)]
@@ -17,6 +27,8 @@ pub struct Found {
     pub name: String,
     /// What identifies its content.
     pub stat: Stat,
+    /// Its owner may execute it.
+    pub executable: bool,
 }
 
 /// What identifies a content without reading it.
@@ -86,26 +98,41 @@ impl Stat {
     }
 }
 
-/// Every file at or below `folder/part` for each of `within`, links followed; in the order of the names.
+/// Every file and every empty folder at or below `folder/part` for each of `within`, links followed.
 ///
 /// # Errors
 /// Something there cannot be read, a link leads in a circle, or a name is not UTF-8 or holds a line break.
-pub fn walk(folder: &Path, within: &[impl AsRef<Path>]) -> Result<Vec<Found>> {
-    let mut files = Vec::new();
+pub fn walk(folder: &Path, within: &[impl AsRef<Path>]) -> Result<Tree> {
+    let mut tree = Tree::default();
     for part in within {
         let part: PathBuf = part.as_ref().components().filter(|part| *part != Component::CurDir).collect();
         let path = folder.join(&part);
         let name = plain(part.as_os_str().as_encoded_bytes(), || path.clone())?.to_owned();
         let metadata = fs::metadata(&path).map_err(Error::io("read", &path))?;
         if metadata.is_dir() {
-            files.append(&mut visit_folder(&path, &name)?);
+            tree.append(visit_folder(&path, &name)?);
         } else if metadata.is_file() {
-            files.push(Found { name, stat: Stat::from(&metadata) });
+            tree.files.push(Found::new(name, &metadata));
         }
     }
-    files.par_sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    files.dedup_by(|one, other| one.name == other.name);
-    Ok(files)
+    tree.files.par_sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    tree.files.dedup_by(|one, other| one.name == other.name);
+    tree.empty_folders.sort_unstable();
+    tree.empty_folders.dedup();
+    Ok(tree)
+}
+
+impl Tree {
+    fn append(&mut self, mut other: Tree) {
+        self.files.append(&mut other.files);
+        self.empty_folders.append(&mut other.empty_folders);
+    }
+}
+
+impl Found {
+    fn new(name: String, metadata: &Metadata) -> Found {
+        Found { name, stat: Stat::from(metadata), executable: is_executable(metadata.mode()) }
+    }
 }
 
 /// What an entry of a folder is.
@@ -115,8 +142,8 @@ enum Entry {
     Other,
 }
 
-/// The files below the folder at `path`, which is called `name`.
-fn visit_folder(path: &Path, name: &str) -> Result<Vec<Found>> {
+/// What lies below the folder at `path`, which is called `name`.
+fn visit_folder(path: &Path, name: &str) -> Result<Tree> {
     let unreadable = |error: rustix::io::Errno| Error::io("read", path)(error.into());
     let folder = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(unreadable)?;
     let mut buffer = Vec::with_capacity(64 << 10);
@@ -136,7 +163,9 @@ fn visit_folder(path: &Path, name: &str) -> Result<Vec<Found>> {
         let stat = statat(&folder, &name[own..], AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.map_err(|error| Error::io("read", place())(error.into()))?;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Entry::File(Found { name, stat: Stat::from(&stat) }),
+            FileType::RegularFile => {
+                Entry::File(Found { name, stat: Stat::from(&stat), executable: is_executable(stat.st_mode) })
+            }
             FileType::Directory => Entry::Folder(name),
             FileType::Symlink => follow(&place(), name)?,
             _ => Entry::Other,
@@ -144,17 +173,20 @@ fn visit_folder(path: &Path, name: &str) -> Result<Vec<Found>> {
     };
     let entries: Vec<Entry> = names.into_par_iter().with_min_len(64).map(look).collect::<Result<_>>()?;
     drop(folder);
-    let (mut files, mut folders) = (Vec::with_capacity(entries.len()), Vec::new());
+    let (mut tree, mut folders) = (Tree::default(), Vec::new());
     for entry in entries {
         match entry {
-            Entry::File(file) => files.push(file),
+            Entry::File(file) => tree.files.push(file),
             Entry::Folder(name) => folders.push(name),
             Entry::Other => {}
         }
     }
+    if tree.files.is_empty() && folders.is_empty() && !name.is_empty() {
+        tree.empty_folders.push(name.to_owned());
+    }
     let below = folders.into_par_iter().map(|name| visit_folder(&path.join(&name[own..]), &name));
-    files.extend(below.collect::<Result<Vec<_>>>()?.into_iter().flatten());
-    Ok(files)
+    below.collect::<Result<Vec<_>>>()?.into_iter().for_each(|below| tree.append(below));
+    Ok(tree)
 }
 
 /// What a link leads to.
@@ -164,7 +196,7 @@ fn follow(link: &Path, name: String) -> Result<Entry> {
         refuse_circle(link, &target)?;
         Ok(Entry::Folder(name))
     } else if target.is_file() {
-        Ok(Entry::File(Found { name, stat: Stat::from(&target) }))
+        Ok(Entry::File(Found::new(name, &target)))
     } else {
         Ok(Entry::Other)
     }
@@ -208,8 +240,8 @@ mod tests {
         link("elsewhere", "images/folder");
         link("elsewhere/a", "images/file");
         let names = |within: &str| {
-            let files = walk(folder.path(), &[within])?;
-            Ok::<_, Error>(files.into_iter().map(|file| file.name).collect::<Vec<String>>())
+            let tree = walk(folder.path(), &[within])?;
+            Ok::<_, Error>(tree.files.into_iter().map(|file| file.name).collect::<Vec<String>>())
         };
         let expected = ["images/c", "images/file", "images/folder/a", "images/folder/deep/b"];
         assert_eq!(names("images").unwrap(), expected);
@@ -229,7 +261,25 @@ mod tests {
         fs::create_dir(folder.path().join("deep")).unwrap();
         fs::write(folder.path().join("deep/b"), "2").unwrap();
         fs::write(folder.path().join("a"), "1").unwrap();
-        let files = walk(folder.path(), &["", "deep"]).unwrap();
-        assert_eq!(files.into_iter().map(|file| file.name).collect::<Vec<_>>(), ["a", "deep/b"]);
+        let tree = walk(folder.path(), &["", "deep"]).unwrap();
+        assert_eq!(tree.files.into_iter().map(|file| file.name).collect::<Vec<_>>(), ["a", "deep/b"]);
+    }
+
+    #[test]
+    fn executable_files_and_empty_folders_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(walk(folder.path(), &[""]).unwrap().empty_folders.is_empty(), "the folder itself is no entry");
+        fs::create_dir_all(at("empty/inner")).unwrap();
+        fs::create_dir(at("full")).unwrap();
+        for (name, mode) in [("full/text", 0o644), ("full/tool", 0o755), ("full/others", 0o611)] {
+            fs::write(at(name), name).unwrap();
+            fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("full/tool"), at("link")).unwrap();
+        let tree = walk(folder.path(), &["", "empty"]).unwrap();
+        let executable = tree.files.iter().filter(|file| file.executable).map(|file| file.name.as_str());
+        assert_eq!(executable.collect::<Vec<_>>(), ["full/tool", "link"]);
+        assert_eq!(tree.empty_folders, ["empty/inner"]);
     }
 }

@@ -247,6 +247,93 @@ fn artifacts_are_protected_from_commands() {
     }
 }
 
+const TOOLS: &str = r#"
+results = ["@build"]
+
+[stage.build]
+kind = "command"
+run = "cp -r inputs/source/. tools; mkdir -p tools/empty/inner; cp tools/tool tools/empty/../plain; chmod -x tools/plain"
+inputs = { source = "../source" }
+outputs = { tools = "tools/" }
+
+[stage.use]
+kind = "command"
+run = "inputs/tools/tool > out; ls inputs/tools/empty >> out"
+inputs = { tools = "@build" }
+outputs = { out = "out" }
+"#;
+
+/// A stage that builds a tool, and one that uses it.
+fn tools() -> Project {
+    let project = Project::new();
+    project.write(COMMANDS, TOOLS);
+    project.write("source/tool", "#!/bin/sh\necho used\n");
+    set_mode(&project, "source/tool", 0o755);
+    project
+}
+
+fn set_mode(project: &Project, path: &str, mode: u32) {
+    fs::set_permissions(project.file(path), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(project: &Project, path: &str) -> u32 {
+    fs::metadata(project.file(path)).unwrap().permissions().mode() & 0o700
+}
+
+#[test]
+fn executable_files_and_empty_folders_stay_what_they_are() {
+    let project = tools();
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&["build", "use"]));
+    assert_eq!(fs::read_to_string(project.artifact("use", "out")).unwrap(), "used\ninner\n");
+    let digest = &project.digests()["build:tools"];
+    let artifact = format!(".maple/folders/{}/{digest}", &digest[..2]);
+    let result = "results/commands/build";
+    let shown = |path: &str, tool: u32, plain: u32| {
+        assert_eq!(mode(&project, &format!("{path}/tool")), tool);
+        assert_eq!(mode(&project, &format!("{path}/plain")), plain);
+        assert!(project.file(&format!("{path}/empty/inner")).is_dir());
+    };
+    shown(&artifact, 0o500, 0o400);
+    shown(result, 0o700, 0o600);
+    assert_eq!(project.run(&["verify"]).code, Some(0));
+    // What a result has lost comes back, and what the store has lost is noticed.
+    set_mode(&project, &format!("{result}/tool"), 0o644);
+    fs::remove_dir_all(project.file(&format!("{result}/empty"))).unwrap();
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&[]));
+    shown(result, 0o700, 0o600);
+    set_mode(&project, &format!("{artifact}/tool"), 0o444);
+    assert_eq!(project.run(&["verify"]).code, Some(1));
+    set_mode(&project, &format!("{artifact}/tool"), 0o555);
+    assert_eq!(project.run(&["verify"]).code, Some(0));
+    fs::remove_dir(project.file(&format!("{artifact}/empty/inner"))).unwrap();
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&["build"]));
+    shown(&artifact, 0o500, 0o400);
+}
+
+#[test]
+fn modes_and_empty_folders_of_inputs_decide_whether_a_command_runs() {
+    let project = tools();
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&["build", "use"]));
+    let again = |expected: &[&str]| {
+        let printed = project.run(&["run", COMMANDS]);
+        assert_eq!(printed.done_so_far(), names(expected), "{}", printed.stderr);
+    };
+    // Only whether the owner may execute it counts.
+    set_mode(&project, "source/tool", 0o711);
+    again(&[]);
+    set_mode(&project, "source/tool", 0o644);
+    again(&["build"]);
+    set_mode(&project, "source/tool", 0o755);
+    again(&[]);
+    fs::create_dir_all(project.file("source/more")).unwrap();
+    again(&["build", "use"]);
+    // A folder with something in it is told by that.
+    project.write("source/more/file", "");
+    again(&["build", "use"]);
+    fs::remove_dir_all(project.file("source/more")).unwrap();
+    again(&[]);
+}
+
 #[test]
 fn a_command_that_changes_its_input_fails() {
     let project = one(
