@@ -49,7 +49,8 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{
-    Claim, Claimed, create_parent, is_executable, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
+    Claim, Claimed, create_parent, is_executable, read_small, remove, sync, sync_parent, temporary_file,
+    write_atomically, write_by_way_of,
 };
 
 /// The format of a store that this program makes and reads.
@@ -202,13 +203,13 @@ impl Store {
 
     /// Moves a file or folder into the store, under its digest.
     fn adopt(&self, path: &Path) -> Result<Artifact> {
+        take_over(path)?;
         let (artifact, listing) = Artifact::of(path)?;
         if let Some(listing) = listing {
             self.write(&self.place("artifacts", &artifact.digest), listing.text().as_bytes())?;
         }
         let place = self.artifact_path(&artifact);
         create_parent(&place)?;
-        protect(path)?;
         match artifact.kind {
             // What lies there intact may be synced already.
             ArtifactKind::File if self.holds(&artifact) && self.is_intact(&artifact) => {}
@@ -373,16 +374,20 @@ impl Store {
     }
 }
 
-/// Makes files read-only, so that no program changes an artifact by accident; those that can be executed stay so.
-fn protect(path: &Path) -> Result<()> {
-    for entry in walkdir::WalkDir::new(path) {
-        let entry = entry.map_err(|error| Error::io("read", path)(error.into()))?;
-        if entry.file_type().is_file() {
-            let metadata = entry.metadata().map_err(|error| Error::io("read", path)(error.into()))?;
-            let mode = if is_executable(metadata.mode()) { 0o555 } else { 0o444 };
-            let permissions = fs::Permissions::from_mode(mode);
-            fs::set_permissions(entry.path(), permissions).map_err(Error::io("protect", entry.path()))?;
+/// Makes an output's files the store's own and read-only, so that no program changes an artifact by accident: a file that
+/// has other names (hard links) is copied; one that can be executed stays so.
+fn take_over(output: &Path) -> Result<()> {
+    let entries = walkdir::WalkDir::new(output).into_iter().collect::<Result<Vec<_>, _>>();
+    let entries = entries.map_err(|error| Error::io("read", output)(error.into()))?;
+    for path in entries.iter().filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::path) {
+        let metadata = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
+        if metadata.nlink() > 1 {
+            let copy = temporary_file(path.parent().unwrap_or(output))?;
+            fs::copy(path, copy.path()).map_err(Error::io("copy", path))?;
+            copy.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
         }
+        let mode = if is_executable(metadata.mode()) { 0o555 } else { 0o444 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `command` stages: any program as a node.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use snapbox::{IntoData, str};
 
@@ -332,6 +332,35 @@ fn modes_and_empty_folders_of_inputs_decide_whether_a_command_runs() {
     again(&["build", "use"]);
     fs::remove_dir_all(project.file("source/more")).unwrap();
     again(&[]);
+}
+
+/// A file that has another name elsewhere is somebody else's, too: changing it there changes no artifact.
+#[test]
+fn hard_links_in_outputs_are_copied() {
+    let project = Project::new();
+    project.write("kept/file", "one");
+    project.write("kept/folder/tool", "one");
+    set_mode(&project, "kept/folder/tool", 0o755);
+    let kept = project.file("kept").display().to_string();
+    project.write(
+        COMMANDS,
+        &format!(
+            "[stage.one]\nkind = 'command'\noutputs = {{ file = 'file', folder = 'folder/' }}\n\
+             run = 'ln {kept}/file file; cp -rl {kept}/folder folder; ln folder/tool folder/twin'\n"
+        ),
+    );
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&["one"]));
+    let expected = project.digests();
+    for (path, before) in [("kept/file", 0o600), ("kept/folder/tool", 0o700)] {
+        assert_eq!(mode(&project, path), before, "`{path}` stays its owner's");
+        project.write(path, "two");
+    }
+    assert_eq!(project.run(&["verify"]).code, Some(0));
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&[]));
+    assert_eq!(project.digests(), expected);
+    let links = walkdir::WalkDir::new(project.file(".maple")).into_iter().flatten();
+    let links = links.filter(|entry| entry.file_type().is_file() && entry.metadata().unwrap().nlink() > 1);
+    assert_eq!(links.count(), 0);
 }
 
 #[test]
