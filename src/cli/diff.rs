@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::project::StoreArguments;
-use super::terminal::{print, print_json, say};
+use super::terminal::{print, print_json, say, say_waiting};
 use crate::error::Result;
 use crate::run::{Difference, MetricChange, ParameterChange};
 use crate::text::columns;
@@ -28,6 +28,7 @@ pub(super) struct Diff {
 impl Diff {
     pub(super) fn run(self) -> Result<()> {
         let store = self.store.open()?;
+        let _held = store.share_if_there(say_waiting)?;
         let (before, now) = (store.find_run(&self.before)?, store.find_run(&self.now)?);
         let difference = Difference::new(&store, &before, &now)?;
         if self.json {

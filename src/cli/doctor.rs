@@ -12,7 +12,7 @@ use crate::doctor::{self, Finding, State};
 use crate::error::{Error, Result};
 use crate::run::Forecast;
 use crate::run::{DeviceChoice, Options};
-use crate::store::Store;
+use crate::store::{Lock, Store};
 use crate::text::plural;
 
 /// Say what this computer has of what pipelines need, and what a pipeline still lacks, each with the command that mends it
@@ -61,7 +61,7 @@ impl Doctor {
             let arguments =
                 PipelineArguments { pipeline, overrides: self.overrides, data_root: self.data_root, store: self.store };
             findings.extend(match arguments.open() {
-                Ok(project) => lacks(&project, data_root.as_deref()),
+                Ok(project) => lacks(&project, data_root.as_deref(), &project.hold()?),
                 Err(error) => doctor::mistakes(&error),
             });
         }
@@ -80,8 +80,8 @@ impl Doctor {
 }
 
 /// What a pipeline that can be read lacks.
-fn lacks(project: &Project, data_root: Option<&Path>) -> Vec<Finding> {
-    let inspection = match project.inspect(project.graph.order().to_vec()) {
+fn lacks(project: &Project, data_root: Option<&Path>, held: &Lock) -> Vec<Finding> {
+    let inspection = match project.inspect(project.graph.order().to_vec(), held) {
         Ok(inspection) => inspection,
         Err(error) => return doctor::mistakes(&error),
     };

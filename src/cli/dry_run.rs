@@ -13,7 +13,8 @@ use crate::text::{duration, nodes};
 
 /// Prints what running `selection`, which is in order, would execute, and about what that takes.
 pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Options, json: bool) -> Result<()> {
-    let inspection = project.inspect(selection)?;
+    let held = project.hold()?;
+    let inspection = project.inspect(selection, &held)?;
     let explainer = project.explainer(&inspection);
     let standing = |index: NodeIndex| Standing::from(inspection.plan.state(index));
     let counts: Counts = inspection.selection.iter().map(|&index| standing(index)).collect();

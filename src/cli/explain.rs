@@ -45,7 +45,8 @@ impl Explain {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let index = project.graph.find(&self.node)?;
-        let inspection = project.inspect(project.graph.up_to(index))?;
+        let held = project.hold()?;
+        let inspection = project.inspect(project.graph.up_to(index), &held)?;
         let explainer = project.explainer(&inspection);
         let causes = explainer.upstream(index).into_iter().map(|(node, explanation)| Cause { node, explanation });
         let report =

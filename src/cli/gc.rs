@@ -10,7 +10,7 @@ use super::project::{PipelineArguments, StoreArguments};
 use super::terminal::{display, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::graph::State;
-use crate::store::{Garbage, Leftovers, Needed, RunRecord, Store, Unneeded};
+use crate::store::{Garbage, Leftovers, Lock, Needed, RunRecord, Store, Unneeded};
 use crate::text::nodes;
 use crate::text::{bytes, plural};
 
@@ -47,8 +47,8 @@ pub(super) struct Gc {
 impl Gc {
     pub(super) fn run(self) -> Result<()> {
         let store = self.store.open()?;
-        let _lock = store.have_alone(say_waiting)?;
-        let garbage = store.garbage(&self.needed(&store)?)?;
+        let held = store.have_alone(say_waiting)?;
+        let garbage = store.garbage(&self.needed(&store, &held)?)?;
         if !self.dry_run {
             garbage.remove(&store)?;
         }
@@ -68,7 +68,7 @@ impl Gc {
         Ok(())
     }
 
-    fn needed(&self, store: &Store) -> Result<Needed> {
+    fn needed(&self, store: &Store, held: &Lock) -> Result<Needed> {
         let mut needed = Needed::default();
         let runs = store.runs()?;
         self.keep_runs(store, &runs, &mut needed)?;
@@ -97,7 +97,7 @@ impl Gc {
                 needed.runs.insert(run.id.clone());
                 arguments.data_root = arguments.data_root.or(run.invocation.data_root.clone());
             }
-            keep_pipeline(&arguments, &mut needed).inspect_err(|_| {
+            keep_pipeline(&arguments, held, &mut needed).inspect_err(|_| {
                 let name = display(&arguments.pipeline);
                 say(&format!("nothing is removed, because it is not clear what `{name}` needs:"));
             })?;
@@ -154,9 +154,9 @@ impl Gc {
 }
 
 /// What a pipeline needs as it is now.
-fn keep_pipeline(arguments: &PipelineArguments, needed: &mut Needed) -> Result<()> {
+fn keep_pipeline(arguments: &PipelineArguments, held: &Lock, needed: &mut Needed) -> Result<()> {
     let project = arguments.open()?;
-    let inspection = project.inspect(project.graph.order().to_vec())?;
+    let inspection = project.inspect(project.graph.order().to_vec(), held)?;
     let last_keys = project.store.last_keys(&project.pipeline.name);
     for &index in project.graph.order() {
         let name = &project.graph.node(index).name;

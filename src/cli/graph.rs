@@ -57,7 +57,8 @@ enum BoxIs {
 impl GraphCommand {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
-        let inspection = project.inspect(self.selection.of(&project)?)?;
+        let held = project.hold()?;
+        let inspection = project.inspect(self.selection.of(&project)?, &held)?;
         let by = match self.by {
             Some(BoxIs::Stage) => By::Stage,
             Some(BoxIs::Node) => By::Node,

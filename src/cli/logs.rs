@@ -22,6 +22,7 @@ impl Logs {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         project.graph.find(&self.node)?;
+        let _held = project.hold()?;
         let path = project.store.log(&project.pipeline.name, &self.node);
         if !path.is_file() {
             return Err(Error::hinted(

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use petgraph::graph::NodeIndex;
 
-use super::terminal::display;
+use super::terminal::{display, say_waiting};
 use crate::device::Devices;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options};
-use crate::store::{StatCache, Store};
+use crate::store::{Lock, StatCache, Store};
 
 /// What every command on a pipeline takes.
 #[derive(Args, Debug)]
@@ -116,8 +116,14 @@ pub(super) struct Inspection {
 }
 
 impl Project {
-    /// Finds how the selected nodes, which are in order, stand, without running anything.
-    pub(super) fn inspect(&self, selection: Vec<NodeIndex>) -> Result<Inspection> {
+    /// Keeps what is in the store from being removed while it is read.
+    pub(super) fn hold(&self) -> Result<Lock> {
+        self.store.share_if_there(say_waiting)
+    }
+
+    /// Finds how the selected nodes, which are in order, stand, without running anything. What it says holds for as long as
+    /// the store is held.
+    pub(super) fn inspect(&self, selection: Vec<NodeIndex>, _held: &Lock) -> Result<Inspection> {
         let cache = StatCache::open(self.store.stat_cache());
         let plan = Plan::new(&Inspector::new(&self.graph, &self.store, &cache), &selection)?;
         // A store that cannot be written can still be read: only the next hashing takes longer.

@@ -26,7 +26,8 @@ pub(super) struct ReportCommand {
 impl ReportCommand {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
-        let inspection = project.inspect(project.graph.order().to_vec())?;
+        let held = project.hold()?;
+        let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
         let sources = Sources {
             pipeline: &project.pipeline,
             graph: &project.graph,

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::project::StoreArguments;
-use super::terminal::{print, print_json, say};
+use super::terminal::{print, print_json, say, say_waiting};
 use crate::error::Result;
 use crate::store::{NodeEnd, RunNode, RunRecord, Store};
 use crate::text::{columns, utc};
@@ -33,6 +33,7 @@ pub(super) struct Runs {
 impl Runs {
     pub(super) fn run(self) -> Result<()> {
         let store = self.store.open()?;
+        let _held = store.share_if_there(say_waiting)?;
         if let Some(name) = &self.run {
             let run = store.find_run(name)?;
             let nodes = store.run_nodes(&run)?;

@@ -29,7 +29,8 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
-        let inspection = project.inspect(self.selection.of(&project)?)?;
+        let held = project.hold()?;
+        let inspection = project.inspect(self.selection.of(&project)?, &held)?;
         let explainer = project.explainer(&inspection);
         let report = |&index| NodeReport::new(&project, &inspection, &explainer, index);
         let reports: Vec<NodeReport<'_>> = inspection.selection.iter().map(report).collect();

@@ -62,7 +62,8 @@ enum Format {
 impl TableCommand {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
-        let inspection = project.inspect(project.graph.order().to_vec())?;
+        let held = project.hold()?;
+        let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
         let mut tables = tables(&project, &inspection, &|stage| {
             stage.deviation = self.std.unwrap_or(stage.deviation);
             stage.layout = self.layout.unwrap_or(stage.layout);

@@ -10,7 +10,7 @@ use super::project::{PipelineArguments, Project, Selection, StoreArguments, Work
 use super::terminal::{display, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::run::{self, Rerun};
-use crate::store::{Fault, Store, Verification};
+use crate::store::{Fault, Lock, Store, Verification};
 use crate::text::nodes;
 use crate::text::{bytes, plural};
 
@@ -51,7 +51,7 @@ impl Verify {
                 return Err(Error::hinted("`--only` needs a pipeline", "`maple-pipe verify PIPELINE --only GLOB`"));
             }
             let store = self.store.open()?;
-            return self.read(&store, Store::verify_all);
+            return self.read(&store, |store, _| store.verify_all());
         };
         let arguments = PipelineArguments {
             pipeline,
@@ -64,8 +64,8 @@ impl Verify {
             return self.rerun(&project, pattern);
         }
         let selection = self.selection.of(&project)?;
-        self.read(&project.store, |store| {
-            let inspection = project.inspect(selection)?;
+        self.read(&project.store, |store, held| {
+            let inspection = project.inspect(selection, held)?;
             let last_keys = store.last_keys(&project.pipeline.name);
             // What is not up to date may be so because its last result is damaged.
             let last_key = |index| last_keys.get(&project.graph.node(index).name).copied();
@@ -74,9 +74,9 @@ impl Verify {
         })
     }
 
-    fn read(&self, store: &Store, verify: impl FnOnce(&Store) -> Result<Verification>) -> Result<()> {
-        let _lock = if self.remove { store.have_alone(say_waiting)? } else { store.share(say_waiting)? };
-        let found = verify(store)?;
+    fn read(&self, store: &Store, verify: impl FnOnce(&Store, &Lock) -> Result<Verification>) -> Result<()> {
+        let held = if self.remove { store.have_alone(say_waiting)? } else { store.share(say_waiting)? };
+        let found = verify(store, &held)?;
         if self.remove {
             found.faults.iter().try_for_each(Fault::remove)?;
         }

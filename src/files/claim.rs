@@ -58,11 +58,6 @@ impl Claim {
             }
         }
     }
-
-    /// Its file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for Claim {

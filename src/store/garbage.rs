@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use walkdir::WalkDir;
 
-use super::{Artifact, ArtifactKind, Scratch, Store};
+use super::scratch::is_dead;
+use super::{Artifact, ArtifactKind, Store};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -113,15 +114,16 @@ impl Store {
         }
         let partial: HashSet<PathBuf> = needed.partial.iter().map(|key| self.partial(key)).collect();
         let runs: HashSet<PathBuf> = needed.runs.iter().map(|id| self.run_path(id)).collect();
-        let own: HashSet<PathBuf> =
-            self.scratch.get().into_iter().flat_map(Scratch::paths).map(Path::to_owned).collect();
+        let mut dead = self.entries("work", 1)?;
+        // Who reads a store that cannot be locked, or that was not there yet, has scratch, too.
+        dead.retain(|path| is_dead(path));
         let logs: Vec<PathBuf> = self.entries_below("logs")?;
         let rest = [
             (Leftovers::Partial, self.entries("partial", 1)?, &partial),
             (Leftovers::Pixels, self.entries("pixels", 1)?, &self.pixels_in_use()?),
             (Leftovers::Logs, logs, &needed.logs),
             (Leftovers::Runs, self.entries("runs", 1)?, &runs),
-            (Leftovers::Fragments, self.entries("work", 1)?, &own),
+            (Leftovers::Fragments, dead, &HashSet::new()),
             (Leftovers::Differing, self.entries("differs", 1)?, &HashSet::new()),
         ];
         for file in self.entries_below("tensorboard")? {
@@ -194,6 +196,8 @@ impl Garbage {
                 _ => path.ancestors().skip(1).take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop),
             }
         }
+        // Claims, too.
+        store.remove_dead();
         Ok(())
     }
 

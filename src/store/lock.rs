@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Held until it is dropped, or its process ends in whatever way.
 #[derive(Debug)]
 pub struct Lock {
-    /// Absent where the store cannot be written, so that nobody can remove anything either.
+    /// Absent where the store cannot be written, so that nobody can remove anything either, and where there is none.
     _file: Option<File>,
 }
 
@@ -23,6 +23,12 @@ impl Store {
             }
             Err(error) => Err(Error::io("lock", &self.root)(error)),
         }
+    }
+
+    /// As [`Store::share`], for a command that only reads: it makes no store where there is none, of which nothing can be
+    /// removed.
+    pub fn share_if_there(&self, waiting: impl FnOnce()) -> Result<Lock> {
+        if self.root.is_dir() { self.share(waiting) } else { Ok(Lock { _file: None }) }
     }
 
     /// Waits until nobody else uses the store. `waiting` is called if that takes time.
@@ -78,6 +84,19 @@ mod tests {
             drop(shared);
             drop(alone.join().unwrap());
         });
+        store.have_alone(|| panic!()).unwrap();
+    }
+
+    #[test]
+    fn a_reader_makes_no_store_and_shares_one_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        drop(store.share_if_there(|| panic!()).unwrap());
+        assert!(!store.root().exists());
+        drop(store.share(|| panic!()).unwrap());
+        let reader = store.share_if_there(|| panic!()).unwrap();
+        assert!(store.lock_file().unwrap().try_lock().is_err());
+        drop(reader);
         store.have_alone(|| panic!()).unwrap();
     }
 }

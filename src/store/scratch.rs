@@ -14,7 +14,7 @@ use crate::files::{Claim, Claimed, TEMPORARY, temporary_file};
 #[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
-    claim: Claim,
+    _claim: Claim,
 }
 
 impl Scratch {
@@ -26,14 +26,9 @@ impl Scratch {
             // Claimed before it is made and until it is gone: a folder that nobody claims is a dead run's.
             if let Claimed::Ours(claim) = claim(&folder)? {
                 fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
-                return Ok(Scratch { folder, claim });
+                return Ok(Scratch { folder, _claim: claim });
             }
         }
-    }
-
-    /// The folder, and the file of the claim on it.
-    pub fn paths(&self) -> [&Path; 2] {
-        [&self.folder, self.claim.path()]
     }
 
     /// A file for what is about to be renamed to its place.
@@ -62,6 +57,11 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Whether an entry of `work`, a folder or its claim, belongs to no living process.
+pub(super) fn is_dead(entry: &Path) -> bool {
+    matches!(claim(&entry.with_extension("")), Ok(Claimed::Ours(_)))
 }
 
 /// Removes what dead runs left under `work`. What cannot be removed now, because a program of theirs is just being
@@ -95,6 +95,10 @@ mod tests {
                 fs::create_dir_all(work.path().join(dead).join("1")).unwrap();
             }
         }
+        let entries = || fs::read_dir(work.path()).unwrap().map(|entry| entry.unwrap().path());
+        let (living, dead): (Vec<_>, Vec<_>) =
+            entries().collect::<Vec<_>>().into_iter().partition(|path| !is_dead(path));
+        assert_eq!((living.len(), dead.len()), (2, 4));
         remove_dead(work.path());
         assert!(kept.exists());
         assert_eq!(fs::read_dir(work.path()).unwrap().count(), 2);

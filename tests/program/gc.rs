@@ -280,6 +280,73 @@ fn gc_waits_for_runs_and_runs_wait_for_gc() {
     assert!(run.wait().unwrap().success());
 }
 
+/// Whoever reads results waits for `gc`, which might remove them, and `gc` for whoever reads.
+#[test]
+fn what_reads_the_store_holds_it() {
+    let project = Project::after_a_run();
+    project.ran(&["run", PIPELINE]);
+    project.write(PIPELINE, &format!("{}\n# the same\n", project.read(PIPELINE)));
+    project.ran(&["run", PIPELINE]);
+    let store = Store::open(&project.file(".maple")).unwrap();
+    let clip = "clip";
+    for arguments in [
+        &["status", PIPELINE][..],
+        &["explain", PIPELINE, clip],
+        &["graph", PIPELINE, "--format", "dot"],
+        &["table", PIPELINE],
+        &["report", PIPELINE, "-o", "report.html"],
+        &["logs", PIPELINE, clip],
+        &["run", PIPELINE, "--dry-run"],
+        &["doctor", PIPELINE],
+        &["verify", PIPELINE],
+        &["verify", PIPELINE, "--rerun", "shots/*/seed1"],
+        &["verify"],
+        &["runs"],
+        &["runs", "last"],
+        &["diff", "last~1"],
+    ] {
+        let lock = store.have_alone(|| panic!()).unwrap();
+        let mut command = project.command(arguments);
+        let mut reader = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut stderr = BufReader::new(reader.stderr.take().unwrap());
+        stderr.read_line(&mut line).unwrap();
+        assert_eq!(line, "another command is using the store, waiting for it to end\n", "{arguments:?}");
+        assert_eq!(reader.try_wait().unwrap(), None, "{arguments:?}");
+        drop(lock);
+        std::io::copy(&mut stderr, &mut std::io::sink()).unwrap();
+        // What a machine lacks is no matter here.
+        assert!(reader.wait().unwrap().success() || arguments[0] == "doctor", "{arguments:?}");
+    }
+}
+
+/// A process that could not hold the store, as there was none yet, still has its scratch folder.
+#[test]
+fn scratch_of_the_living_stays() {
+    let project = Project::after_a_run();
+    project.ran(&["run", PIPELINE]);
+    let store = Store::open(&project.file(".maple")).unwrap();
+    let living = store.scratch().unwrap().node(1).unwrap();
+    let claim = format!(".maple/claims/{}", "ab".repeat(32));
+    project.write(&claim, "process 1 on another host");
+    project.write(".maple/work/run-1-2/3/file", "left");
+    project.prints(
+        &["gc"],
+        str![[r#"
+<stdout>
+what killed commands left (1, [SIZE])
+<stderr>
+freed [SIZE]: 0 results of 0 nodes; 20 results kept
+<exit code 0>
+
+"#]],
+    );
+    assert!(living.is_dir());
+    assert!(!project.file(&claim).exists() && !project.file(".maple/work/run-1-2").exists());
+    drop(store);
+    assert!(!living.exists());
+}
+
 #[test]
 fn gc_killed_at_any_moment_leaves_a_valid_store() {
     let prepared = changed();
