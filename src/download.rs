@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::Agent;
-use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::error::{Error, Result};
+use crate::files::remove;
 
 /// Gets the bytes that are there, and how many there will be if that is known.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
@@ -71,20 +72,98 @@ impl Checksum {
     }
 }
 
-/// Downloads `url` to `target`. What has arrived is kept beside it as `*.part`, which the next call goes on from.
+/// What a server calls one version of a file: its strong `ETag`, or when it was modified; nothing where the server tells
+/// neither.
+#[derive(Debug)]
+pub struct Version(Option<String>);
+
+/// Downloads `url` to `target`. What has arrived is kept beside it as `*.part`, which the next call goes on from if the file
+/// is still of the same version, or, where the server tells none, if `checksum` says in the end whether the parts fit.
 ///
 /// # Errors
 /// When the server stops answering, or sends a web page or something else than `checksum`.
-pub fn download(url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<()> {
+pub fn download(url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<Version> {
     let agent = Agent::config_builder().timeout_connect(Some(SILENCE)).timeout_per_read(Some(SILENCE)).build();
     with_agent(&agent.new_agent(), &PAUSES, url, checksum, target, progress)
 }
 
-/// Where the part of a file lies that has arrived.
-pub(crate) fn part(target: &Path) -> PathBuf {
-    let mut part = target.as_os_str().to_owned();
-    part.push(".part");
-    PathBuf::from(part)
+impl Version {
+    /// Takes a file for a part again, so that the next [`download`] asks whether it is still this version.
+    pub(crate) fn put_back(&self, target: &Path) -> std::io::Result<()> {
+        let part = beside(target, ".part");
+        self.keep(&version_file(&part))?;
+        std::fs::rename(target, part)
+    }
+
+    fn read(file: &Path) -> Version {
+        let text = std::fs::read_to_string(file).ok();
+        Version(text.filter(|text| !text.is_empty() && HeaderValue::from_str(text).is_ok()))
+    }
+
+    fn keep(&self, file: &Path) -> std::io::Result<()> {
+        match &self.0 {
+            Some(text) => std::fs::write(file, text),
+            None => remove(file),
+        }
+    }
+
+    /// Of what a server sends. A weak `ETag` may be that of other bytes.
+    fn sent(headers: &HeaderMap) -> Version {
+        let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        Version(text(header::ETAG).filter(|tag: &String| !tag.starts_with("W/")).or_else(|| text(header::LAST_MODIFIED)))
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    PathBuf::from(path)
+}
+
+fn version_file(part: &Path) -> PathBuf {
+    beside(part, ".version")
+}
+
+/// What has arrived of a file, and beside it the version that it is of.
+struct Part {
+    path: PathBuf,
+    file: File,
+}
+
+impl Part {
+    /// The part of `target`, which no other process is downloading.
+    fn open(target: &Path) -> Result<Part> {
+        let path = beside(target, ".part");
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Part { path, file }),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another process is downloading `{}`", target.display());
+                Err(Error::hinted(message, "wait until it is done"))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    }
+
+    fn length(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(Error::io("read", &self.path))?.len())
+    }
+
+    fn version(&self) -> Version {
+        Version::read(&version_file(&self.path))
+    }
+
+    /// Begins anew with this version.
+    fn restart(&self, version: &Version) -> std::io::Result<()> {
+        // Empty before it is called another version: whatever is interrupted here, no part has a wrong one.
+        self.file.set_len(0)?;
+        version.keep(&version_file(&self.path))
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        remove(&version_file(&self.path))?;
+        remove(&self.path)
+    }
 }
 
 fn with_agent(
@@ -94,25 +173,15 @@ fn with_agent(
     checksum: Option<&Checksum>,
     target: &Path,
     progress: Progress,
-) -> Result<()> {
+) -> Result<Version> {
     let folder = target.parent().unwrap_or(Path::new("."));
     let is_new = !folder.exists();
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let part = part(target);
-    let mut file = OpenOptions::new().create(true).append(true).open(&part).map_err(Error::io("write", &part))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let message = format!("another process is downloading `{}`", target.display());
-            return Err(Error::hinted(message, "wait until it is done"));
-        }
-        Err(TryLockError::Error(error)) => return Err(Error::io("lock", &part)(error)),
-    }
-    let length = |file: &File| file.metadata().map(|metadata| metadata.len()).map_err(Error::io("read", &part));
-    let (mut furthest, mut pauses_left) = (length(&file)?, pauses.iter());
-    while let Err(Failure { message, passes }) = attempt(agent, url, &mut file, progress) {
+    let mut part = Part::open(target)?;
+    let (mut furthest, mut pauses_left) = (part.length()?, pauses.iter());
+    while let Err(Failure { message, passes }) = attempt(agent, url, &mut part, checksum.is_some(), progress) {
         // A connection that breaks is taken up again for as long as that brings something new.
-        let reached = length(&file)?;
+        let reached = part.length()?;
         if reached > furthest {
             (furthest, pauses_left) = (reached, pauses.iter());
             continue;
@@ -122,18 +191,18 @@ fn with_agent(
             _ => {
                 if reached == 0 {
                     // What has not begun leaves nothing; a folder with other things in it stays.
-                    let _ = std::fs::remove_file(&part);
+                    let _ = part.remove();
                     let _ = is_new.then(|| std::fs::remove_dir(folder));
                 }
                 return Err(Error::invalid(format!("could not download `{url}`: {message}")));
             }
         }
     }
-    file.sync_all().map_err(Error::io("write", &part))?;
+    part.file.sync_all().map_err(Error::io("write", &part.path))?;
     if let Some(checksum) = checksum
-        && let Err(found) = checksum.check(&part)?
+        && let Err(found) = checksum.check(&part.path)?
     {
-        std::fs::remove_file(&part).map_err(Error::io("remove", &part))?;
+        part.remove().map_err(Error::io("remove", &part.path))?;
         let name = checksum.name();
         return Err(Error::hinted(
             format!("`{url}` is another file: its {name} is {found}, not {checksum}"),
@@ -143,7 +212,11 @@ fn with_agent(
             ),
         ));
     }
-    std::fs::rename(&part, target).map_err(Error::io("write", target))
+    let (version, file) = (part.version(), version_file(&part.path));
+    // While the part is locked: the file beside the next one is another download's.
+    remove(&file).map_err(Error::io("remove", &file))?;
+    std::fs::rename(&part.path, target).map_err(Error::io("write", target))?;
+    Ok(version)
 }
 
 /// Why a request did not bring the file.
@@ -163,12 +236,17 @@ impl Failure {
     }
 }
 
-/// One request: the rest of the file is appended to what is there.
-fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Result<(), Failure> {
-    let mut have = file.metadata().map_err(Failure::final_one)?.len();
-    let request = match have {
-        0 => agent.get(url),
-        _ => agent.get(url).header(header::RANGE, format!("bytes={have}-")),
+/// One request: the rest of the file is appended to what is there. `is_checked` says whether the whole will be compared with
+/// a checksum.
+fn attempt(agent: &Agent, url: &str, part: &mut Part, is_checked: bool, progress: Progress) -> Result<(), Failure> {
+    let mut have = part.length().map_err(Failure::final_one)?;
+    let version = part.version();
+    let range = (header::RANGE, format!("bytes={have}-"));
+    let request = match &version.0 {
+        // A server that has another version now sends all of it.
+        Some(version) if have > 0 => agent.get(url).header(range.0, range.1).header(header::IF_RANGE, version.as_str()),
+        None if have > 0 && is_checked => agent.get(url).header(range.0, range.1),
+        _ => agent.get(url),
     };
     let request = request.config().http_status_as_error(false).build();
     let mut response = request.call().map_err(|error| match error {
@@ -180,9 +258,9 @@ fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Res
         return Err(Failure::final_one("the server sent a web page instead of the file"));
     }
     let total = match response.status() {
-        // The server does not send parts.
+        // The server does not send parts, or has another version.
         StatusCode::OK => {
-            file.set_len(0).map_err(Failure::final_one)?;
+            part.restart(&Version::sent(response.headers())).map_err(Failure::final_one)?;
             have = 0;
             response.body().content_length()
         }
@@ -190,8 +268,14 @@ fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Res
             Some((start, total)) if start == have => total,
             _ => return Err(Failure::final_one(format!("the server did not go on at byte {have}"))),
         },
-        // There is nothing behind what is there; the digest tells whether it is all.
-        StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => return Ok(()),
+        // There is nothing behind what is there: it is all, or more than all.
+        StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
+            if whole(response.headers()) == Some(have) {
+                return Ok(());
+            }
+            part.restart(&Version(None)).map_err(Failure::final_one)?;
+            return Err(Failure::passing("the server has a file of another size"));
+        }
         status => {
             let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
             return Err(Failure { message: format!("the server answered {status}"), passes });
@@ -206,9 +290,9 @@ fn attempt(agent: &Agent, url: &str, file: &mut File, progress: Progress) -> Res
                 return Err(Failure::passing("the connection ended early"));
             }
             0 => return Ok(()),
-            count => file.write_all(&buffer[..count]).map_err(Failure::final_one)?,
+            count => part.file.write_all(&buffer[..count]).map_err(Failure::final_one)?,
         }
-        have = file.metadata().map_err(Failure::final_one)?.len();
+        have = part.length().map_err(Failure::final_one)?;
     }
 }
 
@@ -221,6 +305,11 @@ fn range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()))
+}
+
+/// The length in a `Content-Range` such as `bytes */200`.
+fn whole(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes */")?.parse().ok()
 }
 
 /// The SHA-256 of a file's content, as hexadecimal digits.
@@ -261,12 +350,27 @@ mod tests {
     type Seen = Vec<(u64, Option<u64>)>;
 
     fn send(server: &Server, sha256: &str, target: &Path) -> Result<Seen> {
+        send_checked(server, Some(&Checksum::Sha256(sha256.to_owned())), target)
+    }
+
+    fn send_checked(server: &Server, checksum: Option<&Checksum>, target: &Path) -> Result<Seen> {
         let agent = Agent::config_builder().proxy(None).build().new_agent();
         let mut seen = Vec::new();
-        let checksum = Checksum::Sha256(sha256.to_owned());
         let progress = &mut |have, total| seen.push((have, total));
-        with_agent(&agent, &[Duration::ZERO; 2], &server.url, Some(&checksum), target, progress)?;
+        with_agent(&agent, &[Duration::ZERO; 2], &server.url, checksum, target, progress)?;
+        assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
         Ok(seen)
+    }
+
+    fn part(target: &Path) -> PathBuf {
+        beside(target, ".part")
+    }
+
+    /// A part of `content` of which a server has sent as much.
+    fn begin(content: Vec<u8>, count: usize, target: &Path) {
+        let server = Server::start(content, &[Answer::Range(count), Answer::Status("404 Not Found")]);
+        assert!(send_checked(&server, None, target).is_err());
+        assert_eq!(std::fs::metadata(part(target)).unwrap().len(), count as u64);
     }
 
     fn place() -> (TempDir, PathBuf, String) {
@@ -365,8 +469,73 @@ mod tests {
         let (_folder, target, digest) = place();
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::write(part(&target), content()).unwrap();
-        let server = serve(&[Answer::Status("416 Range Not Satisfiable")]);
+        let server = serve(&[Answer::Range(ALL)]);
         send(&server, &digest, &target).unwrap();
+        assert_eq!(server.asked(), ["bytes=300000-"]);
+        assert_eq!(std::fs::read(&target).unwrap(), content());
+    }
+
+    #[test]
+    fn a_part_of_another_version_is_not_gone_on_from() {
+        let (_folder, target, _) = place();
+        let older = content().into_iter().map(|byte| byte ^ 1).collect::<Vec<u8>>();
+        begin(older, 100_000, &target);
+        let server = serve(&[Answer::Range(200_000), Answer::Range(ALL)]);
+        send_checked(&server, None, &target).unwrap();
+        assert_eq!(server.asked(), ["bytes=100000-", "bytes=200000-"]);
+        assert_eq!(std::fs::read(&target).unwrap(), content());
+    }
+
+    #[test]
+    fn a_part_of_the_same_version_is_gone_on_from_without_a_checksum() {
+        let (_folder, target, _) = place();
+        begin(content(), 100_000, &target);
+        let server = serve(&[Answer::Range(ALL)]);
+        let seen = send_checked(&server, None, &target).unwrap();
+        assert_eq!(seen[0], (100_000, Some(300_000)));
+        assert_eq!(std::fs::read(&target).unwrap(), content());
+    }
+
+    #[test]
+    fn without_version_and_checksum_a_download_starts_over() {
+        let (_folder, target, digest) = place();
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let mut asked = |checksum: Option<&Checksum>| {
+            std::fs::write(part(&target), &content()[..100_000]).unwrap();
+            let server = serve(&[Answer::Range(ALL)]);
+            send_checked(&server, checksum, &target).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), content());
+            std::fs::remove_file(&target).unwrap();
+            server.asked()
+        };
+        assert_eq!(asked(None), [""]);
+        assert_eq!(asked(Some(&Checksum::Sha256(digest))), ["bytes=100000-"]);
+    }
+
+    #[test]
+    fn a_part_that_is_longer_than_the_file_starts_over() {
+        let (_folder, target, digest) = place();
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        for more in [1, 100_000] {
+            std::fs::write(part(&target), [content(), vec![0; more]].concat()).unwrap();
+            let server = serve(&[Answer::Range(ALL), Answer::Range(ALL)]);
+            send(&server, &digest, &target).unwrap();
+            assert_eq!(server.asked().len(), 2);
+            assert_eq!(std::fs::read(&target).unwrap(), content());
+            std::fs::remove_file(&target).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_put_back_is_not_asked_for_again() {
+        let (_folder, target, _) = place();
+        let server = serve(&[Answer::Range(ALL), Answer::Range(ALL)]);
+        let agent = Agent::config_builder().proxy(None).build().new_agent();
+        let get = || with_agent(&agent, &[], &server.url, None, &target, &mut |_, _| {}).unwrap();
+        get().put_back(&target).unwrap();
+        assert!(!target.exists());
+        get();
+        assert_eq!(server.asked(), ["", "bytes=300000-"]);
         assert_eq!(std::fs::read(&target).unwrap(), content());
     }
 

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::archive::unpack;
 use super::manifest::{Manifest, Source};
 use super::sums::Sums;
-use crate::download::{Checksum, download, part};
+use crate::download::{Checksum, download};
 use crate::error::{Error, Result};
 
 /// How far a source is.
@@ -51,6 +51,7 @@ pub fn fetch(
             return Err(Error::hinted(message, "remove it, and fetch it again"));
         }
     }
+    let mut downloaded = None;
     match &source.by_hand {
         Some(reason) if !source.gives.is_empty() => {
             let gives: Vec<String> =
@@ -65,13 +66,14 @@ pub fn fetch(
             return Err(Error::hinted(message, by_hand()));
         }
         None if !was_there => {
-            download(&source.url, checksum.as_ref(), &path, &mut |have, total| {
+            let version = download(&source.url, checksum.as_ref(), &path, &mut |have, total| {
                 progress(Step::Downloading(have, total))
             })
             .map_err(|error| match error {
                 Error::Invalid { message, hint: None } => Error::hinted(message, by_hand()),
                 other => other,
             })?;
+            downloaded = Some(version);
         }
         _ => {}
     }
@@ -80,10 +82,10 @@ pub fn fetch(
         unpack(&path, source.inner.as_deref(), &source.unpack, &folder).inspect_err(|error| {
             // What was downloaded and is no archive must not be taken for one the next time, nor for one that was put
             // there by hand.
-            let _ = match error {
-                _ if was_there => Ok(()),
-                Error::Format { .. } => fs::remove_file(&path),
-                _ => fs::rename(&path, part(&path)),
+            let _ = match (error, &downloaded) {
+                (_, None) => Ok(()),
+                (Error::Format { .. }, Some(_)) => fs::remove_file(&path),
+                (_, Some(version)) => version.put_back(&path),
             };
         })?;
     }

@@ -98,7 +98,8 @@ impl Published {
         let published = self.url();
         let path = self.path(data_root);
         let checksum = Checksum::Sha256(self.sha256.to_owned());
-        download::download(url.unwrap_or(&published), Some(&checksum), &path, progress).map_err(|error| match error {
+        let version = download::download(url.unwrap_or(&published), Some(&checksum), &path, progress);
+        version.map(drop).map_err(|error| match error {
             Error::Invalid { message, hint: None } => Error::hinted(message, self.by_hand(&path)),
             other => other,
         })
