@@ -110,7 +110,9 @@ impl Version {
     /// Of what a server sends. A weak `ETag` may be that of other bytes.
     fn sent(headers: &HeaderMap) -> Version {
         let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
-        Version(text(header::ETAG).filter(|tag: &String| !tag.starts_with("W/")).or_else(|| text(header::LAST_MODIFIED)))
+        Version(
+            text(header::ETAG).filter(|tag: &String| !tag.starts_with("W/")).or_else(|| text(header::LAST_MODIFIED)),
+        )
     }
 }
 

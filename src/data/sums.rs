@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::download::{Checksum, sha256};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{Claim, write_atomically};
 
 /// The digests by path below the data root.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Sums {
         self.digests.get(name).cloned().map(Checksum::Sha256)
     }
 
-    /// Keeps the digest that a file has now. One that is known stays.
+    /// Keeps the digest that a file has now. One that is known stays, also one that another process has kept since.
     ///
     /// # Errors
     /// When the file cannot be read, or the list cannot be written.
@@ -50,7 +50,11 @@ impl Sums {
         if self.digests.contains_key(name) {
             return Ok(());
         }
-        self.digests.insert(name.to_owned(), sha256(&self.root.join(name))?);
+        let digest = sha256(&self.root.join(name))?;
+        // What is written is what is there with one line more, so nobody else may write between the reading and the writing.
+        let _claim = Claim::wait(&self.root.join("SHA256SUMS.claim"))?;
+        self.digests = Sums::read(&self.root)?.digests;
+        self.digests.entry(name.to_owned()).or_insert(digest);
         let text: String = self.digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
         write_atomically(&file(&self.root), text.as_bytes())
     }
@@ -63,6 +67,30 @@ fn file(root: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_have_kept_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..8).map(|number| format!("file {number}")).collect();
+        names.iter().for_each(|name| fs::write(root.path().join(name), name).unwrap());
+        // All read the list before anybody writes it, as processes that start together do.
+        let sums: Vec<Sums> = names.iter().map(|_| Sums::read(root.path()).unwrap()).collect();
+        std::thread::scope(|scope| {
+            for (mut sums, name) in sums.into_iter().zip(&names) {
+                scope.spawn(move || sums.keep(name).unwrap());
+            }
+        });
+        let sums = Sums::read(root.path()).unwrap();
+        assert!(names.iter().all(|name| sums.get(name).is_some()), "{sums:?}");
+        assert!(!root.path().join("SHA256SUMS.claim").exists());
+        // The digest that came first is the one that counts, whoever has kept it.
+        let (mut one, mut other) = (Sums::read(root.path()).unwrap(), Sums::read(root.path()).unwrap());
+        fs::write(root.path().join("a"), "first").unwrap();
+        one.keep("a").unwrap();
+        fs::write(root.path().join("a"), "second").unwrap();
+        other.keep("a").unwrap();
+        assert_eq!(other.get("a"), one.get("a"));
+    }
 
     #[test]
     fn the_first_digest_stays() {

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::create_parent;
 use crate::error::{Error, Result};
 use crate::made_by::host;
 
@@ -33,12 +34,8 @@ impl Claim {
     /// # Errors
     /// When the file cannot be written or locked.
     pub fn take(path: PathBuf) -> Result<Claimed> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
         loop {
-            let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = open.map_err(Error::io("write", &path))?;
+            let mut file = open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -48,15 +45,36 @@ impl Claim {
                 }
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
             }
-            // Its last owner may have removed the file between our opening and our locking it: then it counts for nothing.
-            if is_at(&file, &path) {
-                let owner = format!("process {} on {}", std::process::id(), host());
-                let written =
-                    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
-                written.map_err(Error::io("write", &path))?;
-                return Ok(Claimed::Ours(Claim { path, _lock: file }));
+            if let Some(claim) = Claim::of_locked(file, &path)? {
+                return Ok(Claimed::Ours(claim));
             }
         }
+    }
+
+    /// Takes the claim whose file is `path` as soon as nobody has it.
+    ///
+    /// # Errors
+    /// When the file cannot be written or locked.
+    pub fn wait(path: &Path) -> Result<Claim> {
+        loop {
+            let file = open(path)?;
+            file.lock().map_err(Error::io("lock", path))?;
+            if let Some(claim) = Claim::of_locked(file, path)? {
+                return Ok(claim);
+            }
+        }
+    }
+
+    /// The claim behind a locked file. Its last owner may have removed the file between our opening and our locking it: then
+    /// it counts for nothing.
+    fn of_locked(mut file: File, path: &Path) -> Result<Option<Claim>> {
+        if !is_at(&file, path) {
+            return Ok(None);
+        }
+        let owner = format!("process {} on {}", std::process::id(), host());
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
+        written.map_err(Error::io("write", path))?;
+        Ok(Some(Claim { path: path.to_owned(), _lock: file }))
     }
 }
 
@@ -65,6 +83,12 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    create_parent(path)?;
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    open.map_err(Error::io("write", path))
 }
 
 /// The open file is the one at `path`.
@@ -92,6 +116,23 @@ mod tests {
         drop(claim);
         assert!(!path.exists());
         assert!(matches!(Claim::take(path).unwrap(), Claimed::Ours(_)));
+    }
+
+    #[test]
+    fn who_waits_has_it_alone_when_it_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _claim = Claim::wait(&path).unwrap();
+                        assert!(matches!(Claim::take(path.clone()).unwrap(), Claimed::Elsewhere(_)));
+                    }
+                });
+            }
+        });
+        assert!(!path.exists());
     }
 
     #[test]

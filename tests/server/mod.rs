@@ -40,21 +40,29 @@ impl Server {
                 let start: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
                 log.lock().unwrap().push(range);
                 // What tells this content from others, and whether another one was asked for.
-                let version = format!("\"{:x}\"", content.iter().fold(7u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into())));
+                let version = format!(
+                    "\"{:x}\"",
+                    content.iter().fold(7u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+                );
                 let wanted = head.iter().find_map(|line| line.strip_prefix("if-range: "));
                 let start = if wanted.is_some_and(|wanted| wanted != version) { 0 } else { start };
                 let (head, body, sent) = match answer {
                     Answer::Status(status) => (status.to_owned(), &content[..0], 0),
-                    Answer::Range(_) if start >= content.len() => {
-                        (format!("416 Range Not Satisfiable\r\nContent-Range: bytes */{}", content.len()), &content[..0], 0)
-                    }
+                    Answer::Range(_) if start >= content.len() => (
+                        format!("416 Range Not Satisfiable\r\nContent-Range: bytes */{}", content.len()),
+                        &content[..0],
+                        0,
+                    ),
                     Answer::Range(sent) if start > 0 => {
                         let range = format!("Content-Range: bytes {start}-{}/{}", content.len() - 1, content.len());
                         (format!("206 Partial Content\r\n{range}"), &content[start..], sent)
                     }
                     Answer::Range(sent) | Answer::Whole(sent) => ("200 OK".to_owned(), &content[..], sent),
                 };
-                let head = format!("HTTP/1.1 {head}\r\nETag: {version}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {head}\r\nETag: {version}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
                 let mut stream = &stream;
                 // A client that has seen enough may be gone.
                 let _ =
