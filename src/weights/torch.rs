@@ -30,14 +30,19 @@ pub(super) struct Contents {
 
 /// Reads those tensors of a zip archive whose names are wanted.
 pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Contents, String> {
+    // PyTorch compresses nothing, so its entries together are no longer than the file. One that swells, or many that lie
+    // over each other, would fill the memory.
+    let mut left = file.metadata().map_err(|error| error.to_string())?.len();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| error.to_string())?;
     let names = archive.file_names().filter_map(Result::ok);
     let data = names.filter_map(|name| Some(name.strip_suffix("/data.pkl")?.to_owned())).next();
     let folder = data.ok_or("the archive holds no `data.pkl`, so PyTorch did not write it")?;
     let mut entry = |name: String| -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        let mut entry = archive.by_name(&name).map_err(|error| format!("`{name}`: {error}"))?;
-        entry.read_to_end(&mut bytes).map_err(|error| format!("`{name}`: {error}"))?;
+        let entry = archive.by_name(&name).map_err(|error| format!("`{name}`: {error}"))?;
+        entry.take(left + 1).read_to_end(&mut bytes).map_err(|error| format!("`{name}`: {error}"))?;
+        let swells = || format!("`{name}`: its entries hold more than the file, and PyTorch compresses nothing");
+        left = left.checked_sub(bytes.len() as u64).ok_or_else(swells)?;
         Ok(bytes)
     };
     let pickle = Pickle::read(&mut entry(format!("{folder}/data.pkl"))?.as_slice())?;
@@ -258,6 +263,19 @@ mod tests {
     fn view(offset: i64, shape: &[i64], strides: &[i64]) -> View<'static> {
         let storage = Storage { key: "0", dtype: Dtype::U8 };
         View { storage, offset, shape: shape.to_vec(), strides: strides.to_vec() }
+    }
+
+    #[test]
+    fn an_archive_that_swells_is_refused() {
+        use std::io::Write;
+        let mut writer = zip::ZipWriter::new(tempfile::tempfile().unwrap());
+        let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        writer.start_file("model/data.pkl", options).unwrap();
+        writer.write_all(&vec![0; 1 << 20]).unwrap();
+        let file = writer.finish().unwrap();
+        assert!(file.metadata().unwrap().len() < 1 << 14);
+        let message = read_archive(file, &|_| true).err().unwrap();
+        assert!(message.contains("`model/data.pkl`: its entries hold more than the file"), "{message}");
     }
 
     #[test]
