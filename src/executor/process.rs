@@ -7,7 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal, getpgid, kill_process_group};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process_group, waitid};
 
 use crate::error::{Error, Result};
 use crate::task::STOP;
@@ -109,19 +110,25 @@ impl Processes {
 
 impl Process<'_> {
     /// Kills the process and waits until it is gone.
-    pub fn kill(mut self) {
+    pub fn kill(self) {
         signal(self.child.id(), Signal::KILL);
-        let _ = self.child.wait();
+        let _ = self.wait();
     }
 
-    /// Waits until the process has ended.
+    /// Waits until the process has ended. Its number stays its own until nobody signals it any more: only then is the system
+    /// told that the number may be another process's.
     pub fn wait(mut self) -> Result<ExitStatus> {
-        self.child.wait().map_err(Error::io("wait for", "a node's process"))
+        let ended = || waitid(WaitId::Pid(Pid::from_child(&self.child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let failed = Error::io("wait for", "a node's process");
+        match retry_on_intr(ended) {
+            Ok(_) => self.retire(),
+            Err(error) => return Err(failed(error.into())),
+        }
+        self.child.wait().map_err(failed)
     }
-}
 
-impl Drop for Process<'_> {
-    fn drop(&mut self) {
+    /// From now on nobody signals it.
+    fn retire(&mut self) {
         let id = self.child.id();
         let mut alive = self.processes.lock();
         // What a program left running in the background ends with it.
@@ -131,6 +138,12 @@ impl Drop for Process<'_> {
                 reaper.tell('-', id);
             }
         }
+    }
+}
+
+impl Drop for Process<'_> {
+    fn drop(&mut self) {
+        self.retire();
     }
 }
 
@@ -212,4 +225,53 @@ fn unannounced() -> Vec<u32> {
     let marked = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_marked);
     let group = |id| getpgid(i32::try_from(id).ok().and_then(Pid::from_raw)).ok();
     marked.filter_map(group).filter_map(|group| group.as_raw_nonzero().get().try_into().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// What may be signalled is there, if only as what its parent has not been told of: its number cannot be another
+    /// process's.
+    #[test]
+    fn what_may_be_signalled_keeps_its_number() {
+        let (processes, ended) = (Processes::default(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let child = start(&mut Command::new("true")).unwrap();
+                        assert!(processes.add(child, Stop::Signal).wait().unwrap().success());
+                        ended.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            while ended.load(Ordering::SeqCst) < 400 {
+                for id in processes.lock().members.keys() {
+                    assert!(Path::new(&format!("/proc/{id}")).exists());
+                }
+            }
+        });
+        assert!(processes.lock().members.is_empty());
+    }
+
+    #[test]
+    fn a_killed_process_is_gone_with_what_it_started() {
+        let processes = Processes::default();
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut process = processes.add(start(&mut command).unwrap(), Stop::Signal);
+        let mut line = String::new();
+        std::io::BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        process.kill();
+        let stat = format!("/proc/{}/stat", line.trim());
+        // Gone, or ended and waiting for its new parent.
+        let is_alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        while is_alive() {
+            std::thread::yield_now();
+        }
+    }
 }
