@@ -194,6 +194,15 @@ pub enum ArtifactKind {
 mod tests {
     use super::*;
 
+    /// Every key is a hash of this text. A dependency that switches on `serde_json`'s feature `preserve_order`, which keeps
+    /// keys as they were written, would change them all.
+    #[test]
+    fn serde_json_is_built_without_preserve_order() {
+        let value: Value = serde_json::from_str(r#"{ "b": { "d": 1.50, "c": 2 }, "a": [] }"#).unwrap();
+        let text = CanonicalJson::from(&value).to_string();
+        assert_eq!(text, r#"{"a":[],"b":{"c":2,"d":1.5}}"#, "see `cargo tree --edges features --invert serde_json`");
+    }
+
     #[test]
     fn any_damage_makes_a_record_count_as_absent() {
         let manifest = CanonicalJson::from(&serde_json::json!({"kind": "fewshot", "rate": 0.0035, "name": "ä\"b"}));
