@@ -243,11 +243,11 @@ impl Failure {
 fn attempt(agent: &Agent, url: &str, part: &mut Part, is_checked: bool, progress: Progress) -> Result<(), Failure> {
     let mut have = part.length().map_err(Failure::final_one)?;
     let version = part.version();
-    let range = (header::RANGE, format!("bytes={have}-"));
+    let rest = (header::RANGE, format!("bytes={have}-"));
     let request = match &version.0 {
         // A server that has another version now sends all of it.
-        Some(version) if have > 0 => agent.get(url).header(range.0, range.1).header(header::IF_RANGE, version.as_str()),
-        None if have > 0 && is_checked => agent.get(url).header(range.0, range.1),
+        Some(version) if have > 0 => agent.get(url).header(rest.0, rest.1).header(header::IF_RANGE, version.as_str()),
+        None if have > 0 && is_checked => agent.get(url).header(rest.0, rest.1),
         _ => agent.get(url),
     };
     let request = request.config().http_status_as_error(false).build();

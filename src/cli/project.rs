@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use petgraph::graph::NodeIndex;
 
-use super::terminal::{display, say_waiting};
+use super::terminal::{bar, display, say_waiting};
 use crate::device::Devices;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
@@ -125,7 +125,14 @@ impl Project {
     /// the store is held.
     pub(super) fn inspect(&self, selection: Vec<NodeIndex>, _held: &Lock) -> Result<Inspection> {
         let cache = StatCache::open(self.store.stat_cache());
-        let plan = Plan::new(&Inspector::new(&self.graph, &self.store, &cache), &selection)?;
+        let inspector = Inspector::new(&self.graph, &self.store, &cache);
+        let bar = bar("{msg} [{wide_bar}] {pos}/{len}, {eta} left").with_message("hashing input files");
+        let mut say = |read: usize, of: usize| {
+            bar.set_length(of as u64);
+            bar.set_position(read as u64);
+        };
+        let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection))?;
+        bar.finish_and_clear();
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })

@@ -54,9 +54,13 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 
 /// The progress of a download on standard error, which nobody sees unless that is a terminal.
 pub(super) fn download_bar(name: &str) -> ProgressBar {
-    let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    bar("{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left").with_message(name.to_owned())
+}
+
+/// A bar on standard error, which nobody sees before it moves, nor where that is no terminal.
+pub(super) fn bar(template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style).with_message(name.to_owned())
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
 }
 
 /// A path as short as it can be said from the folder one is in.

@@ -85,6 +85,18 @@ impl<'a> Inspector<'a> {
         Inspector { graph, store, cache, externals: Mutex::default(), listings: Mutex::default() }
     }
 
+    /// Does some work on nodes, and says now and then how many input files have been hashed, of how many, if that takes long.
+    pub fn watch<T: Send>(
+        &self,
+        nodes: &[NodeIndex],
+        say: &mut dyn FnMut(usize, usize),
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        // Nodes that read nothing from outside are not worth a thread.
+        let reads = |&index: &NodeIndex| self.graph.node(index).inputs.iter().any(Input::is_external);
+        if nodes.iter().any(reads) { self.cache.watch(say, work) } else { work() }
+    }
+
     /// How nodes of one stage stand, which the processors share.
     pub fn inspect_all(&self, nodes: &[NodeIndex], record: &Records<'_>) -> Vec<Result<State>> {
         let inputs = nodes.iter().flat_map(|&index| &self.graph.node(index).inputs);

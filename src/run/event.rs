@@ -18,6 +18,13 @@ pub enum Event<'a> {
         /// What is amiss with that.
         warning: Option<&'a Warning>,
     },
+    /// Input files are being hashed, which takes long; told now and then.
+    Hashing {
+        /// Files that have been read.
+        read: usize,
+        /// Files that are to be read, as far as is known.
+        of: usize,
+    },
     /// A node began to run.
     Started {
         /// Its name.

@@ -11,6 +11,7 @@ pub fn json(event: &Event<'_>) -> Value {
             let warning = warning.map(|warning| object!({ "message": warning.message, "hint": warning.hint }));
             object!({ "event": "devices", "devices": devices.to_string(), "warning": warning })
         }
+        Event::Hashing { read, of } => object!({ "event": "hashing", "read": read, "of": of }),
         Event::Started { node, device } => object!({ "event": "started", "node": node, "device": device }),
         Event::Elsewhere { node, owner } => object!({ "event": "elsewhere", "node": node, "owner": owner }),
         Event::Progress { node, progress } => {

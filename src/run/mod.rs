@@ -299,8 +299,9 @@ impl<'a> Scheduler<'a> {
         while !self.ready.is_empty() {
             let mut ready = std::mem::take(&mut self.ready);
             ready.sort();
-            let records = &self.records;
-            let found = self.inspector.inspect_all(&ready, &|needed| records.get(&needed));
+            let Scheduler { inspector, records, .. } = &*self;
+            let work = || inspector.inspect_all(&ready, &|needed| records.get(&needed));
+            let found = inspector.watch(&ready, &mut |read, of| report(&Event::Hashing { read, of }), work);
             for (index, state) in ready.into_iter().zip(found) {
                 match state {
                     Ok(Staleness::Fresh(record)) => self.settle(index, State::Cached, *record, report),

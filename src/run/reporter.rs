@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Event, Failure, Outcome, Summary, Warning};
 use crate::task::Progress;
-use crate::text::{duration, nodes};
+use crate::text::{duration, nodes, plural};
 
 /// Prints events.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Reporter {
     verbose: bool,
     /// Absent where standard error is no terminal.
     bars: Option<Bars>,
+    /// When a line last said how far the hashing is.
+    hashing: Option<Instant>,
 }
 
 /// What a terminal shows below the lines.
@@ -26,22 +28,31 @@ struct Bars {
     all: MultiProgress,
     run: ProgressBar,
     nodes: HashMap<String, ProgressBar>,
+    hashing: Option<ProgressBar>,
 }
 
 /// How often a bar's clock moves on.
 const TICK: Duration = Duration::from_millis(200);
+/// How often a line says how far the hashing is, where there are no bars.
+const PAUSE: Duration = Duration::from_secs(30);
 
 impl Reporter {
     /// `verbose` prints nodes that had nothing to do, too.
     pub fn new(verbose: bool) -> Reporter {
         let bars = std::io::stderr().is_terminal().then(|| Bars::new(ProgressDrawTarget::stderr()));
-        Reporter { verbose, bars }
+        Reporter { verbose, bars, hashing: None }
     }
 
     /// Prints one event.
     pub fn report(&mut self, event: &Event<'_>) {
         if let Some(bars) = &mut self.bars {
             bars.show(event);
+        }
+        if matches!(event, Event::Hashing { .. }) {
+            if self.bars.is_some() || self.hashing.is_some_and(|last| last.elapsed() < PAUSE) {
+                return;
+            }
+            self.hashing = Some(Instant::now());
         }
         for line in self.lines(event) {
             match &self.bars {
@@ -56,6 +67,13 @@ impl Reporter {
     fn lines(&self, event: &Event<'_>) -> Vec<String> {
         match event {
             Event::Started { .. } | Event::Progress { .. } => Vec::new(),
+            Event::Hashing { read, of } => {
+                vec![format!(
+                    "{} {read} of {} hashed",
+                    word("HASHING", AnsiColor::Cyan),
+                    plural(*of, "input file", "input files")
+                )]
+            }
             Event::Devices { warning, .. } => warning.map_or_else(Vec::new, |Warning { message, hint }| {
                 vec![format!("{}: {message}", warning_word()), format!("hint: {hint}")]
             }),
@@ -100,11 +118,25 @@ impl Bars {
         let all = MultiProgress::with_draw_target(target);
         let style = style("{msg:>12} [{elapsed:>7}] ({pos}/{len}) {wide_bar:.green/dim} {prefix}");
         let run = all.add(ProgressBar::new(0).with_style(style).with_message("RUNNING"));
-        Bars { all, run, nodes: HashMap::new() }
+        Bars { all, run, nodes: HashMap::new(), hashing: None }
     }
 
     fn show(&mut self, event: &Event<'_>) {
+        if !matches!(event, Event::Hashing { .. })
+            && let Some(bar) = self.hashing.take()
+        {
+            bar.finish_and_clear();
+        }
         match event {
+            Event::Hashing { read, of } => {
+                let bar = self.hashing.get_or_insert_with(|| {
+                    let template = "{msg:>12} [{elapsed:>7}] {wide_bar:.cyan/dim} {pos}/{len} input files";
+                    let bar = ProgressBar::new(0).with_style(style(template)).with_message("HASHING");
+                    self.all.insert_before(&self.run, bar)
+                });
+                bar.set_length(*of as u64);
+                bar.set_position(*read as u64);
+            }
             Event::Started { node, device } => {
                 let bar = ProgressBar::new(0).with_style(style("{msg:>12} [{elapsed:>7}] {prefix}"));
                 let place = device.map_or_else(String::new, |device| format!("   {device}"));
@@ -233,6 +265,7 @@ mod tests {
         let devices = crate::device::Devices::cards(0, 2);
         let warning = Warning { message: "there is a card".to_owned(), hint: "use it".to_owned() };
         let events = [
+            Event::Hashing { read: 120_000, of: 1_300_000 },
             Event::Devices { devices: &devices, warning: None },
             Event::Devices { devices: &devices, warning: Some(&warning) },
             Event::Started { node, device: None },
@@ -253,12 +286,13 @@ mod tests {
             Event::Finished(&failed),
             Event::Finished(&interrupted),
         ];
-        let reporter = Reporter { verbose: true, bars: None };
+        let reporter = Reporter { verbose: true, bars: None, hashing: None };
         let lines: Vec<String> = events.iter().flat_map(|event| reporter.lines(event)).collect();
         let text = anstream::adapter::strip_str(&(lines.join("\n") + "\n")).to_string();
         snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(
             text,
             str![[r#"
+     HASHING 120000 of 1300000 input files hashed
 warning: there is a card
 hint: use it
    ELSEWHERE train/x/seed1   waiting for process 4711 on host, which computes it
@@ -285,7 +319,7 @@ hint: the same command goes on from here: what is done stays, and training resum
             .into_data()
             .raw(),
         );
-        let quiet = Reporter { verbose: false, bars: None };
+        let quiet = Reporter { verbose: false, bars: None, hashing: None };
         assert!(quiet.lines(&settled(Outcome::Cached { record: &without })).is_empty());
     }
 
@@ -296,7 +330,10 @@ hint: the same command goes on from here: what is done stays, and training resum
         let node = "train/x/seed1";
         let done = record("");
         let progress = |epoch| Progress { epoch, epochs: 2, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
+        bars.show(&Event::Hashing { read: 1, of: 2 });
+        assert_eq!(bars.hashing.as_ref().map(|bar| (bar.position(), bar.length())), Some((1, Some(2))));
         bars.show(&Event::Progress { node, progress: &progress(1) });
+        assert!(bars.hashing.is_none());
         bars.show(&Event::Started { node, device: Some(crate::device::Device::Cuda(1)) });
         assert_eq!(bars.nodes[node].prefix(), "train/x/seed1   cuda:1");
         bars.show(&Event::Progress { node, progress: &progress(1) });

@@ -10,8 +10,11 @@ use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -28,7 +31,13 @@ pub struct StatCache {
     folder: PathBuf,
     known: Mutex<HashMap<Place, Known>>,
     clock: fn() -> SystemTime,
+    /// Files of which the content has been read, and files of which it is to be, those included.
+    read: AtomicUsize,
+    wanted: AtomicUsize,
 }
+
+/// How often [`StatCache::watch`] says how far the reading is.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What is remembered together, in one file.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -63,7 +72,38 @@ struct Entry {
 impl StatCache {
     /// The cache kept in `folder`; what is missing or damaged is read again.
     pub fn open(folder: PathBuf) -> StatCache {
-        StatCache { folder, known: Mutex::default(), clock: SystemTime::now }
+        let (read, wanted) = Default::default();
+        StatCache { folder, known: Mutex::default(), clock: SystemTime::now, read, wanted }
+    }
+
+    /// Does some work that asks for digests, and says now and then how many files have been read, of how many, if that takes
+    /// long.
+    pub fn watch<T: Send>(&self, say: &mut dyn FnMut(usize, usize), work: impl FnOnce() -> T + Send) -> T {
+        self.watch_every(TICK, say, work)
+    }
+
+    fn watch_every<T: Send>(
+        &self,
+        tick: Duration,
+        say: &mut dyn FnMut(usize, usize),
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || sender.send(work()));
+            loop {
+                match receiver.recv_timeout(tick) {
+                    Ok(result) => return result,
+                    Err(RecvTimeoutError::Timeout) => {
+                        let (read, wanted) = (self.read.load(Relaxed), self.wanted.load(Relaxed));
+                        if read < wanted {
+                            say(read, wanted);
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => panic!("the work on another thread panicked"),
+                }
+            }
+        })
     }
 
     /// The digest of a file's content.
@@ -77,7 +117,8 @@ impl StatCache {
         if let Some(entry) = known.filter(|entry| entry.stat == stat) {
             return Ok(entry.digest);
         }
-        let (entry, settled) = read(&path, stat, now)?;
+        self.wanted.fetch_add(1, Relaxed);
+        let (entry, settled) = self.read(&path, stat, now)?;
         if let (Some(name), true) = (name, settled) {
             let mut known = self.lock();
             let known = known.entry(Place::Files).or_default();
@@ -104,15 +145,24 @@ impl StatCache {
         self.read_changed(folder, Place::folder(folder, within)?, walk(folder, within)?, now)
     }
 
+    /// Hashes a file. What it gives may be remembered only if the file was neither written just before nor while it was read.
+    fn read(&self, path: &Path, stat: Stat, now: SystemTime) -> Result<(Entry, bool)> {
+        let digest = Digest::of_file(path);
+        self.read.fetch_add(1, Relaxed);
+        let settled = stat.is_settled_at(now) && Stat::of(path)? == stat;
+        Ok((Entry { stat, digest: digest? }, settled))
+    }
+
     /// Reads what is not known of the files found in a folder, and remembers it.
     fn read_changed(&self, folder: &Path, place: Place, found: Tree, now: SystemTime) -> Result<Listing> {
         let fingerprint = fingerprint(&found);
         let before = self.files(&place);
+        let known = |file: &Found| before.get(&file.name).filter(|entry| entry.stat == file.stat);
+        self.wanted.fetch_add(found.files.iter().filter(|file| known(file).is_none()).count(), Relaxed);
         let read = |file: Found| {
-            let known = before.get(&file.name).filter(|entry| entry.stat == file.stat);
-            let (entry, settled) = match known {
+            let (entry, settled) = match known(&file) {
                 Some(entry) => (*entry, true),
-                None => read(&folder.join(&file.name), file.stat, now)?,
+                None => self.read(&folder.join(&file.name), file.stat, now)?,
             };
             Ok((file, entry, settled))
         };
@@ -205,13 +255,6 @@ impl Place {
     }
 }
 
-/// Hashes a file. What it gives may be remembered only if the file was neither written just before nor while it was read.
-fn read(path: &Path, stat: Stat, now: SystemTime) -> Result<(Entry, bool)> {
-    let digest = Digest::of_file(path)?;
-    let settled = stat.is_settled_at(now) && Stat::of(path)? == stat;
-    Ok((Entry { stat, digest }, settled))
-}
-
 fn fingerprint(found: &Tree) -> Fingerprint {
     let mut bytes = Vec::new();
     for Found { name, stat, executable } in &found.files {
@@ -286,8 +329,6 @@ fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -335,6 +376,37 @@ mod tests {
     }
 
     const ALL: [String; 1] = [String::new()];
+
+    #[test]
+    fn how_far_the_reading_is_shows_while_it_takes_long() {
+        let (fixture, mut after) = (Fixture::new(), (0, 0));
+        for number in 0..3 {
+            fixture.write(&number.to_string(), "content", &mut after);
+        }
+        let cache = fixture.cache();
+        // One more file, which is read when somebody has been told of the others.
+        let (sender, receiver) = mpsc::channel();
+        let (mut said, receiver) = (Vec::new(), Mutex::new(receiver));
+        let digest = cache.watch_every(
+            Duration::from_millis(1),
+            &mut |read, of| {
+                said.push((read, of));
+                let _ = sender.send(());
+            },
+            || {
+                let digest = cache.folder(&fixture.data(), &ALL).unwrap();
+                cache.wanted.fetch_add(1, Relaxed);
+                receiver.lock().unwrap().recv().unwrap();
+                cache.read.fetch_add(1, Relaxed);
+                digest
+            },
+        );
+        assert_eq!(said[0], (3, 4));
+        assert_eq!(
+            cache.watch(&mut |_, _| panic!("nothing is read"), || cache.folder(&fixture.data(), &ALL).unwrap()),
+            digest
+        );
+    }
 
     #[test]
     fn a_file_written_just_now_is_read_again() {
