@@ -50,12 +50,19 @@ pub struct Diagnostic {
     pub span: Option<Span>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// A key is missing, which another mistake may be the reason of.
+    pub is_missing_key: bool,
 }
 
 impl Diagnostic {
+    /// A mistake without a place.
+    pub fn new(message: impl Into<String>) -> Diagnostic {
+        Diagnostic { message: message.into(), span: None, hint: None, is_missing_key: false }
+    }
+
     /// A mistake at `span`.
     pub fn at(span: &Span, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { message: message.into(), span: Some(span.clone()), hint: None }
+        Diagnostic { span: Some(span.clone()), ..Diagnostic::new(message) }
     }
 
     /// The same with a hint.

@@ -196,7 +196,7 @@ fn with_agent(
                     let _ = part.remove();
                     let _ = is_new.then(|| std::fs::remove_dir(folder));
                 }
-                return Err(Error::invalid(format!("could not download `{url}`: {message}")));
+                return Err(Error::Download { url: url.to_owned(), message, hint: None });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Every way in which `maple-pipe` can fail: structured fields here, text only in `Display`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What every fallible function of this crate returns.
@@ -39,6 +40,16 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A file could not be downloaded; `hint` says how to get it otherwise.
+    #[error("could not download `{url}`: {message}")]
+    Download {
+        /// Where from.
+        url: String,
+        /// Why not.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// A run ended with nodes that failed; each has been reported.
     #[error("{failed} {} failed", if *failed == 1 { "node" } else { "nodes" })]
     NodesFailed {
@@ -74,18 +85,33 @@ impl Error {
     /// What to do about it, where more can be said than the message says.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Invalid { hint, .. } | Error::Found { hint, .. } => hint.as_deref(),
+            Error::Invalid { hint, .. } | Error::Download { hint, .. } | Error::Found { hint, .. } => hint.as_deref(),
             _ => None,
         }
     }
 
-    /// The program's exit code: 1 where a node failed or a check found something, 2 where the input is wrong, 130 where
-    /// the user stopped it.
+    /// The program's exit code: 2 where the user's input is wrong, 130 where the user stopped it, 1 where anything else went
+    /// wrong: a node failed, a check found something, a disk is full, a server does not answer, libtorch failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::NodesFailed { .. } | Error::Found { .. } => 1,
+            Error::Format { .. } | Error::Invalid { .. } | Error::Pipeline(_) => 2,
+            Error::Io { source, .. } if names_a_wrong_path(source.kind()) => 2,
             Error::Interrupted => INTERRUPTED,
-            _ => 2,
+            Error::Io { .. }
+            | Error::Download { .. }
+            | Error::NodesFailed { .. }
+            | Error::Found { .. }
+            | Error::Torch(_) => 1,
+        }
+    }
+
+    /// The same, with what to do about a file that could not be downloaded.
+    pub fn or_by_hand(self, way: impl FnOnce() -> String) -> Error {
+        match self {
+            Error::Download { url, message, hint } => {
+                Error::Download { url, message, hint: hint.or_else(|| Some(way())) }
+            }
+            other => other,
         }
     }
 
@@ -109,4 +135,23 @@ impl Error {
     pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::Invalid { message: message.into(), hint: Some(hint.into()) }
     }
+}
+
+/// Whether the system refused a path because of what the user called it or may do with it.
+fn names_a_wrong_path(kind: ErrorKind) -> bool {
+    use ErrorKind::{
+        AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        ReadOnlyFilesystem,
+    };
+    matches!(
+        kind,
+        AlreadyExists
+            | InvalidFilename
+            | InvalidInput
+            | IsADirectory
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+            | ReadOnlyFilesystem
+    )
 }

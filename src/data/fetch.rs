@@ -69,10 +69,7 @@ pub fn fetch(
             let version = download(&source.url, checksum.as_ref(), &path, &mut |have, total| {
                 progress(Step::Downloading(have, total))
             })
-            .map_err(|error| match error {
-                Error::Invalid { message, hint: None } => Error::hinted(message, by_hand()),
-                other => other,
-            })?;
+            .map_err(|error| error.or_by_hand(by_hand))?;
             downloaded = Some(version);
         }
         _ => {}

@@ -71,7 +71,7 @@ impl Reader {
         }
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("could not read `{}`: {error}", path.display());
-            vec![Diagnostic { message, span: from.cloned(), hint: None }]
+            vec![Diagnostic { span: from.cloned(), ..Diagnostic::new(message) }]
         })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let source = Arc::new(SourceText { name: path.display().to_string(), folder, text });

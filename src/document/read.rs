@@ -1,7 +1,11 @@
 //! Reads values into typed parameters with serde; a mistake keeps its place.
 
+use std::fmt;
+
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 
 use super::value::{Data, Entry, Value};
 use crate::diagnostic::{Diagnostic, Span};
@@ -16,8 +20,70 @@ impl Value {
 /// A serde error with the place it belongs to, set by the innermost value that knows it.
 #[derive(Debug)]
 pub struct ReadError {
-    message: String,
+    problem: Problem,
     span: Option<Span>,
+}
+
+/// What is wrong with a value.
+#[derive(Debug)]
+enum Problem {
+    /// A key or a word that is none of those expected.
+    Unknown { noun: &'static str, word: String, expected: &'static [&'static str] },
+    /// A key is missing.
+    Missing(&'static str),
+    /// A key stands twice.
+    Duplicate(&'static str),
+    /// A value is not of the type or size that is expected.
+    Invalid { what: &'static str, found: Found, shown: String, expected: String },
+    /// Anything else that a type says of itself.
+    Other(String),
+}
+
+/// A value that is not what was expected, as far as it can be looked for.
+#[derive(Debug, PartialEq)]
+enum Found {
+    Boolean(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List,
+    Other,
+}
+
+impl Found {
+    fn new(unexpected: &Unexpected<'_>) -> Found {
+        match unexpected {
+            Unexpected::Bool(value) => Found::Boolean(*value),
+            Unexpected::Unsigned(value) => Found::Integer((*value).into()),
+            Unexpected::Signed(value) => Found::Integer((*value).into()),
+            Unexpected::Float(value) => Found::Float(*value),
+            Unexpected::Str(text) => Found::Text((*text).to_owned()),
+            Unexpected::Seq => Found::List,
+            _ => Found::Other,
+        }
+    }
+
+    fn is(&self, data: &Data) -> bool {
+        match (self, data) {
+            (Found::Boolean(found), Data::Boolean(value)) => found == value,
+            (Found::Integer(found), Data::Integer(value)) => *found == i128::from(*value),
+            (Found::Float(found), Data::Float(value)) => found == value,
+            (Found::Text(found), Data::Text(value)) => found == value,
+            (Found::List, Data::Array(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What Rust's types are called in print.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "a nonzero usize" => "an integer from 1 up",
+        "usize" | "u64" | "u32" => "an integer from 0 up",
+        "i64" => "an integer",
+        "f64" | "f32" => "a number",
+        other => other,
+    }
 }
 
 impl ReadError {
@@ -26,61 +92,82 @@ impl ReadError {
         self
     }
 
-    /// Words serde's message as ours, with a hint from the names it expected.
+    /// The mistake at its place, with a hint from the names that were expected.
     fn into_diagnostic(self, value: &Value) -> Diagnostic {
+        let message = self.to_string();
         let span = self.span.as_ref().unwrap_or(&value.span);
-        let words: Vec<&str> = self.message.split('`').skip(1).step_by(2).collect();
         // A tagged table is read through a buffer, which loses the places inside it: look them up again.
         let table = value.find(&|one| one.span.is(span) && matches!(one.data, Data::Table(_))).unwrap_or(value);
-        for (prefix, noun) in [("unknown field", "key"), ("unknown variant", "value")] {
-            if let (true, Some((word, expected))) = (self.message.starts_with(prefix), words.split_first()) {
+        match &self.problem {
+            Problem::Unknown { word, expected, .. } => {
                 let key = table.entry(&[word]).map(|entry| &entry.span);
                 let place = key.or_else(|| Some(&table.find(&|one| one.text() == Some(word))?.span));
-                return Diagnostic::at(place.unwrap_or(span), format!("unknown {noun} `{word}`"))
-                    .suggest(word, expected);
+                Diagnostic::at(place.unwrap_or(span), message).suggest(word, expected)
             }
+            Problem::Invalid { found, .. } => {
+                let culprit = table.find(&|one| found.is(&one.data));
+                Diagnostic::at(culprit.map_or(span, |culprit| &culprit.span), message)
+            }
+            Problem::Missing(_) => Diagnostic { is_missing_key: true, ..Diagnostic::at(span, message) },
+            Problem::Duplicate(_) | Problem::Other(_) => Diagnostic::at(span, message),
         }
-        let culprit = table.find(&|one| {
-            let shown = match &one.data {
-                Data::Text(text) => format!(": string {text:?},"),
-                Data::Integer(value) => format!(": integer `{value}`,"),
-                Data::Float(value) => format!(": floating point `{value}`,"),
-                Data::Boolean(value) => format!(": boolean `{value}`,"),
-                Data::Array(_) => ": sequence,".to_owned(),
-                Data::Table(_) => return false,
-            };
-            self.message.contains(&shown)
-        });
-        let mut message = self.message.clone();
-        for (rust, plain) in [
-            ("missing field", "missing key"),
-            ("duplicate field", "duplicate key"),
-            ("type: map,", "type: table,"),
-            ("a nonzero usize", "an integer from 1 up"),
-            ("expected usize", "expected an integer from 0 up"),
-            ("expected u64", "expected an integer from 0 up"),
-            ("expected u32", "expected an integer from 0 up"),
-            ("expected i64", "expected an integer"),
-            ("expected f64", "expected a number"),
-            ("expected f32", "expected a number"),
-        ] {
-            message = message.replace(rust, plain);
-        }
-        Diagnostic::at(culprit.map_or(span, |culprit| &culprit.span), message)
     }
 }
 
-impl std::fmt::Display for ReadError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.message)
+impl fmt::Display for ReadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problem {
+            Problem::Unknown { noun, word, .. } => write!(formatter, "unknown {noun} `{word}`"),
+            Problem::Missing(key) => write!(formatter, "missing key `{key}`"),
+            Problem::Duplicate(key) => write!(formatter, "duplicate key `{key}`"),
+            Problem::Invalid { what, shown, expected, .. } => {
+                write!(formatter, "invalid {what}: {shown}, expected {}", plain(expected))
+            }
+            Problem::Other(message) => formatter.write_str(message),
+        }
     }
 }
 
 impl std::error::Error for ReadError {}
 
+impl From<Problem> for ReadError {
+    fn from(problem: Problem) -> ReadError {
+        ReadError { problem, span: None }
+    }
+}
+
+fn invalid(what: &'static str, unexpected: &Unexpected<'_>, expected: &dyn Expected) -> ReadError {
+    let shown = if let Unexpected::Map = unexpected { "table".to_owned() } else { unexpected.to_string() };
+    Problem::Invalid { what, found: Found::new(unexpected), shown, expected: expected.to_string() }.into()
+}
+
 impl de::Error for ReadError {
-    fn custom<T: std::fmt::Display>(message: T) -> ReadError {
-        ReadError { message: message.to_string(), span: None }
+    fn custom<T: fmt::Display>(message: T) -> ReadError {
+        Problem::Other(message.to_string()).into()
+    }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> ReadError {
+        invalid("type", &unexpected, expected)
+    }
+
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> ReadError {
+        invalid("value", &unexpected, expected)
+    }
+
+    fn unknown_variant(word: &str, expected: &'static [&'static str]) -> ReadError {
+        Problem::Unknown { noun: "value", word: word.to_owned(), expected }.into()
+    }
+
+    fn unknown_field(word: &str, expected: &'static [&'static str]) -> ReadError {
+        Problem::Unknown { noun: "key", word: word.to_owned(), expected }.into()
+    }
+
+    fn missing_field(key: &'static str) -> ReadError {
+        Problem::Missing(key).into()
+    }
+
+    fn duplicate_field(key: &'static str) -> ReadError {
+        Problem::Duplicate(key).into()
     }
 }
 

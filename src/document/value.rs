@@ -157,9 +157,8 @@ pub fn parse(source: &Arc<SourceText>) -> Result<Table, Vec<Diagnostic>> {
         return Err(errors
             .iter()
             .map(|error| Diagnostic {
-                message: format!("invalid TOML: {}", error.message().lines().next().unwrap_or_default()),
                 span: error.span().map(place),
-                hint: None,
+                ..Diagnostic::new(format!("invalid TOML: {}", error.message().lines().next().unwrap_or_default()))
             })
             .collect());
     }

@@ -48,7 +48,7 @@ impl Graph {
             if by_name.insert(dag[index].name.clone(), index).is_some() {
                 let message = format!("two nodes are called `{}`", dag[index].name);
                 let hint = "an integer 1 of axis `seed` is called `seed1`: rename the other value".to_owned();
-                return Err(vec![Diagnostic { message, span: None, hint: Some(hint) }]);
+                return Err(vec![Diagnostic::new(message).hint(hint)]);
             }
         }
         // Nodes were added stage by stage, each after what it refers to.
@@ -230,7 +230,7 @@ impl<'a> Builder<'a> {
             let hint = error.hint().map(str::to_owned);
             let message = error.to_string();
             let span = named_in(&message, &parameters).unwrap_or(&stage.span).clone();
-            vec![Diagnostic { message, span: Some(span), hint }]
+            vec![Diagnostic { hint, ..Diagnostic::at(&span, message) }]
         })?;
         for entry in &inputs {
             if !ports.iter().any(|port| port.name == entry.key) {
@@ -361,7 +361,7 @@ impl<'a> Builder<'a> {
         let Some(file) = named else { return path_input(port, listed, path, span) };
         let file = file.map_err(|error| {
             let hint = error.hint().map(str::to_owned);
-            Diagnostic { message: error.to_string(), span: Some(span.clone()), hint }
+            Diagnostic { hint, ..Diagnostic::at(span, error.to_string()) }
         })?;
         Ok(vec![external(port, Source::File(file))])
     }
@@ -513,7 +513,7 @@ fn read_parameters(kind: &Kind, parameters: &mut Value) -> Result<Arc<dyn Work>,
             Err(mistake) => mistake,
         };
         // What is missing may be what was meant.
-        if !mistakes.is_empty() && mistake.message.starts_with("missing key") {
+        if !mistakes.is_empty() && mistake.is_missing_key {
             return Err(mistakes);
         }
         let Data::Table(table) = &mut parameters.data else { unreachable!("parameters are a table") };

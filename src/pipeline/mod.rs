@@ -147,11 +147,10 @@ impl Builder {
             Some(entry) => self
                 .mistakes
                 .push(Diagnostic::at(&entry.span, "`stage` must be a table of stages").hint("[stage.data]")),
-            None if self.mistakes.is_empty() => self.mistakes.push(Diagnostic {
-                message: format!("`{}` has no stages", path.display()),
-                span: None,
-                hint: Some("a stage is a table like `[stage.data]` with a `kind`".into()),
-            }),
+            None if self.mistakes.is_empty() => self.mistakes.push(
+                Diagnostic::new(format!("`{}` has no stages", path.display()))
+                    .hint("a stage is a table like `[stage.data]` with a `kind`"),
+            ),
             None => {}
         }
         let results = match results {

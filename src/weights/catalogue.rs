@@ -99,10 +99,7 @@ impl Published {
         let path = self.path(data_root);
         let checksum = Checksum::Sha256(self.sha256.to_owned());
         let version = download::download(url.unwrap_or(&published), Some(&checksum), &path, progress);
-        version.map(drop).map_err(|error| match error {
-            Error::Invalid { message, hint: None } => Error::hinted(message, self.by_hand(&path)),
-            other => other,
-        })
+        version.map(drop).map_err(|error| error.or_by_hand(|| self.by_hand(&path)))
     }
 
     /// Where these weights lie.
