@@ -502,7 +502,7 @@ mod tests {
     fn without_version_and_checksum_a_download_starts_over() {
         let (_folder, target, digest) = place();
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        let mut asked = |checksum: Option<&Checksum>| {
+        let asked = |checksum: Option<&Checksum>| {
             std::fs::write(part(&target), &content()[..100_000]).unwrap();
             let server = serve(&[Answer::Range(ALL)]);
             send_checked(&server, checksum, &target).unwrap();

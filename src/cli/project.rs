@@ -131,8 +131,9 @@ impl Project {
             bar.set_length(of as u64);
             bar.set_position(read as u64);
         };
-        let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection))?;
+        let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection));
         bar.finish_and_clear();
+        let plan = plan?;
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })

@@ -378,7 +378,7 @@ impl Store {
 /// has other names (hard links) is copied; one that can be executed stays so.
 fn take_over(output: &Path) -> Result<()> {
     let entries = walkdir::WalkDir::new(output).into_iter().collect::<Result<Vec<_>, _>>();
-    let entries = entries.map_err(|error| Error::io("read", output)(error.into()))?;
+    let entries = entries.map_err(|error| Error::io("find the output", output)(error.into()))?;
     for path in entries.iter().filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::path) {
         let metadata = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
         if metadata.nlink() > 1 {

@@ -386,22 +386,18 @@ mod tests {
         let cache = fixture.cache();
         // One more file, which is read when somebody has been told of the others.
         let (sender, receiver) = mpsc::channel();
-        let (mut said, receiver) = (Vec::new(), Mutex::new(receiver));
-        let digest = cache.watch_every(
-            Duration::from_millis(1),
-            &mut |read, of| {
-                said.push((read, of));
-                let _ = sender.send(());
-            },
-            || {
-                let digest = cache.folder(&fixture.data(), &ALL).unwrap();
-                cache.wanted.fetch_add(1, Relaxed);
-                receiver.lock().unwrap().recv().unwrap();
-                cache.read.fetch_add(1, Relaxed);
-                digest
-            },
-        );
-        assert_eq!(said[0], (3, 4));
+        let (reading, data) = (&cache, fixture.data());
+        let work = move || {
+            let digest = reading.folder(&data, &ALL).unwrap();
+            reading.wanted.fetch_add(1, Relaxed);
+            while receiver.recv().unwrap() != (3, 4) {}
+            reading.read.fetch_add(1, Relaxed);
+            digest
+        };
+        let mut say = |read: usize, of: usize| {
+            let _ = sender.send((read, of));
+        };
+        let digest = cache.watch_every(Duration::from_millis(1), &mut say, work);
         assert_eq!(
             cache.watch(&mut |_, _| panic!("nothing is read"), || cache.folder(&fixture.data(), &ALL).unwrap()),
             digest
