@@ -1,7 +1,8 @@
 //! What a run and a worker process say to each other, line by line.
 //!
-//! The run gives the worker its task as one line of JSON, and later perhaps [`STOP`]. The worker answers with [`Line`]s: first
-//! who it is, last how it ended. Both must be of one build, because a task's key means what that build computes.
+//! The worker takes its task from a JSON file, and answers with [`Line`]s on its standard output: first who it is, last how it
+//! ended. With [`OF_RUN`] its standard input comes from a run, which may say [`STOP`]. Both must be of one build, because a
+//! task's key means what that build computes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,13 +22,17 @@ use crate::numerics::Numerics;
 use crate::store::{Listing, Output};
 use crate::tensorboard::EventFolder;
 
+/// The argument before the task's file that says: a run is at the other end of standard input, and its end is the worker's.
+/// Without it a worker is on its own, as on another machine, and stops at SIGTERM or SIGINT.
+pub const OF_RUN: &str = "--run";
+
 /// What a worker is told on its standard input when it should stop.
 pub const STOP: &str = "stop";
 
 /// The argument with which a worker prints its [`About`] and ends.
 pub const ABOUT: &str = "--about";
 
-/// Everything a stage needs to run; a worker process reads it from its standard input as JSON.
+/// Everything a stage needs to run; a worker process reads it from a JSON file.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Task {
     /// [`crate::identity::BUILD`] of the run.

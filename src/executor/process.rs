@@ -47,12 +47,10 @@ pub(super) struct Process<'a> {
 }
 
 impl Processes {
-    /// Starts a worker and gives it `task`, one line.
-    pub fn start_worker(&self, command: &mut Command, task: &str) -> Result<Process<'_>> {
+    /// Starts a worker, which listens to its standard input.
+    pub fn start_worker(&self, command: &mut Command) -> Result<Process<'_>> {
         let mut child = start(command.stdin(Stdio::piped())).map_err(Error::io("start", "a worker"))?;
-        let mut stdin = child.stdin.take().expect("asked for a pipe");
-        // A worker that died already is told by its exit status.
-        let _ = writeln!(stdin, "{task}");
+        let stdin = child.stdin.take().expect("asked for a pipe");
         Ok(self.add(child, Stop::Line(stdin)))
     }
 

@@ -11,9 +11,10 @@ use super::interface::{Done, Executor, Order};
 use super::log::{ended, log_file};
 use super::process::Processes;
 use crate::error::{Error, Result};
+use crate::files::write_json;
 use crate::kind::Place;
 use crate::numerics::Numerics;
-use crate::task::{ABOUT, About, Line, Progress, check_build};
+use crate::task::{ABOUT, About, Line, OF_RUN, Progress, check_build};
 
 /// Worker processes.
 #[derive(Debug)]
@@ -30,12 +31,13 @@ impl Executor for Workers {
 
     fn execute(&self, &Order { task, log, .. }: &Order<'_>, progress: &dyn Fn(Progress)) -> Result<Done> {
         let (log_file, error_file) = log_file(log)?;
-        let text = serde_json::to_string(task).map_err(|error| Error::format(log, "task", error))?;
+        let file = task.scratch.with_extension("task.json");
+        write_json(&file, task)?;
         let program = worker_program()?;
         let mut command = Command::new(&program);
         environment::choose(&mut command, task.numerics);
-        command.stdout(Stdio::piped()).stderr(error_file);
-        let mut process = self.0.start_worker(&mut command, &text)?;
+        command.arg(OF_RUN).arg(&file).stdout(Stdio::piped()).stderr(error_file);
+        let mut process = self.0.start_worker(&mut command)?;
         let mut hello = None;
         let mut end = None;
         for line in BufReader::new(process.child.stdout.take().expect("asked for a pipe")).split(b'\n') {

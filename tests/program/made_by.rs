@@ -1,7 +1,7 @@
 //! What computed a result: worker and program of one build, a chosen environment, records that say it, and where it shows.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -63,7 +63,7 @@ fn with_worker(project: &Project, script: &str) -> PathBuf {
 #[test]
 fn a_worker_of_another_build_is_refused() {
     // It does the work, as far as anybody can see: one says of no build, one says of another.
-    let garbage = "read task\nscratch=$(echo \"$task\" | sed 's/.*\"scratch\":\"\\([^\"]*\\)\".*/\\1/')\n\
+    let garbage = "scratch=$(sed 's/.*\"scratch\":\"\\([^\"]*\\)\".*/\\1/' \"$2\")\n\
                    echo garbage >\"$scratch/weights.safetensors\"\n";
     let hello = r#"{"hello":{"build":"0123456789abcdef","processor":{"model":"x"},"host":"x"}}"#;
     let done = r#"{"done":["old worker",null]}"#;
@@ -96,16 +96,72 @@ fn a_worker_refuses_the_task_of_another_build() {
     for (task, says) in
         [("{\"build\":\"0123456789abcdef\"}", "is of build `0123456789abcdef`"), ("{}", "says of no build")]
     {
-        let mut child = Command::new(&worker).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // Its end would be the end of the run.
-        let mut stdin = child.stdin.take().unwrap();
-        writeln!(stdin, "{task}").unwrap();
-        let output = child.wait_with_output().unwrap();
-        drop(stdin);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("task.json");
+        fs::write(&file, task).unwrap();
+        let output = Command::new(&worker).arg(file).output().unwrap();
         let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let message = format!("`maple-pipe` {says}, and `maple-pipe-worker` is of build `{BUILD}`");
         assert_eq!((output.status.code(), &line["failed"][0]), (Some(1), &message.into()));
     }
+}
+
+/// The task that a run gives the worker for a node, in a file.
+fn task_of(project: &Project, node: &str) -> PathBuf {
+    let file = project.file("task.json");
+    let program = with_worker(project, &format!("cp \"$2\" '{}'\nexit 1\n", file.display()));
+    let command = project.command(&["run", PIPELINE, "--only", node]);
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut other = Command::new(program);
+    other.args(arguments).current_dir(project.path()).env("CUDA_VISIBLE_DEVICES", "");
+    assert_eq!(other.output().unwrap().status.code(), Some(1));
+    fs::remove_dir_all(project.file("programs")).unwrap();
+    file
+}
+
+/// The lines that the worker prints for a task, once it has ended.
+fn lines(output: &[u8]) -> Vec<serde_json::Value> {
+    String::from_utf8_lossy(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_worker_takes_its_task_from_a_file_without_a_run() {
+    let project = Project::after_a_run();
+    let digest = project.digests()["train/shapes/maple/seed1:prompt"].clone();
+    fs::remove_file(project.artifact("train/shapes/maple/seed1", "prompt")).unwrap();
+    let file = task_of(&project, "train/shapes/maple/seed1");
+    let task: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let scratch = Path::new(task["scratch"].as_str().unwrap());
+    assert!(!scratch.exists());
+    let worker = Path::new(env!("CARGO_BIN_EXE_maple-pipe")).with_file_name("maple-pipe-worker");
+    let output = Command::new(&worker).arg(&file).stdin(Stdio::null()).output().unwrap();
+    let lines = lines(&output.stdout);
+    assert_eq!(lines[0]["hello"]["build"], BUILD);
+    assert!(lines.last().unwrap()["done"][0].as_str().unwrap().starts_with("loss "), "{lines:?}");
+    let prompt = fs::read(scratch.join("prompt.safetensors")).unwrap();
+    assert_eq!(blake3::hash(&prompt).to_hex().as_str(), digest);
+    let output = Command::new(&worker).arg("--task").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_worker_without_a_run_keeps_its_state_and_ends_at_a_signal() {
+    let project = Project::after_a_run();
+    project.replace("pipelines/methods/maple.toml", "epochs = 1", "epochs = 100000");
+    let file = task_of(&project, "train/shapes/maple/seed1");
+    let task: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let worker = Path::new(env!("CARGO_BIN_EXE_maple-pipe")).with_file_name("maple-pipe-worker");
+    let mut child = Command::new(&worker).arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("progress") {
+        assert!(stdout.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(lines(text.as_bytes()).last().unwrap(), "stopped");
+    assert!(Path::new(task["partial"].as_str().unwrap()).join("epoch.safetensors").is_file());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! CLIP and its learners on libtorch, and the process that runs a node with them.
 //!
-//! The worker process: reads one task from standard input, computes with libtorch, tells its progress on standard
-//! output. A line `stop` asks it to keep its state and end. It ends at once when its standard input does, so it never
-//! outlives the run that started it.
+//! The worker process: reads one task from a file, computes with libtorch, tells its progress on standard output. Started by a
+//! run, it keeps its state and ends at a line `stop`, and ends at once when its standard input does, so that it never outlives
+//! the run. Started by anybody else, such as a cluster's scheduler, it keeps its state and ends at SIGTERM or SIGINT.
 
 // The modules stand in the order of their layers, as in `maple_pipe`.
 mod context;
@@ -19,51 +19,64 @@ pub mod method;
 mod stages;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use control::Control;
 use maple_pipe::error::{Error, Result};
+use maple_pipe::files::read_json;
 use maple_pipe::identity;
-use maple_pipe::task::{ABOUT, Line, STOP, Task, check_build};
+use maple_pipe::task::{ABOUT, Line, OF_RUN, STOP, Task, check_build};
 
 /// Set when the run asks to stop.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Runs the task on standard input; the exit code is 0 where it was done. With `--about` it prints what it is and which cards
-/// libtorch can use, as JSON; with `--count-cards`, how many.
+/// Runs the task in a file; the exit code is 0 where it was done. With `--about` it prints what it is and which cards libtorch
+/// can use, as JSON; with `--count-cards`, how many.
 pub fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some(ABOUT) => {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [ABOUT] => {
             println!("{}", serde_json::to_string(&device::about()).expect("plain data"));
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-        Some("--count-cards") => {
+        ["--count-cards"] => {
             println!("{}", device::cards().map_or(0, |cards| cards.len()));
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-        _ => {}
-    }
-    let mut text = String::new();
-    if let Err(error) = std::io::stdin().read_line(&mut text) {
-        eprintln!("error: could not read the task: {error}");
-        return ExitCode::FAILURE;
-    }
-    let Ok(words) = serde_json::from_str::<serde_json::Value>(&text) else {
-        eprintln!("error: this program is started by `maple-pipe run`, which gives it a task");
-        return ExitCode::from(2);
-    };
-    std::thread::spawn(|| {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            if line == STOP {
-                STOPPING.store(true, Ordering::Relaxed);
-            }
+        [OF_RUN, file] => {
+            std::thread::spawn(listen);
+            work(Path::new(file))
         }
-        // The end of this stream is the end of the run.
-        die();
-    });
+        [file] if !file.starts_with('-') => {
+            ctrlc::set_handler(|| STOPPING.store(true, Ordering::Relaxed)).expect("no other handler is set");
+            work(Path::new(file))
+        }
+        _ => {
+            eprintln!("error: this program is started by `maple-pipe run`, which names the file of a task");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does what the run says.
+fn listen() {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        if line == STOP {
+            STOPPING.store(true, Ordering::Relaxed);
+        }
+    }
+    // The end of this stream is the end of the run.
+    die();
+}
+
+/// Runs the task in a file and tells how it goes.
+fn work(file: &Path) -> ExitCode {
     let peak = memory::Peak::watch();
-    let worked = accept(&words, &text).and_then(|task| {
+    let worked = accept(file).and_then(|task| {
+        std::fs::create_dir_all(&task.scratch).map_err(Error::io("create", &task.scratch))?;
         let progress = |progress| say(&Line::Progress(progress));
         let control = Control::new(&progress, &|| STOPPING.load(Ordering::Relaxed));
         let note = stages::run(&task, control, &|made_by| say(&Line::Hello(Box::new(made_by))))?;
@@ -86,7 +99,8 @@ pub fn main() -> ExitCode {
 }
 
 /// The task, if it is one for this build and for the libtorch that is loaded.
-fn accept(words: &serde_json::Value, text: &str) -> Result<Task> {
+fn accept(file: &Path) -> Result<Task> {
+    let words: serde_json::Value = read_json(file)?;
     check_build("maple-pipe", words["build"].as_str(), "maple-pipe-worker")?;
     let loaded = context::libtorch_version();
     if loaded != identity::LIBTORCH {
@@ -96,7 +110,7 @@ fn accept(words: &serde_json::Value, text: &str) -> Result<Task> {
             "unset `LD_LIBRARY_PATH`, or build again with `LIBTORCH` naming the libtorch that you want",
         ));
     }
-    serde_json::from_str(text).map_err(|error| Error::invalid(format!("the task cannot be read: {error}")))
+    serde_json::from_value(words).map_err(|error| Error::format(file, "task", error))
 }
 
 /// Prints a line for the run; if the run is gone there is nobody to tell.
