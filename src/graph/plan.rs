@@ -145,7 +145,7 @@ impl<'a> Inspector<'a> {
                     ArtifactKind::Folder => Some(Arc::new(self.store.listing(artifact)?)),
                     ArtifactKind::File => None,
                 };
-                (self.store.artifact_path(artifact), Some(record.key.to_string()), listing)
+                (self.store.artifact(artifact)?, Some(record.key.to_string()), listing)
             }
             Source::File(path) => (absolute(path)?, None, None),
             Source::Folder(path, within) => {

@@ -16,7 +16,7 @@ impl Store {
             return Ok(());
         }
         create_parent(target)?;
-        let source = self.artifact_path(artifact);
+        let source = self.artifact(artifact)?;
         match artifact.kind {
             ArtifactKind::File => self.materialise_file(&source, target)?,
             ArtifactKind::Folder => self.materialise_folder(artifact, &source, target)?,

@@ -25,13 +25,13 @@ mod materialise;
 mod record;
 mod run_record;
 mod scratch;
+mod shelf;
 mod stat_cache;
 mod verify;
 mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -41,6 +41,7 @@ pub use lock::Lock;
 pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Output, Record};
 pub use run_record::{Commit, End, Invocation, NodeEnd, RunNode, RunRecord};
 pub use scratch::Scratch;
+pub use shelf::{LocalShelf, Shelf};
 pub use stat_cache::StatCache;
 pub use verify::{Fault, Verification};
 
@@ -49,8 +50,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{
-    Claim, Claimed, create_parent, is_executable, read_small, remove, sync, sync_parent, temporary_file,
-    write_atomically, write_by_way_of,
+    Claim, Claimed, create_parent, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
 };
 
 /// The format of a store that this program makes and reads.
@@ -60,6 +60,8 @@ pub const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Where its artifacts are.
+    shelf: LocalShelf,
     /// Of this process; made when something is first written.
     scratch: OnceLock<Scratch>,
 }
@@ -77,7 +79,8 @@ impl Store {
             ));
         }
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
-        let store = Store { root, scratch: OnceLock::new() };
+        let shelf = LocalShelf::new(&root);
+        let store = Store { root, shelf, scratch: OnceLock::new() };
         match store.format() {
             Some(format) if format > FORMAT => Err(Error::hinted(
                 format!(
@@ -135,7 +138,7 @@ impl Store {
     /// Between two boots a file that was not synced may have lost its content and not its size, so the contents are hashed
     /// once.
     fn after_a_reboot(&self, mut record: Record) -> Option<Record> {
-        if !record.outputs.values().all(|artifact| self.is_intact(artifact)) {
+        if !record.outputs.values().all(|artifact| self.shelf.is_intact(artifact)) {
             return None;
         }
         record.unsynced = None;
@@ -157,21 +160,30 @@ impl Store {
 
     /// The first of `outputs` that the record lacks or the store has lost or holds in another size.
     pub fn missing<'o>(&self, record: &Record, outputs: &'o [Output]) -> Option<&'o str> {
-        let held = |output: &&Output| record.outputs.get(&*output.name).is_some_and(|artifact| self.holds(artifact));
-        outputs.iter().find(|output| !held(output)).map(|output| &*output.name)
+        let artifacts: Vec<Option<&Artifact>> =
+            outputs.iter().map(|output| record.outputs.get(&*output.name)).collect();
+        let mut held = self.shelf.has(&artifacts.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
+        let is_held = |artifact: &Option<&Artifact>| artifact.is_some() && held.next() == Some(true);
+        let lacking = artifacts.iter().map(is_held).position(|is_held| !is_held);
+        lacking.map(|place| &*outputs[place].name)
     }
 
     /// Where an artifact lies.
     pub fn artifact_path(&self, artifact: &Artifact) -> PathBuf {
-        match artifact.kind {
-            ArtifactKind::File => self.place("artifacts", &artifact.digest),
-            ArtifactKind::Folder => self.place("folders", &artifact.digest),
-        }
+        self.shelf.path(artifact)
+    }
+
+    /// Where an artifact can be read.
+    ///
+    /// # Errors
+    /// The store has lost it.
+    pub fn artifact(&self, artifact: &Artifact) -> Result<PathBuf> {
+        self.shelf.get(artifact)
     }
 
     /// The digests of a folder artifact's files.
     pub fn listing(&self, artifact: &Artifact) -> Result<Listing> {
-        Listing::read(&self.place("artifacts", &artifact.digest))
+        self.shelf.listing(artifact)
     }
 
     /// Takes a node's outputs out of its scratch folder, then writes the record. What took long to make is on the disk when
@@ -184,10 +196,7 @@ impl Store {
         const LONG: f64 = 1.0;
         record.unsynced = Boot::current().filter(|_| record.seconds < LONG).cloned();
         for (name, path) in outputs {
-            let artifact = self.adopt(path)?;
-            if record.unsynced.is_none() {
-                self.sync(&artifact)?;
-            }
+            let artifact = self.shelf.put(path, self.scratch()?, record.unsynced.is_none())?;
             record.outputs.insert(name.clone(), artifact);
         }
         let path = self.record_path(&record.key);
@@ -199,75 +208,6 @@ impl Store {
         // The node is done: what it would have resumed from may go, and another run may be removing it too.
         let _ = fs::remove_dir_all(self.partial(&record.key));
         Ok(record)
-    }
-
-    /// Moves a file or folder into the store, under its digest.
-    fn adopt(&self, path: &Path) -> Result<Artifact> {
-        take_over(path)?;
-        let (artifact, listing) = Artifact::of(path)?;
-        if let Some(listing) = listing {
-            self.write(&self.place("artifacts", &artifact.digest), listing.text().as_bytes())?;
-        }
-        let place = self.artifact_path(&artifact);
-        create_parent(&place)?;
-        match artifact.kind {
-            // What lies there intact may be synced already.
-            ArtifactKind::File if self.holds(&artifact) && self.is_intact(&artifact) => {}
-            ArtifactKind::File => fs::rename(path, &place).map_err(Error::io("move into the store", &place))?,
-            ArtifactKind::Folder => self.adopt_folder(path, &artifact, &place)?,
-        }
-        Ok(artifact)
-    }
-
-    /// Waits until an artifact is on the disk.
-    fn sync(&self, artifact: &Artifact) -> Result<()> {
-        let place = self.artifact_path(artifact);
-        if artifact.kind == ArtifactKind::Folder {
-            let listing = self.listing(artifact)?;
-            let files: Vec<&String> = listing.files().map(|(file, _)| file).collect();
-            files.par_iter().try_for_each(|file| sync(&place.join(file)))?;
-            sync_parent(&place);
-        }
-        let file = self.place("artifacts", &artifact.digest);
-        sync(&file)?;
-        sync_parent(&file);
-        Ok(())
-    }
-
-    /// The artifact has the content that its digest names.
-    fn is_intact(&self, artifact: &Artifact) -> bool {
-        let is_listed = || self.listing(artifact).is_ok_and(|listing| listing.digest() == artifact.digest);
-        Artifact::of(&self.artifact_path(artifact)).is_ok_and(|(found, _)| found.is_same(artifact))
-            && (artifact.kind == ArtifactKind::File || is_listed())
-    }
-
-    /// A folder cannot be renamed over another: an intact one stays, a damaged one is moved out of the way.
-    fn adopt_folder(&self, path: &Path, artifact: &Artifact, place: &Path) -> Result<()> {
-        let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(Error::io("move into the store", to));
-        if place.exists() && !self.holds(artifact) {
-            // Beside the new folder, so that it goes with this run's scratch.
-            let _ = fs::rename(place, path.with_extension("damaged"));
-        }
-        // Another run may put the same folder there at any moment.
-        if self.holds(artifact) {
-            Ok(())
-        } else {
-            rename(path, place).or_else(|error| if self.holds(artifact) { Ok(()) } else { Err(error) })
-        }
-    }
-
-    /// The artifact is there with the right size; a folder, with all its files in their sizes and its empty folders.
-    fn holds(&self, artifact: &Artifact) -> bool {
-        let path = self.artifact_path(artifact);
-        let is_whole =
-            |path: &Path, size: u64| fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == size);
-        match artifact.kind {
-            ArtifactKind::File => is_whole(&path, artifact.size),
-            ArtifactKind::Folder => self.listing(artifact).is_ok_and(|listing| {
-                listing.files().par_bridge().all(|(name, file)| is_whole(&path.join(name), file.size))
-                    && listing.empty_folders().all(|name| path.join(name).is_dir())
-            }),
-        }
     }
 
     /// Where an unfinished node keeps what it resumes from.
@@ -369,27 +309,8 @@ impl Store {
     }
 
     fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join(kind).join(&name[..2]).join(name)
+        shelf::place(&self.root, kind, digest)
     }
-}
-
-/// Makes an output's files the store's own and read-only, so that no program changes an artifact by accident: a file that
-/// has other names (hard links) is copied; one that can be executed stays so.
-fn take_over(output: &Path) -> Result<()> {
-    let entries = walkdir::WalkDir::new(output).into_iter().collect::<Result<Vec<_>, _>>();
-    let entries = entries.map_err(|error| Error::io("find the output", output)(error.into()))?;
-    for path in entries.iter().filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::path) {
-        let metadata = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
-        if metadata.nlink() > 1 {
-            let copy = temporary_file(path.parent().unwrap_or(output))?;
-            fs::copy(path, copy.path()).map_err(Error::io("copy", path))?;
-            copy.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-        }
-        let mode = if is_executable(metadata.mode()) { 0o555 } else { 0o444 };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
