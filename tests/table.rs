@@ -126,7 +126,7 @@ fn few_shot(datasets: &BTreeSet<String>) -> Table {
         key: None,
     };
     let scores: Vec<Score> = datasets.iter().map(score).collect();
-    let mut published = maple_pipe::table::Published::default();
+    let mut published = maple_pipe::table::PublishedNumbers::default();
     published.add(&Path::new(env!("CARGO_MANIFEST_DIR")).join("results/published/fewshot.csv")).unwrap();
     let (datasets, methods) = (datasets.iter().cloned().collect(), vec!["MaPLe".to_owned()]);
     Table::new("fewshot", "", &scores, &Order { datasets, methods, published, ..Order::default() }).unwrap()

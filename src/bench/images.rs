@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 /// What was measured.
 #[derive(Debug, Serialize)]
-pub struct ImageReport {
+pub struct ImageFigures {
     /// Images in the folder.
     pub images: usize,
     /// Pixels a side of the result.
@@ -86,7 +86,7 @@ pub fn images(
     runs: usize,
     busy: u64,
     python: &Path,
-) -> Result<ImageReport> {
+) -> Result<ImageFigures> {
     let paths = files(folder)?;
     if paths.is_empty() {
         return Err(Error::hinted(
@@ -127,7 +127,7 @@ pub fn images(
         });
     }
     let busy_for = Duration::from_millis(busy);
-    Ok(ImageReport {
+    Ok(ImageFigures {
         images: paths.len(),
         size,
         rows,

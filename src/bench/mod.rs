@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use child::{Measured, measure, measure_commands};
 use dag::Dag;
-pub use images::{ImageReport, ImageRow, images};
+pub use images::{ImageFigures, ImageRow, images};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub struct Options {
 
 /// What was measured.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct DagFigures {
     /// Nodes of the DAG.
     pub nodes: usize,
     /// Nodes that have the seed whose parameter is changed.
@@ -59,7 +59,7 @@ pub struct Row {
 }
 
 /// Measures `maple-pipe` and, where it is installed, ninja, in turns.
-pub fn dag(options: Options) -> Result<Report> {
+pub fn dag(options: Options) -> Result<DagFigures> {
     let folder = tempfile::tempdir().map_err(Error::io("write in", std::env::temp_dir()))?;
     let dag = Dag::new(folder.path(), options.nodes, options.files);
     dag.write()?;
@@ -75,7 +75,7 @@ pub fn dag(options: Options) -> Result<Report> {
     let rows = bench.rows(&dag, options.runs)?;
     let Options { files, runs, jobs, .. } = options;
     let (nodes, nodes_of_a_seed) = (dag.nodes(), dag.nodes_of_a_seed());
-    Ok(Report { nodes, nodes_of_a_seed, files, runs, jobs, rows, peak_memory: bench.peak_memory })
+    Ok(DagFigures { nodes, nodes_of_a_seed, files, runs, jobs, rows, peak_memory: bench.peak_memory })
 }
 
 struct Bench<'a> {

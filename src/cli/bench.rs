@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::terminal::print;
-use crate::bench::{ImageReport, ImageRow, Options, Report, dag, images};
+use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, dag, images};
 use crate::error::{Error, Result};
 
 /// Measure how fast this program is on this machine
@@ -83,8 +83,8 @@ fn print_json(report: &impl Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
-fn image_table(report: &ImageReport) -> String {
-    let ImageReport { images, size, rows, busy, waits_for_prepared, waits_for_files } = report;
+fn image_table(report: &ImageFigures) -> String {
+    let ImageFigures { images, size, rows, busy, waits_for_prepared, waits_for_files } = report;
     let mut text = format!(
         "{images} images to {size} x {size}; images a second\n\n{:<8} {:>12} {:>12} {:>12} {:>12} {:>7}\n",
         "threads", "prepared", "from files", "decoded", "Pillow", "ratio"
@@ -107,8 +107,8 @@ fn image_table(report: &ImageReport) -> String {
     text
 }
 
-fn table(report: &Report) -> String {
-    let Report { nodes, nodes_of_a_seed, files, runs, jobs, rows, peak_memory } = report;
+fn table(report: &DagFigures) -> String {
+    let DagFigures { nodes, nodes_of_a_seed, files, runs, jobs, rows, peak_memory } = report;
     let mut text = format!(
         "{nodes} nodes ({nodes_of_a_seed} of them of one seed), {files} input files, {jobs} jobs; medians of {runs}\n\n\
          {:<32} {:>12} {:>12} {:>7}\n",

@@ -2,8 +2,8 @@
 
 use petgraph::graph::NodeIndex;
 
-use super::node_report::{NodeReport, Report};
 use super::project::Project;
+use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
@@ -23,7 +23,7 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
     let reports = not_fresh.iter().map(|&index| NodeReport::new(project, &inspection, &explainer, index)).collect();
     let Project { graph, store, pipeline, .. } = project;
     let forecast = Forecast::new(graph, store, &pipeline.name, &not_fresh, options);
-    let report = Report { pipeline: &pipeline.name, counts, forecast: Some(forecast), nodes: reports };
+    let report = StandingReport { pipeline: &pipeline.name, counts, forecast: Some(forecast), nodes: reports };
     if json {
         return print_json(&report);
     }

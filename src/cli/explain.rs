@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::node_report::NodeReport;
 use super::project::PipelineArguments;
+use super::standing_report::NodeReport;
 use super::terminal::{print, print_json};
 use crate::error::Result;
 use crate::graph::{Change, Explanation, FEW, Group, group};
@@ -27,7 +27,7 @@ pub(super) struct Explain {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct NodeAndCauses<'a> {
     #[serde(flatten)]
     node: NodeReport<'a>,
     upstream: Vec<Cause<'a>>,
@@ -49,13 +49,15 @@ impl Explain {
         let inspection = project.inspect(project.graph.up_to(index), &held)?;
         let explainer = project.explainer(&inspection);
         let causes = explainer.upstream(index).into_iter().map(|(node, explanation)| Cause { node, explanation });
-        let report =
-            Report { node: NodeReport::new(&project, &inspection, &explainer, index), upstream: causes.collect() };
+        let report = NodeAndCauses {
+            node: NodeReport::new(&project, &inspection, &explainer, index),
+            upstream: causes.collect(),
+        };
         if self.json { print_json(&report) } else { print(&text(report)) }
     }
 }
 
-fn text(Report { node: NodeReport { node, explanation, .. }, upstream }: Report<'_>) -> String {
+fn text(NodeAndCauses { node: NodeReport { node, explanation, .. }, upstream }: NodeAndCauses<'_>) -> String {
     let upstream = group(upstream.into_iter().map(|cause| (cause.node, cause.explanation)));
     let upstream = |indent: &str| -> String {
         let line = |group: &Group<'_>| {

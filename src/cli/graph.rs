@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
-use super::node_report::NodeReport;
 use super::project::{Inspection, PipelineArguments, Project, Selection};
+use super::standing_report::NodeReport;
 use super::terminal::{print, print_json};
 use crate::coordinates::Coordinates;
 use crate::error::Result;

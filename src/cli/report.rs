@@ -9,7 +9,7 @@ use super::table::tables;
 use super::terminal::{display, say};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::report::{Report, Sources};
+use crate::report::{Materials, Report};
 
 /// Write a report on what is up to date of a pipeline: one HTML file that needs nothing else; nothing is run
 ///
@@ -28,7 +28,7 @@ impl ReportCommand {
         let project = self.pipeline.open()?;
         let held = project.hold()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
-        let sources = Sources {
+        let materials = Materials {
             pipeline: &project.pipeline,
             graph: &project.graph,
             plan: &inspection.plan,
@@ -36,7 +36,7 @@ impl ReportCommand {
             store: &project.store,
             tables: tables(&project, &inspection, &|_| {})?,
         };
-        let html = Report::new(sources)?.html();
+        let html = Report::new(materials)?.html();
         let folder = || project.root.join("results").join(&project.pipeline.name);
         let path = self.output.unwrap_or_else(|| folder().join("report.html"));
         if let Some(parent) = path.parent() {

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::node_report::{NodeReport, Report};
 use super::project::{PipelineArguments, Selection};
+use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Group, group};
@@ -35,7 +35,7 @@ impl Status {
         let report = |&index| NodeReport::new(&project, &inspection, &explainer, index);
         let reports: Vec<NodeReport<'_>> = inspection.selection.iter().map(report).collect();
         let counts = reports.iter().map(|report| report.state).collect();
-        let report = Report { pipeline: &project.pipeline.name, counts, forecast: None, nodes: reports };
+        let report = StandingReport { pipeline: &project.pipeline.name, counts, forecast: None, nodes: reports };
         if self.json {
             return print_json(&report);
         }

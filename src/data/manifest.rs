@@ -170,7 +170,7 @@ impl Manifest {
 
     /// What of [`Manifest::within`] the data set's folder lacks.
     pub fn lacks(&self, folder: &Path) -> Vec<PathBuf> {
-        self.within().into_iter().map(|path| plain(&folder.join(path))).filter(|path| !path.exists()).collect()
+        self.within().into_iter().map(|path| normal(&folder.join(path))).filter(|path| !path.exists()).collect()
     }
 
     /// Reads the division into training, validation and test images in the data set's folder, and checks it against
@@ -209,7 +209,7 @@ impl Manifest {
             let text = format!("is not the published file: its SHA-256 is {found}, not {checksum}");
             differences.push(Difference { place: folder.join(file), text, lacks: true });
         }
-        let place = |part: &str| plain(&folder.join(self.reader.place(part, &self.images)));
+        let place = |part: &str| normal(&folder.join(self.reader.place(part, &self.images)));
         differences.extend(self.counts.differences(split).into_iter().map(|(part, text, lacks)| Difference {
             place: place(part),
             text,
@@ -220,7 +220,7 @@ impl Manifest {
 
     /// The image folder of the data set in `folder`.
     pub fn image_folder(&self, folder: &Path) -> PathBuf {
-        plain(&folder.join(&self.images))
+        normal(&folder.join(&self.images))
     }
 
     /// The split file and its published checksum, where one is known.
@@ -322,7 +322,7 @@ impl Counts {
 pub const NAMED: usize = 5;
 
 /// The same path without `.` in it.
-fn plain(path: &Path) -> PathBuf {
+fn normal(path: &Path) -> PathBuf {
     path.components().collect()
 }
 

@@ -1,4 +1,4 @@
-//! The difference of two manifests, value by value.
+//! The difference of two recipes, value by value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-/// One line of difference between two manifests.
+/// One line of difference between two recipes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// E.g. `parameters.method.learning_rate`.
@@ -19,7 +19,7 @@ pub struct Change {
     pub now: Option<Value>,
 }
 
-/// What differs between two manifests, in the order of their paths.
+/// What differs between two recipes, in the order of their paths.
 pub fn changes(before: &Value, now: &Value) -> Vec<Change> {
     let (before, now) = (leaves(before), leaves(now));
     let mut paths: Vec<&String> = before.keys().chain(now.keys()).collect();

@@ -44,7 +44,7 @@ pub enum Explanation<'a> {
         /// Its name.
         output: String,
     },
-    /// The manifest differs from the one of the last time.
+    /// The recipe differs from the one of the last time.
     Changed {
         /// Value by value.
         changes: Vec<Change>,
@@ -109,14 +109,14 @@ impl<'a> Explainer<'a> {
                 let names = self.causes(index).map(|cause| self.graph.node(cause).name.as_str());
                 Explanation::UpstreamStale { causes: names.collect() }
             }
-            State::Stale { key, manifest } => {
+            State::Stale { key, recipe } => {
                 let outputs = self.graph.node(index).work.outputs();
                 if let Some(output) = self.store.record(key).and_then(|record| self.store.missing(&record, outputs)) {
                     return Explanation::OutputMissing { output: output.to_owned() };
                 }
                 match self.last_keys.get(&self.graph.node(index).name).map(|last| self.store.record(last)) {
                     Some(Some(record)) => {
-                        Explanation::Changed { changes: changes(&record.manifest.value(), &manifest.value()) }
+                        Explanation::Changed { changes: changes(&record.recipe.value(), &recipe.value()) }
                     }
                     Some(None) => Explanation::RecordMissing,
                     None => Explanation::NeverRun,
@@ -132,9 +132,9 @@ impl<'a> Explainer<'a> {
         match self.plan.state(index) {
             State::Fresh(_) => Vec::new(),
             State::Pending => self.causes(index).map(|cause| (name(cause), self.explain(cause))).collect(),
-            State::Stale { manifest, .. } => {
+            State::Stale { recipe, .. } => {
                 let reruns =
-                    self.last_record(index).map(|last| self.reruns(index, last.manifest.value(), manifest.value()));
+                    self.last_record(index).map(|last| self.reruns(index, last.recipe.value(), recipe.value()));
                 reruns.into_iter().flatten().map(|(index, explanation)| (name(index), explanation)).collect()
             }
         }
@@ -169,10 +169,10 @@ impl<'a> Explainer<'a> {
                 found.insert(
                     source,
                     both.as_ref().map_or(Explanation::RecordMissing, |(before, now)| Explanation::Changed {
-                        changes: changes(&before.manifest.value(), &now.manifest.value()),
+                        changes: changes(&before.recipe.value(), &now.recipe.value()),
                     }),
                 );
-                unfollowed.extend(both.map(|(before, now)| (source, before.manifest.value(), now.manifest.value())));
+                unfollowed.extend(both.map(|(before, now)| (source, before.recipe.value(), now.recipe.value())));
             }
         }
         found

@@ -23,7 +23,7 @@ pub struct Content {
 /// Everything that decides the node's result: kind, version, parameters, and the digest of each keyed input; the version of
 /// libtorch, where it computes; also the keys of the nodes that it collects, where the result names them. Its own digest is the
 /// node's key.
-pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Result<CanonicalJson> {
+pub fn recipe(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Result<CanonicalJson> {
     let mut inputs = Map::new();
     for input in node.inputs.iter().filter(|input| input.keyed) {
         let Content { digest, key } = content(input)?;
@@ -42,21 +42,21 @@ pub fn manifest(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Res
         }
     }
     let kind = node.work.kind();
-    let mut manifest = json!({
+    let mut recipe = json!({
         "kind": kind.name,
         "version": kind.version,
         "parameters": node.work.parameters(),
         "inputs": inputs,
     });
     if node.work.needs_device() {
-        manifest["libtorch"] = identity::LIBTORCH.into();
+        recipe["libtorch"] = identity::LIBTORCH.into();
     }
-    Ok(CanonicalJson::from(&manifest))
+    Ok(CanonicalJson::from(&recipe))
 }
 
-/// The digest that a manifest holds for an input.
-pub(super) fn digest_in<'m>(manifest: &'m Value, input: &Input) -> Option<&'m str> {
-    let entry = &manifest["inputs"][&input.name];
+/// The digest that a recipe holds for an input.
+pub(super) fn digest_in<'m>(recipe: &'m Value, input: &Input) -> Option<&'m str> {
+    let entry = &recipe["inputs"][&input.name];
     if !input.many {
         return entry.as_str();
     }
@@ -67,10 +67,10 @@ pub(super) fn digest_in<'m>(manifest: &'m Value, input: &Input) -> Option<&'m st
 impl Node {
     /// What the node read from outside the graph when it left `record`: input, place, digest.
     pub fn read_from_outside(&self, record: &Record) -> Vec<(&str, &Path, String)> {
-        let manifest = record.manifest.value();
+        let recipe = record.recipe.value();
         let outside = self.inputs.iter().filter_map(|input| match &input.source {
             Source::File(path) | Source::Folder(path, _) => {
-                Some((input.name.as_str(), path.as_path(), digest_in(&manifest, input)?.to_owned()))
+                Some((input.name.as_str(), path.as_path(), digest_in(&recipe, input)?.to_owned()))
             }
             Source::Output(..) => None,
         });

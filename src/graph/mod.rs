@@ -21,7 +21,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 pub use change::{Change, changes};
 pub use explain::{Explainer, Explanation, FEW};
 pub use group::{Group, group};
-pub use key::{Content, manifest};
+pub use key::{Content, recipe};
 pub use origin::{kinds, mixed};
 pub use plan::{Inspector, Plan, State};
 pub use standing::{Counts, Standing};

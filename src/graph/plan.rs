@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 
-use super::{Content, Graph, Input, Source, manifest};
+use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::store::{ArtifactKind, CanonicalJson, Listing, Record, StatCache, Store};
@@ -23,7 +23,7 @@ pub enum State {
         /// The key.
         key: Digest,
         /// What the key is the hash of.
-        manifest: CanonicalJson,
+        recipe: CanonicalJson,
     },
     /// Something that it needs is stale, so its key is not known yet.
     Pending,
@@ -113,17 +113,17 @@ impl<'a> Inspector<'a> {
             return Ok(State::Pending);
         }
         let node = self.graph.node(index);
-        let manifest = manifest(node, &|input| match &input.source {
+        let recipe = recipe(node, &|input| match &input.source {
             Source::Output(source, output) => {
                 let record = record(*source).expect("just checked");
                 Ok(Content { digest: record.outputs[&**output].digest, key: Some(record.key) })
             }
             external => Ok(Content { digest: self.external(external)?, key: None }),
         })?;
-        let key = manifest.digest();
+        let key = recipe.digest();
         Ok(match self.store.valid_record(&key, node.work.outputs()) {
             Some(record) => State::Fresh(Box::new(record)),
-            None => State::Stale { key, manifest },
+            None => State::Stale { key, recipe },
         })
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use petgraph::graph::NodeIndex;
 use serde::Deserialize;
 
-use super::sources::Sources;
+use super::materials::Materials;
 use super::thumbnail::thumbnail;
 use crate::error::Result;
 use crate::evaluation::{ClassMetrics, PredictionRow};
@@ -86,14 +86,14 @@ struct Evaluations<'a> {
 }
 
 /// What the evaluations that are up to date say, by data set, in the order of the nodes.
-pub(super) fn details(sources: &Sources<'_>) -> Result<Vec<DatasetDetail>> {
+pub(super) fn details(materials: &Materials<'_>) -> Result<Vec<DatasetDetail>> {
     let mut found: Vec<Evaluations<'_>> = Vec::new();
-    for (index, record) in sources.fresh() {
-        if sources.graph.node(index).work.kind().section != Some(Section::Evaluation) {
+    for (index, record) in materials.fresh() {
+        if materials.graph.node(index).work.kind().section != Some(Section::Evaluation) {
             continue;
         }
-        let dataset = sources.coordinate(index, "dataset").unwrap_or_default();
-        let method = sources.coordinate(index, "method").unwrap_or_default();
+        let dataset = materials.coordinate(index, "dataset").unwrap_or_default();
+        let method = materials.coordinate(index, "method").unwrap_or_default();
         match found.iter_mut().find(|one| one.dataset == dataset && one.method == method) {
             Some(one) => one.nodes.push((index, record)),
             None => found.push(Evaluations { dataset, method, nodes: vec![(index, record)] }),
@@ -107,21 +107,21 @@ pub(super) fn details(sources: &Sources<'_>) -> Result<Vec<DatasetDetail>> {
     }
     let detail = |dataset: &String| {
         let of_dataset: Vec<&Evaluations<'_>> = found.iter().filter(|one| one.dataset == *dataset).collect();
-        let (worst, count) = worst_classes(sources, &of_dataset)?;
+        let (worst, count) = worst_classes(materials, &of_dataset)?;
         let last = of_dataset.last().expect("the data set is that of an evaluation");
-        let (confusion, mistakes) = errors(sources, last)?;
-        let methods = of_dataset.iter().map(|one| sources.label(&one.method)).collect();
-        Ok(DatasetDetail { label: sources.label(dataset), methods, worst, count, confusion, mistakes })
+        let (confusion, mistakes) = errors(materials, last)?;
+        let methods = of_dataset.iter().map(|one| materials.label(&one.method)).collect();
+        Ok(DatasetDetail { label: materials.label(dataset), methods, worst, count, confusion, mistakes })
     };
     datasets.into_iter().map(detail).collect()
 }
 
 /// The classes with most errors, and how many classes there are.
-fn worst_classes(sources: &Sources<'_>, methods: &[&Evaluations<'_>]) -> Result<(Vec<ClassRow>, usize)> {
+fn worst_classes(materials: &Materials<'_>, methods: &[&Evaluations<'_>]) -> Result<(Vec<ClassRow>, usize)> {
     let mut counts: BTreeMap<String, Vec<Option<(usize, usize)>>> = BTreeMap::new();
     for (place, evaluations) in methods.iter().enumerate() {
         for (_, record) in &evaluations.nodes {
-            for ClassMetrics { class, images, correct, .. } in rows(sources, record, "per-class")? {
+            for ClassMetrics { class, images, correct, .. } in rows(materials, record, "per-class")? {
                 if images > 0 {
                     let row = counts.entry(class).or_insert_with(|| vec![None; methods.len()]);
                     let (known_correct, known_images) = row[place].unwrap_or_default();
@@ -150,14 +150,14 @@ impl ClassRow {
     }
 }
 
-fn errors(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<(Option<Confusion>, Vec<Mistake>)> {
+fn errors(materials: &Materials<'_>, evaluations: &Evaluations<'_>) -> Result<(Option<Confusion>, Vec<Mistake>)> {
     let mut taken: HashMap<(String, String), usize> = HashMap::new();
     let mut images: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut surest: Vec<(Prediction, Option<PathBuf>)> = Vec::new();
     for &(index, record) in &evaluations.nodes {
-        let folder = location(sources, index);
+        let folder = location(materials, index);
         let mut wrong: Vec<Prediction> = Vec::new();
-        for prediction in rows::<Prediction>(sources, record, "predictions")? {
+        for prediction in rows::<Prediction>(materials, record, "predictions")? {
             *taken.entry((prediction.class.to_string(), prediction.predicted_class.to_string())).or_default() += 1;
             let count = images.entry(prediction.class.to_string()).or_default();
             count.1 += 1;
@@ -194,24 +194,24 @@ fn errors(sources: &Sources<'_>, evaluations: &Evaluations<'_>) -> Result<(Optio
         classes.iter().map(cell).collect()
     });
     let shares = shares.collect();
-    let method = sources.label(&evaluations.method);
+    let method = materials.label(&evaluations.method);
     let classes: Vec<String> = classes.into_iter().map(|(class, _)| class).collect();
     let confusion = (!classes.is_empty()).then_some(Confusion { method, classes, count, shares });
     Ok((confusion, mistakes.collect()))
 }
 
 /// Where the images of an evaluation lie.
-fn location(sources: &Sources<'_>, index: NodeIndex) -> Option<PathBuf> {
-    let input = sources.graph.node(index).inputs.iter().find(|input| input.name == "dataset.location")?;
+fn location(materials: &Materials<'_>, index: NodeIndex) -> Option<PathBuf> {
+    let input = materials.graph.node(index).inputs.iter().find(|input| input.name == "dataset.location")?;
     match &input.source {
         Source::File(path) | Source::Folder(path, _) => Some(path.clone()),
         Source::Output(node, output) => {
-            Some(sources.store.artifact_path(&sources.plan.record(*node)?.outputs[&**output]))
+            Some(materials.store.artifact_path(&materials.plan.record(*node)?.outputs[&**output]))
         }
     }
 }
 
 /// The rows of a CSV file among a node's outputs.
-fn rows<T: for<'de> Deserialize<'de>>(sources: &Sources<'_>, record: &Record, output: &str) -> Result<Vec<T>> {
-    read_csv(&sources.store.artifact_path(&record.outputs[output]))
+fn rows<T: for<'de> Deserialize<'de>>(materials: &Materials<'_>, record: &Record, output: &str) -> Result<Vec<T>> {
+    read_csv(&materials.store.artifact_path(&record.outputs[output]))
 }

@@ -1,14 +1,14 @@
 //! A report on a pipeline in one file: what its tables, trainings, evaluations and runs say, gathered from the store.
 
 mod evaluation;
+mod materials;
 mod page;
-mod sources;
 mod thumbnail;
 
 use std::collections::BTreeMap;
 
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
-pub use sources::Sources;
+pub use materials::Materials;
 
 use crate::error::{Error, Result};
 use crate::graph::picture::{By, Picture};
@@ -63,39 +63,39 @@ impl Report {
     ///
     /// # Errors
     /// When an artifact or the record of a run cannot be read.
-    pub fn new(sources: Sources<'_>) -> Result<Report> {
-        let counts = sources.graph.order().iter().map(|&index| sources.plan.state(index).into()).collect();
+    pub fn new(materials: Materials<'_>) -> Result<Report> {
+        let counts = materials.graph.order().iter().map(|&index| materials.plan.state(index).into()).collect();
         let picture = Picture::new(
-            sources.pipeline,
-            sources.graph,
-            sources.plan,
-            sources.explainer,
-            sources.graph.order(),
+            materials.pipeline,
+            materials.graph,
+            materials.plan,
+            materials.explainer,
+            materials.graph.order(),
             By::Stage,
         );
         Ok(Report {
-            name: sources.pipeline.name.clone(),
+            name: materials.pipeline.name.clone(),
             counts,
-            seconds: sources.fresh().map(|(_, record)| record.seconds).sum(),
+            seconds: materials.fresh().map(|(_, record)| record.seconds).sum(),
             made: jiff::Timestamp::now(),
-            training: training(&sources)?,
-            datasets: evaluation::details(&sources)?,
+            training: training(&materials)?,
+            datasets: evaluation::details(&materials)?,
             dag: crate::graph::picture::svg(&picture)?,
-            stages: stages(&sources),
-            run: last_run(&sources)?,
-            made_by: made_by(&sources),
-            provenance: provenance(&sources),
+            stages: stages(&materials),
+            run: last_run(&materials)?,
+            made_by: made_by(&materials),
+            provenance: provenance(&materials),
             tables: {
-                let record = |index| sources.plan.record(index);
-                let note = |index| mixed(&kinds(sources.graph, index, &record));
-                sources.tables.into_iter().map(|(index, table)| (table, note(index))).collect()
+                let record = |index| materials.plan.record(index);
+                let note = |index| mixed(&kinds(materials.graph, index, &record));
+                materials.tables.into_iter().map(|(index, table)| (table, note(index))).collect()
             },
         })
     }
 }
 
 /// Losses by epoch: a plot a data set, a line a method, averaged over all else.
-fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
+fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Epoch {
         epoch: u32,
@@ -111,15 +111,15 @@ fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
             names.len() - 1
         })
     };
-    for (index, record) in sources.fresh() {
-        let work = &sources.graph.node(index).work;
+    for (index, record) in materials.fresh() {
+        let work = &materials.graph.node(index).work;
         if work.kind().section != Some(Section::Training) {
             continue;
         }
         let learner = || work.parameters()["method"]["learner"].as_str().unwrap_or_default().to_owned();
-        let dataset = place(&mut datasets, sources.coordinate(index, "dataset").unwrap_or_default());
-        let method = place(&mut methods, sources.coordinate(index, "method").unwrap_or_else(learner));
-        let path = sources.store.artifact_path(&record.outputs["log"]);
+        let dataset = place(&mut datasets, materials.coordinate(index, "dataset").unwrap_or_default());
+        let method = place(&mut methods, materials.coordinate(index, "method").unwrap_or_else(learner));
+        let path = materials.store.artifact_path(&record.outputs["log"]);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         for line in text.lines() {
             let Epoch { epoch, loss } =
@@ -135,25 +135,25 @@ fn training(sources: &Sources<'_>) -> Result<Vec<String>> {
                 .collect()
         };
         let series = methods.iter().enumerate().map(|(method, name)| Series {
-            label: sources.label(name),
-            colour: sources.place(name).unwrap_or(method),
+            label: materials.label(name),
+            colour: materials.place(name).unwrap_or(method),
             points: points(method),
         });
         let series: Vec<Series> = series.filter(|series| !series.points.is_empty()).collect();
         let title = if name.is_empty() {
             "Training loss".to_owned()
         } else {
-            format!("Training loss: {}", sources.label(name))
+            format!("Training loss: {}", materials.label(name))
         };
         plots.extend(Plot { title: &title, x: "epoch", y: "loss", series: &series, joined: true }.svg().ok());
     }
     Ok(plots)
 }
 
-fn stages(sources: &Sources<'_>) -> Vec<StageTime> {
+fn stages(materials: &Materials<'_>) -> Vec<StageTime> {
     let mut stages: Vec<StageTime> = Vec::new();
-    for (index, record) in sources.fresh() {
-        let name = &sources.graph.node(index).stage_name;
+    for (index, record) in materials.fresh() {
+        let name = &materials.graph.node(index).stage_name;
         match stages.iter_mut().find(|stage| stage.stage == *name) {
             Some(stage) => {
                 stage.nodes += 1;
@@ -165,22 +165,22 @@ fn stages(sources: &Sources<'_>) -> Vec<StageTime> {
     stages
 }
 
-fn last_run(sources: &Sources<'_>) -> Result<Option<(RunRecord, Vec<RunNode>)>> {
-    let runs = sources.store.runs()?;
+fn last_run(materials: &Materials<'_>) -> Result<Option<(RunRecord, Vec<RunNode>)>> {
+    let runs = materials.store.runs()?;
     let executed = |run: &RunRecord| run.counts.get(&NodeEnd::Done).is_some_and(|&count| count > 0);
-    let Some(run) = runs.into_iter().find(|run| run.invocation.pipeline == sources.pipeline.name && executed(run))
+    let Some(run) = runs.into_iter().find(|run| run.invocation.pipeline == materials.pipeline.name && executed(run))
     else {
         return Ok(None);
     };
-    let mut nodes = sources.store.run_nodes(&run)?;
+    let mut nodes = materials.store.run_nodes(&run)?;
     nodes.retain(|node| node.started.is_some() && node.seconds.is_some());
     Ok(Some((run, nodes)))
 }
 
 /// What computed the nodes that are up to date, and how many of them.
-fn made_by(sources: &Sources<'_>) -> Vec<(String, usize)> {
+fn made_by(materials: &Materials<'_>) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (_, record) in sources.fresh() {
+    for (_, record) in materials.fresh() {
         let made_by = record.made_by.as_ref();
         *counts.entry(made_by.map_or_else(|| "unknown".to_owned(), ToString::to_string)).or_default() += 1;
     }
@@ -188,15 +188,15 @@ fn made_by(sources: &Sources<'_>) -> Vec<(String, usize)> {
 }
 
 /// Files from outside, trained weights, and the divisions of data sets, with their digests.
-fn provenance(sources: &Sources<'_>) -> Vec<[String; 3]> {
+fn provenance(materials: &Materials<'_>) -> Vec<[String; 3]> {
     let mut rows: Vec<[String; 3]> = Vec::new();
     let mut add = |row: [String; 3]| {
         if !rows.contains(&row) {
             rows.push(row);
         }
     };
-    for (index, record) in sources.fresh() {
-        let node = sources.graph.node(index);
+    for (index, record) in materials.fresh() {
+        let node = materials.graph.node(index);
         for (input, path, digest) in node.read_from_outside(record) {
             let what = input.split('.').next().unwrap_or_default();
             add([what.to_owned(), path.display().to_string(), digest]);

@@ -78,7 +78,7 @@ impl Difference {
                 continue;
             };
             let mut inputs = BTreeSet::new();
-            for change in changes(&old.manifest.value(), &new.manifest.value()) {
+            for change in changes(&old.recipe.value(), &new.recipe.value()) {
                 match change.path.strip_prefix("inputs.") {
                     // One of many inputs has its coordinates in brackets.
                     Some(input) => drop(inputs.insert(input.split('[').next().unwrap_or(input).to_owned())),
@@ -153,7 +153,7 @@ fn metrics(store: &Store, record: &Record) -> Option<BTreeMap<String, f64>> {
     if let Some(text) = text("metrics")? {
         add_numbers(&serde_json::from_str(&text).ok()?, "", &mut numbers);
     }
-    if record.manifest.value()["kind"] == "table"
+    if record.recipe.value()["kind"] == "table"
         && let Some(text) = text("csv")?
     {
         numbers.extend(means(&text));

@@ -28,7 +28,7 @@ pub(super) struct Job<'a> {
     pub store: &'a Store,
     pub inspector: &'a Inspector<'a>,
     pub key: Digest,
-    pub manifest: CanonicalJson,
+    pub recipe: CanonicalJson,
     pub inputs: BTreeMap<String, Vec<TaskInput>>,
     pub scratch: PathBuf,
     pub partial: PathBuf,
@@ -137,7 +137,7 @@ impl Job<'_> {
         let outputs = task.outputs.iter().map(|output| (output.name.to_string(), task.output(&output.name))).collect();
         let record = Record {
             key: self.key,
-            manifest: self.manifest,
+            recipe: self.recipe,
             outputs: BTreeMap::new(),
             node: node.name.clone(),
             note: done.note,

@@ -305,7 +305,7 @@ impl<'a> Scheduler<'a> {
             for (index, state) in ready.into_iter().zip(found) {
                 match state {
                     Ok(Staleness::Fresh(record)) => self.settle(index, State::Cached, *record, report),
-                    Ok(Staleness::Stale { key, manifest }) => self.enqueue(index, key, manifest),
+                    Ok(Staleness::Stale { key, recipe }) => self.enqueue(index, key, recipe),
                     Ok(Staleness::Pending) => unreachable!("a ready node's needs are fresh"),
                     Err(error) => self.fail(index, &Failure::new(None, &error), report),
                 }
@@ -314,13 +314,13 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Ready -> Queued.
-    fn enqueue(&mut self, index: NodeIndex, key: Digest, manifest: CanonicalJson) {
+    fn enqueue(&mut self, index: NodeIndex, key: Digest, recipe: CanonicalJson) {
         self.states.insert(index, State::Queued);
         match self.working.get_mut(&key) {
             Some(waiting) => waiting.push(index),
             None => {
                 self.working.insert(key, Vec::new());
-                self.stale.insert(index, (key, manifest));
+                self.stale.insert(index, (key, recipe));
                 let priority = self.estimates().priority(index);
                 self.queue.insert((Reverse(priority), index));
             }
@@ -434,14 +434,14 @@ impl<'a> Scheduler<'a> {
         let inputs = self.inspector.task_inputs(index, &|needed| self.records.get(&needed))?;
         // A node that runs alone may use all processors; many nodes share them.
         let wanted = (self.running.len() + 1 + self.queue.len()).min(self.options.jobs);
-        let (key, manifest) = self.stale.remove(&index).expect("a queued node is stale");
+        let (key, recipe) = self.stale.remove(&index).expect("a queued node is stale");
         Ok(Job {
             graph: self.graph,
             node: index,
             store: self.store,
             inspector: self.inspector,
             key,
-            manifest,
+            recipe,
             inputs,
             scratch,
             partial: self.store.partial(&key),

@@ -150,7 +150,7 @@ impl Again<'_> {
             store: self.store,
             inspector: self.inspector,
             key: record.key,
-            manifest: record.manifest.clone(),
+            recipe: record.recipe.clone(),
             inputs: self.inspector.task_inputs(index, &|needed| self.records.get(&needed).copied())?,
             scratch,
             partial: folder.join("partial"),

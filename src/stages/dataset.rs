@@ -56,7 +56,7 @@ pub fn test_output(classes: Classes) -> &'static str {
 }
 
 /// A relative path as listings write it: no `.`, no doubled or final `/`.
-fn plain(path: &Path) -> String {
+fn as_listed(path: &Path) -> String {
     let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }
@@ -97,7 +97,7 @@ impl Here for Dataset {
             items
                 .iter()
                 .map(|item| {
-                    let path = plain(&Path::new(&self.manifest.images).join(&item.path));
+                    let path = as_listed(&Path::new(&self.manifest.images).join(&item.path));
                     let digest = listing.get(&path).ok_or_else(|| {
                         Error::hinted(
                             format!("the split names `{}`, which `{}` lacks", item.path, root.path.display()),

@@ -12,7 +12,7 @@ use crate::data::Classes;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
-use crate::table::{Deviation, Layout, Order, Published, Score, Table};
+use crate::table::{Deviation, Layout, Order, PublishedNumbers, Score, Table};
 use crate::task::Task;
 
 /// Collects evaluations into tables.
@@ -170,7 +170,7 @@ impl TableStage {
             tolerance: self.tolerance,
             ..Order::default()
         };
-        let mut numbers = Published::default();
+        let mut numbers = PublishedNumbers::default();
         for path in published {
             numbers.add(path)?;
         }

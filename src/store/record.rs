@@ -21,10 +21,11 @@ use crate::made_by::MadeBy;
 /// How a key's outputs were made.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Record {
-    /// blake3 of the manifest's canonical JSON.
+    /// blake3 of the recipe's canonical JSON.
     pub key: Digest,
     /// Everything that decides the result; kept so that `explain` can compare it.
-    pub manifest: CanonicalJson,
+    #[serde(rename = "manifest")]
+    pub recipe: CanonicalJson,
     /// The artifacts by output name.
     pub outputs: BTreeMap<String, Artifact>,
     /// The node that ran.
@@ -82,7 +83,7 @@ impl Record {
             return None;
         }
         let record: Record = serde_json::from_str(text).ok()?;
-        (record.key == *key && record.manifest.digest() == *key).then_some(record)
+        (record.key == *key && record.recipe.digest() == *key).then_some(record)
     }
 }
 
@@ -150,12 +151,12 @@ impl Artifact {
 
 #[cfg(test)]
 impl Record {
-    /// A record of a manifest, of which nothing else is known.
-    pub(crate) fn example(manifest: &Value) -> Record {
-        let manifest = CanonicalJson::from(manifest);
+    /// A record of a recipe, of which nothing else is known.
+    pub(crate) fn example(recipe: &Value) -> Record {
+        let recipe = CanonicalJson::from(recipe);
         Record {
-            key: manifest.digest(),
-            manifest,
+            key: recipe.digest(),
+            recipe,
             outputs: BTreeMap::new(),
             node: "node".to_owned(),
             note: String::new(),
@@ -205,10 +206,10 @@ mod tests {
 
     #[test]
     fn any_damage_makes_a_record_count_as_absent() {
-        let manifest = CanonicalJson::from(&serde_json::json!({"kind": "fewshot", "rate": 0.0035, "name": "ä\"b"}));
+        let recipe = CanonicalJson::from(&serde_json::json!({"kind": "fewshot", "rate": 0.0035, "name": "ä\"b"}));
         let record = Record {
-            key: manifest.digest(),
-            manifest,
+            key: recipe.digest(),
+            recipe,
             outputs: BTreeMap::from([(
                 "train".to_owned(),
                 Artifact { kind: ArtifactKind::File, digest: Digest::of(b"1"), size: 1 },
@@ -225,7 +226,7 @@ mod tests {
         let whole = record.text();
         let read = Record::parse(&whole, &record.key).unwrap();
         assert_eq!(read.text(), whole);
-        assert_eq!(read.manifest.value()["rate"], 0.0035);
+        assert_eq!(read.recipe.value()["rate"], 0.0035);
         assert_eq!(serde_json::from_str::<Value>(&whole).unwrap()["node"], "shots/seed1");
         assert!(Record::parse(&whole, &Digest::of(b"another")).is_none());
         for bit in 0..whole.len() * 8 {

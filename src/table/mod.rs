@@ -20,7 +20,7 @@ pub use label::Label;
 pub use layout::Layout;
 pub use metric::Metric;
 pub use order::Order;
-pub use published::Published;
+pub use published::PublishedNumbers;
 pub use score::Score;
 
 #[cfg(test)]

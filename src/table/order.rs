@@ -6,7 +6,7 @@ use super::deviation::Deviation;
 use super::label::Label;
 use super::layout::Layout;
 use super::metric::Metric;
-use super::published::Published;
+use super::published::PublishedNumbers;
 use super::score::Score;
 use crate::data::Classes;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub struct Order {
     /// How data sets are arranged in LaTeX.
     pub layout: Layout,
     /// What papers print.
-    pub published: Published,
+    pub published: PublishedNumbers,
     /// What papers call a method, where it is not its label.
     pub published_as: BTreeMap<String, String>,
     /// How far from the published number a value may be, in percentage points.

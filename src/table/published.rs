@@ -7,13 +7,13 @@ use std::path::Path;
 use super::metric::Metric;
 use crate::error::{Error, Result};
 
-/// Published numbers in percent.
+/// PublishedNumbers numbers in percent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Published {
+pub struct PublishedNumbers {
     numbers: HashMap<(String, String, Metric), f64>,
 }
 
-impl Published {
+impl PublishedNumbers {
     /// Adds the numbers of a CSV file with the columns `method`, `dataset`, `metric` and `value`; of two for the same cell,
     /// the first counts.
     ///
@@ -67,7 +67,7 @@ mod tests {
         let path = folder.path().join("paper.csv");
         let read = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            let mut published = Published::default();
+            let mut published = PublishedNumbers::default();
             published.add(&path).map(|()| published)
         };
         let text = "table,method,dataset,metric,value\nT3,MaPLe,DTD,base,80.36\nT3,MaPLe,DTD,base,1\nT9,CLIP,DTD,zeroshot_acc,44.56\nT15,CoOp,DTD,acc_16shot,69.87\n";

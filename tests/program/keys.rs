@@ -8,7 +8,7 @@ use std::path::Path;
 use maple_pipe::data::random;
 use maple_pipe::device::Devices;
 use maple_pipe::digest::Digest;
-use maple_pipe::graph::{Content, Graph, Source, manifest};
+use maple_pipe::graph::{Content, Graph, Source, recipe};
 use maple_pipe::pipeline::Pipeline;
 use maple_pipe::run::{self, DeviceChoice, Event, Interrupts, Options, Outcome};
 use maple_pipe::store::Store;
@@ -31,8 +31,8 @@ fn manifests(project: &Project) -> BTreeMap<String, String> {
     nodes
         .map(|node| {
             let content = |source: &Source| Content { digest: Digest::of(name(source).as_bytes()), key: None };
-            let manifest = manifest(node, &|input| Ok(content(&input.source))).unwrap();
-            (node.name.clone(), manifest.to_string())
+            let recipe = recipe(node, &|input| Ok(content(&input.source))).unwrap();
+            (node.name.clone(), recipe.to_string())
         })
         .collect()
 }

@@ -189,10 +189,10 @@ fn another_libtorch_is_another_key() {
     let project = Project::after_a_run();
     // As if the last run had been made with another version.
     remake(&project, "clip", |mut record| {
-        let mut manifest = record.manifest.value();
-        manifest["libtorch"] = "2.10.0".into();
-        record.manifest = (&manifest).into();
-        record.key = record.manifest.digest();
+        let mut recipe = record.recipe.value();
+        recipe["libtorch"] = "2.10.0".into();
+        record.recipe = (&recipe).into();
+        record.key = record.recipe.digest();
         record
     });
     project.prints(

@@ -9,7 +9,7 @@ use crate::run::Forecast;
 
 /// How the nodes of a pipeline stand.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
+pub(super) struct StandingReport<'a> {
     pub pipeline: &'a str,
     /// Of all selected nodes.
     pub counts: Counts,

@@ -9,7 +9,7 @@ use crate::table::Table;
 
 /// What a report is made from.
 #[derive(Debug)]
-pub struct Sources<'a> {
+pub struct Materials<'a> {
     /// The pipeline.
     pub pipeline: &'a Pipeline,
     /// Its nodes.
@@ -24,7 +24,7 @@ pub struct Sources<'a> {
     pub tables: Vec<(NodeIndex, Table)>,
 }
 
-impl Sources<'_> {
+impl Materials<'_> {
     /// The nodes that are up to date, in order, with their records.
     pub(super) fn fresh(&self) -> impl Iterator<Item = (NodeIndex, &Record)> {
         self.graph.order().iter().filter_map(|&index| Some((index, self.plan.record(index)?)))
