@@ -113,8 +113,8 @@ fn leads_out(archive: &Path, link: impl Display) -> Error {
     damaged(archive, format!("its link `{link}` leads out of the folder"))
 }
 
-/// Whether a link's target goes up at its start alone, and by no more than so many folders. If all links of a folder
-/// are such ones, no way leads out of it: what lies behind a link is another folder of it, and from there all goes down.
+/// Whether a link's target climbs only at its start, and by at most `depth` folders. If every link of a folder climbs only at
+/// its start and never above the folder, no path can leave the folder.
 fn climbs_no_higher(target: &Path, depth: usize) -> bool {
     let mut parts = target.components().filter(|part| *part != Component::CurDir).peekable();
     let mut climbed = 0;

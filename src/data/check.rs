@@ -42,8 +42,7 @@ impl Check {
         [self.missing.as_slice(), &self.short].concat()
     }
 
-    /// The files that are missing, by the folder that is there and lacks them or what is above them: `class/a.jpg` is
-    /// `class` where that is not there, either.
+    /// Missing files, grouped by their nearest folder that exists. If `class/` is missing, it stands for all its files.
     pub fn missing_by_folder(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let mut folders: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
         for path in &self.missing {
