@@ -1,12 +1,21 @@
-//! The tensors that each learner learns: their published names and shapes, and what a file's tensors tell of the learner.
+//! What can be learned: tokens and linear layers, under their published names. Each learner lists its own, and the model
+//! that is trained, the file that is written, the checkpoint that is imported and the words near a prompt follow from the
+//! list.
 
 use std::collections::BTreeMap;
 
-use super::{ClassTokenPosition, Learner};
+use crate::architecture::Architecture;
+
+/// The context, in every learner with a learned text.
+pub const CONTEXT: &str = "prompt_learner.ctx";
+/// The shallow tokens of the vision tower.
+pub const VISION: &str = "image_encoder.VPT";
+/// The tokens of the vision tower's blocks behind the first; `*` is the number of the block, from 1.
+pub const VISION_BLOCKS: &str = "image_encoder.transformer.resblocks.*.VPT_shallow";
 
 /// The length of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Axis {
+pub enum Length {
     /// So many.
     Count(i64),
     /// The width of the text tower.
@@ -15,115 +24,156 @@ pub enum Axis {
     Vision,
     /// The width of the space that both towers lead to.
     Embedding,
-    /// The width of CoCoOp's hidden layer.
-    Hidden,
+    /// That width divided by so much.
+    Reduced(i64),
     /// One for each class.
     Classes,
 }
 
-/// The context, in every learner with a learned text.
-pub const CONTEXT: &str = "prompt_learner.ctx";
-/// MaPLe's projection of the context to the vision tower.
-pub const PROJECTION: &str = "prompt_learner.proj";
-/// MaPLe's deep prompts, by number.
-pub const DEEP: &str = "prompt_learner.compound_prompts_text";
-/// MaPLe's projections of these.
-pub const DEEP_PROJECTION: &str = "prompt_learner.compound_prompt_projections";
-/// CoCoOp's network.
-pub const META_NET: &str = "prompt_learner.meta_net";
-/// The shallow tokens of the vision tower.
-const VISION: &str = "image_encoder.VPT";
-
-/// The name of the deep tokens of the vision tower's block.
-fn vision_block(block: i64) -> String {
-    match block {
-        0 => VISION.to_owned(),
-        block => format!("image_encoder.transformer.resblocks.{block}.VPT_shallow"),
+impl Length {
+    /// The number in a model and with so many classes.
+    pub fn of(self, architecture: &Architecture, classes: usize) -> i64 {
+        match self {
+            Length::Count(count) => count,
+            Length::Text => architecture.text_width,
+            Length::Vision => architecture.vision_width,
+            Length::Embedding => architecture.embedding,
+            Length::Reduced(divisor) => architecture.embedding / divisor,
+            Length::Classes => classes as i64,
+        }
     }
 }
 
-/// The name of the deep tokens of the text tower's block.
-fn text_block(block: i64) -> String {
-    format!("text_encoder.transformer.resblocks.{block}.VPT_shallow")
+/// One thing that is learned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Learned {
+    /// Its published name; a layer's tensors have more behind it.
+    pub name: String,
+    /// What it is.
+    pub form: Form,
+    /// Whether it is learned in fp32 whatever the precision of the method.
+    pub wide: bool,
 }
 
-/// The name of a vision tower's tokens for the first `depth` blocks.
-pub fn vision_names(depth: i64) -> impl Iterator<Item = String> {
-    (0..depth).map(vision_block)
+/// The forms of what is learned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form {
+    /// Tokens that take the place of others, or stand beside them, in front of a block of a tower.
+    Tokens {
+        /// Which tower.
+        tower: Tower,
+        /// The block, from 0.
+        block: i64,
+        /// How many.
+        count: i64,
+        /// Whether each class has its own.
+        per_class: bool,
+        /// Words whose embeddings they start from; empty for a random start.
+        initial_words: String,
+    },
+    /// A linear layer: `NAME.weight` and `NAME.bias`.
+    Linear {
+        /// The width that it leads to.
+        output: Length,
+        /// The width that it leads from.
+        input: Length,
+        /// The name under which it starts at random: layers that share it start alike.
+        drawn_as: String,
+    },
 }
 
-/// The names of the text tower's deep tokens for the blocks behind the first, `depth` blocks in all.
-pub fn text_names(depth: i64) -> impl Iterator<Item = String> {
-    (1..depth).map(text_block)
+/// The towers of CLIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Tower {
+    Text,
+    Vision,
 }
 
-impl Learner {
-    /// What is learned, under the published names and in their order, with shapes.
-    pub fn learnable(&self) -> Vec<(String, Vec<Axis>)> {
-        use Axis::{Classes, Count, Embedding, Hidden, Text, Vision};
-        let linear = |name: &str, output, input| {
-            [(format!("{name}.weight"), vec![output, input]), (format!("{name}.bias"), vec![output])]
-        };
-        let context = |length: i64| (CONTEXT.to_owned(), vec![Count(length), Text]);
-        let mut learnable = Vec::new();
-        match *self {
-            Learner::ZeroShot { .. } => {}
-            Learner::Coop { context_length, class_specific_context: true, .. } => {
-                learnable.push((CONTEXT.to_owned(), vec![Classes, Count(context_length), Text]));
+impl Learned {
+    /// Tokens at the input of the text tower, which classes share.
+    pub(super) fn context(count: i64, initial_words: &str) -> Learned {
+        Learned::at_input(count, false, initial_words)
+    }
+
+    /// Tokens at the input of the text tower, for each class its own.
+    pub(super) fn context_per_class(count: i64) -> Learned {
+        Learned::at_input(count, true, "")
+    }
+
+    fn at_input(count: i64, per_class: bool, initial_words: &str) -> Learned {
+        let initial_words = initial_words.to_owned();
+        let form = Form::Tokens { tower: Tower::Text, block: 0, count, per_class, initial_words };
+        Learned { name: CONTEXT.to_owned(), form, wide: false }
+    }
+
+    /// Tokens in front of a block of a tower, with a random start. The published code keeps them in fp32.
+    pub(super) fn tokens(name: String, tower: Tower, block: i64, count: i64) -> Learned {
+        let form = Form::Tokens { tower, block, count, per_class: false, initial_words: String::new() };
+        Learned { name, form, wide: true }
+    }
+
+    /// Tokens for the first `depth` blocks of the vision tower.
+    pub(super) fn vision(count: i64, depth: i64) -> impl Iterator<Item = Learned> {
+        (0..depth).map(move |block| Learned::tokens(vision_name(block), Tower::Vision, block, count))
+    }
+
+    /// A linear layer.
+    pub(super) fn linear(name: String, output: Length, input: Length) -> Learned {
+        let drawn_as = name.clone();
+        Learned { name, form: Form::Linear { output, input, drawn_as }, wide: false }
+    }
+
+    /// The names and shapes of its tensors.
+    pub fn tensors(&self) -> Vec<(String, Vec<Length>)> {
+        match self.form {
+            Form::Tokens { tower, count, per_class, .. } => {
+                let width = if tower == Tower::Text { Length::Text } else { Length::Vision };
+                let classes = per_class.then_some(Length::Classes);
+                vec![(self.name.clone(), classes.into_iter().chain([Length::Count(count), width]).collect())]
             }
-            Learner::Coop { context_length, .. } => learnable.push(context(context_length)),
-            Learner::Cocoop { context_length, .. } => {
-                learnable.push(context(context_length));
-                learnable.extend(linear(&format!("{META_NET}.linear1"), Hidden, Embedding));
-                learnable.extend(linear(&format!("{META_NET}.linear2"), Text, Hidden));
-            }
-            Learner::Vpt { vision_context_length, vision_depth } => {
-                let tokens = vec![Count(vision_context_length), Vision];
-                learnable.extend(vision_names(vision_depth).map(|name| (name, tokens.clone())));
-            }
-            Learner::Ivlp { context_length, depth, vision_context_length, vision_depth, .. } => {
-                learnable.push(context(context_length));
-                let tokens = vec![Count(vision_context_length), Vision];
-                learnable.extend(vision_names(vision_depth).map(|name| (name, tokens.clone())));
-                learnable.extend(text_names(depth).map(|name| (name, vec![Count(context_length), Text])));
-            }
-            Learner::Maple { context_length, depth, .. } => {
-                learnable.push(context(context_length));
-                learnable.extend(linear(PROJECTION, Vision, Text));
-                let deep = 0..depth - 1;
-                learnable.extend(deep.clone().map(|one| (format!("{DEEP}.{one}"), vec![Count(context_length), Text])));
-                learnable.extend(deep.flat_map(|one| linear(&format!("{DEEP_PROJECTION}.{one}"), Vision, Text)));
+            Form::Linear { output, input, .. } => {
+                let [weight, bias] = ["weight", "bias"].map(|part| format!("{}.{part}", self.name));
+                vec![(weight, vec![output, input]), (bias, vec![output])]
             }
         }
-        learnable
+    }
+}
+
+/// A published name with a number in the place of its `*`.
+pub fn numbered(name: &str, number: i64) -> String {
+    name.replacen('*', &number.to_string(), 1)
+}
+
+/// The name of the vision tower's tokens in front of a block, from 0.
+pub fn vision_name(block: i64) -> String {
+    if block == 0 { VISION.to_owned() } else { numbered(VISION_BLOCKS, block) }
+}
+
+/// Whether a tensor's name is `stem`, in which `*` stands for any part between two dots, or has more parts behind that.
+pub(super) fn is_below(name: &str, stem: &str) -> bool {
+    let mut parts = name.split('.');
+    stem.split('.').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part))
+}
+
+/// The names and shapes of a file's tensors.
+#[derive(Debug)]
+pub struct TensorShapes(pub BTreeMap<String, Vec<i64>>);
+
+impl TensorShapes {
+    /// The shape of a tensor, if the file has it.
+    pub(super) fn get(&self, name: &str) -> Option<&[i64]> {
+        self.0.get(name).map(Vec::as_slice)
     }
 
-    /// The learner that tensors of these names and shapes are of, with those options that they tell; the others have
-    /// their defaults.
-    pub fn of_tensors(shapes: &BTreeMap<String, Vec<i64>>) -> Option<Learner> {
-        let rows = |name: &str| shapes.get(name)?.iter().rev().nth(1).copied();
-        let count =
-            |names: &mut dyn Iterator<Item = String>| names.take_while(|name| shapes.contains_key(name)).count() as i64;
-        let vision_depth = count(&mut vision_names(i64::MAX));
-        let vision_context_length = rows(VISION).unwrap_or(0);
-        let Some(context_length) = rows(CONTEXT) else {
-            return (vision_depth > 0).then_some(Learner::Vpt { vision_context_length, vision_depth });
-        };
-        let context_initial_words = String::new();
-        let depth = 1 + count(&mut text_names(i64::MAX));
-        let begins = |prefix: &str| shapes.keys().any(|name| name.starts_with(prefix));
-        Some(if begins(PROJECTION) {
-            let depth = 1 + count(&mut (0..).map(|one| format!("{DEEP}.{one}")));
-            Learner::Maple { context_length, context_initial_words, depth }
-        } else if begins(META_NET) {
-            Learner::Cocoop { context_length, context_initial_words }
-        } else if depth > 1 || vision_depth > 0 {
-            Learner::Ivlp { context_length, context_initial_words, depth, vision_context_length, vision_depth }
-        } else {
-            let class_specific_context = shapes[CONTEXT].len() == 3;
-            let class_token_position = ClassTokenPosition::End;
-            Learner::Coop { context_length, context_initial_words, class_token_position, class_specific_context }
-        })
+    /// How many tokens a tensor holds, for each class if they are bound to classes.
+    pub(super) fn tokens(&self, name: &str) -> Option<i64> {
+        self.get(name)?.iter().rev().nth(1).copied()
+    }
+
+    /// How many tensors have a name of this form, with any number for its `*`.
+    pub(super) fn count(&self, form: &str) -> i64 {
+        self.0.keys().filter(|name| is_below(name, form)).count() as i64
     }
 }
 
@@ -131,49 +181,18 @@ impl Learner {
 mod tests {
     use super::*;
 
-    fn shapes(learner: &Learner) -> BTreeMap<String, Vec<i64>> {
-        let length = |axis: Axis| match axis {
-            Axis::Count(count) => count,
-            Axis::Text => 512,
-            Axis::Vision => 768,
-            Axis::Embedding => 512,
-            Axis::Hidden => 32,
-            Axis::Classes => 37,
-        };
-        let learnable = learner.learnable().into_iter();
-        learnable.map(|(name, axes)| (name, axes.into_iter().map(length).collect())).collect()
-    }
-
     #[test]
-    fn a_learner_is_recognised_by_what_it_learns() {
-        let words = String::new;
-        let position = ClassTokenPosition::End;
-        let coop = |class_specific_context| Learner::Coop {
-            context_length: 16,
-            context_initial_words: words(),
-            class_token_position: position,
-            class_specific_context,
-        };
-        let ivlp = |vision_context_length, vision_depth| Learner::Ivlp {
-            context_length: 4,
-            context_initial_words: words(),
-            depth: 12,
-            vision_context_length,
-            vision_depth,
-        };
-        let learners = [
-            coop(false),
-            coop(true),
-            Learner::Cocoop { context_length: 4, context_initial_words: words() },
-            Learner::Vpt { vision_context_length: 8, vision_depth: 12 },
-            ivlp(2, 9),
-            ivlp(0, 0),
-            Learner::Maple { context_length: 2, context_initial_words: words(), depth: 9 },
-            Learner::Maple { context_length: 2, context_initial_words: words(), depth: 1 },
+    fn a_stem_takes_whole_parts() {
+        let cases = [
+            ("prompt_learner.ctx", "prompt_learner.ctx", true),
+            ("prompt_learner.ctxx", "prompt_learner.ctx", false),
+            ("prompt_learner.proj.weight", "prompt_learner.proj", true),
+            ("prompt_learner", "prompt_learner.ctx", false),
+            ("image_encoder.transformer.resblocks.3.VPT_shallow", VISION_BLOCKS, true),
+            ("image_encoder.transformer.resblocks.3.attn", VISION_BLOCKS, false),
         ];
-        for learner in learners {
-            assert_eq!(Learner::of_tensors(&shapes(&learner)), Some(learner));
+        for (name, stem, expected) in cases {
+            assert_eq!(is_below(name, stem), expected, "{name}, {stem}");
         }
-        assert_eq!(Learner::of_tensors(&BTreeMap::from([("layer1.weight".to_owned(), vec![3, 3])])), None);
     }
 }

@@ -2,22 +2,27 @@
 //! The learners themselves are in the package `maple-pipe-worker`.
 
 mod catalogue;
+mod check;
 pub mod learnable;
+pub mod learners;
 mod precision;
 mod pretraining;
 pub mod prompt;
+mod training;
 mod vocabulary;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use catalogue::shipped;
+pub use check::check_template;
+pub use learners::{ClassTokenPosition, Input, Learner};
 pub use precision::Precision;
 pub use pretraining::Pretraining;
 pub use prompt::{Description, Prompt};
+pub use training::{Optimizer, Training};
 pub use vocabulary::{Interpretation, Neighbour};
 
-use crate::architecture::{Architecture, VisionLayers};
 use crate::error::{Error, Result};
 
 /// One method of prompt learning. Its JSON is canonical: every option stands in it, defaults too.
@@ -32,131 +37,6 @@ pub struct Method {
     /// How the learner is trained; absent for `zero-shot`, which is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
-}
-
-/// The learners and their options. A `context_length` counts learned tokens, a depth the blocks that get prompts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "learner", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Learner {
-    /// CLIP, untrained. With more than one template, each class has the mean of its normalised text features.
-    ZeroShot {
-        /// Texts with `{}` for the class name, beside the data set's own template.
-        #[serde(default)]
-        templates: Vec<String>,
-        /// Whether the data set's own template is among them.
-        #[serde(default = "dataset_template")]
-        dataset_template: bool,
-    },
-    /// CoOp: context in front of, around or behind the class name.
-    Coop {
-        /// Learned tokens a prompt.
-        context_length: i64,
-        /// Words whose embeddings the context starts from; empty for a random start.
-        #[serde(default)]
-        context_initial_words: String,
-        /// Where the class name stands.
-        #[serde(default)]
-        class_token_position: ClassTokenPosition,
-        /// Whether each class learns a context of its own.
-        #[serde(default)]
-        class_specific_context: bool,
-    },
-    /// CoCoOp: CoOp with a context that a small network shifts for each image.
-    Cocoop {
-        /// Learned tokens a prompt.
-        context_length: i64,
-        /// Words whose embeddings the context starts from; empty for a random start.
-        #[serde(default)]
-        context_initial_words: String,
-    },
-    /// Deep visual prompt tuning, with a fixed text.
-    Vpt {
-        /// Learned tokens in the vision tower.
-        vision_context_length: i64,
-        /// Blocks of the vision tower that get learned tokens.
-        vision_depth: i64,
-    },
-    /// Independent prompts in both towers; with `vision_depth = 0`, language prompts alone.
-    Ivlp {
-        /// Learned tokens in the text tower.
-        context_length: i64,
-        /// Words whose embeddings the first context starts from; empty for a random start.
-        #[serde(default)]
-        context_initial_words: String,
-        /// Blocks of the text tower that get learned tokens.
-        depth: i64,
-        /// Learned tokens in the vision tower.
-        vision_context_length: i64,
-        /// Blocks of the vision tower that get learned tokens.
-        vision_depth: i64,
-    },
-    /// MaPLe: prompts in the text tower, from which linear layers make those of the vision tower.
-    Maple {
-        /// Learned tokens in each tower.
-        context_length: i64,
-        /// Words whose embeddings the first context starts from; empty for a random start.
-        #[serde(default)]
-        context_initial_words: String,
-        /// Blocks of each tower that get learned tokens.
-        depth: i64,
-    },
-}
-
-/// Where the class name stands in a prompt of CoOp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClassTokenPosition {
-    /// Behind the context.
-    #[default]
-    End,
-    /// Between its halves.
-    Middle,
-    /// In front of it.
-    Front,
-}
-
-/// How a learner is trained: SGD with a constant warm-up, then cosine annealing by epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Training {
-    /// Passes over the training images, the warm-up included.
-    pub epochs: u32,
-    /// Images a step.
-    pub batch_size: u32,
-    /// The learning rate from which the annealing starts.
-    pub learning_rate: f64,
-    /// Momentum of SGD.
-    #[serde(default = "momentum")]
-    pub momentum: f64,
-    /// Weight decay of SGD, on every learned tensor.
-    #[serde(default = "weight_decay")]
-    pub weight_decay: f64,
-    /// Epochs at `warmup_learning_rate`.
-    #[serde(default = "warmup_epochs")]
-    pub warmup_epochs: u32,
-    /// The constant learning rate of the warm-up.
-    #[serde(default = "warmup_learning_rate")]
-    pub warmup_learning_rate: f64,
-}
-
-const fn dataset_template() -> bool {
-    true
-}
-
-const fn momentum() -> f64 {
-    0.9
-}
-
-const fn weight_decay() -> f64 {
-    5e-4
-}
-
-const fn warmup_epochs() -> u32 {
-    1
-}
-
-const fn warmup_learning_rate() -> f64 {
-    1e-5
 }
 
 impl Method {
@@ -176,13 +56,14 @@ impl Method {
     /// Names the option that makes no sense, and what would.
     pub fn validate(&self) -> Result<()> {
         self.learner.validate()?;
-        match (&self.learner, &self.training) {
-            (Learner::ZeroShot { .. }, None) => Ok(()),
-            (Learner::ZeroShot { .. }, Some(_)) => {
-                Err(Error::hinted("`zero-shot` is not trained", "remove the table `[training]`"))
+        match (self.learner.learned().is_empty(), &self.training) {
+            (true, None) => Ok(()),
+            (true, Some(_)) => {
+                let message = format!("`{}` is not trained", self.learner.name());
+                Err(Error::hinted(message, "remove the table `[training]`"))
             }
-            (_, Some(training)) => training.validate(),
-            (_, None) => Err(Error::hinted(
+            (false, Some(training)) => training.validate(),
+            (false, None) => Err(Error::hinted(
                 "the table `[training]` is missing",
                 "add it with `epochs`, `batch_size` and `learning_rate`",
             )),
@@ -190,191 +71,15 @@ impl Method {
     }
 }
 
-impl Learner {
-    fn validate(&self) -> Result<()> {
-        match self {
-            Learner::ZeroShot { templates, dataset_template } => {
-                if templates.is_empty() && !dataset_template {
-                    return Err(Error::hinted(
-                        "there is no template",
-                        "give `templates`, or `dataset_template = true`",
-                    ));
-                }
-                templates.iter().try_for_each(|template| check_template(template))
-            }
-            Learner::Coop { context_length, context_initial_words, class_specific_context, .. } => {
-                if *class_specific_context && !context_initial_words.is_empty() {
-                    return Err(Error::hinted(
-                        "`class_specific_context` starts at random, so `context_initial_words` has no use",
-                        "remove one of the two",
-                    ));
-                }
-                coop_context(*context_length, context_initial_words)
-            }
-            Learner::Cocoop { context_length, context_initial_words } => {
-                coop_context(*context_length, context_initial_words)
-            }
-            Learner::Vpt { vision_context_length, vision_depth } => {
-                at_least_one("vision_context_length", *vision_context_length)?;
-                at_least_one("vision_depth", *vision_depth)
-            }
-            Learner::Ivlp { context_length, context_initial_words, depth, vision_context_length, vision_depth } => {
-                deep_context(*context_length, context_initial_words)?;
-                at_least_one("depth", *depth)?;
-                match (vision_context_length, vision_depth) {
-                    (0, 0) => Ok(()),
-                    (1.., 1..) => Ok(()),
-                    _ => Err(Error::hinted(
-                        format!(
-                            "`vision_context_length` is {vision_context_length}, but `vision_depth` is {vision_depth}"
-                        ),
-                        "make both 0 for language prompts alone, or both at least 1",
-                    )),
-                }
-            }
-            Learner::Maple { context_length, context_initial_words, depth } => {
-                deep_context(*context_length, context_initial_words)?;
-                at_least_one("depth", *depth)
-            }
-        }
-    }
-
-    /// Whether the image tower works as in plain CLIP, so that image features may be computed once and shared.
-    pub fn has_plain_vision(&self) -> bool {
-        match self {
-            Learner::ZeroShot { .. } | Learner::Coop { .. } | Learner::Cocoop { .. } => true,
-            Learner::Ivlp { vision_depth, .. } => *vision_depth == 0,
-            Learner::Vpt { .. } | Learner::Maple { .. } => false,
-        }
-    }
-
-    /// Checks that the towers have as many blocks as prompts are wanted in.
-    ///
-    /// # Errors
-    /// Names the depth and the tower.
-    pub fn fits(&self, architecture: &Architecture) -> Result<()> {
-        let text = architecture.text_layers;
-        match self {
-            Learner::ZeroShot { .. } | Learner::Coop { .. } | Learner::Cocoop { .. } => Ok(()),
-            Learner::Vpt { vision_depth, .. } => in_vision("vision_depth", *vision_depth, architecture),
-            Learner::Ivlp { depth, vision_depth, .. } => {
-                at_most("depth", *depth, "text", text)?;
-                in_vision("vision_depth", *vision_depth, architecture)
-            }
-            Learner::Maple { depth, .. } => {
-                at_most("depth", *depth, "text", text)?;
-                in_vision("depth", *depth, architecture)
-            }
-        }
-    }
-}
-
-impl Training {
-    fn validate(&self) -> Result<()> {
-        at_least_one("epochs", i64::from(self.epochs))?;
-        at_least_one("batch_size", i64::from(self.batch_size))?;
-        let values = [
-            ("learning_rate", self.learning_rate),
-            ("momentum", self.momentum),
-            ("weight_decay", self.weight_decay),
-            ("warmup_learning_rate", self.warmup_learning_rate),
-        ];
-        match values.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
-            Some((name, value)) => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up")),
-            None if self.momentum >= 1.0 => Err(Error::hinted(
-                format!("`momentum` is {}, so no gradient is ever forgotten", self.momentum),
-                "give a number below 1",
-            )),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Checks that a text has one place for the class name.
-///
-/// # Errors
-/// Names the text.
-pub fn check_template(template: &str) -> Result<()> {
-    if template.matches("{}").count() == 1 {
-        return Ok(());
-    }
-    let message = format!("the template `{template}` does not hold `{{}}` once");
-    Err(Error::hinted(message, "write `{}` where the class name goes"))
-}
-
-fn at_least_one(name: &str, value: i64) -> Result<()> {
-    match value {
-        1.. => Ok(()),
-        _ => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 1 up")),
-    }
-}
-
-fn at_most(name: &str, depth: i64, tower: &str, blocks: i64) -> Result<()> {
-    if depth <= blocks {
-        return Ok(());
-    }
-    let message = format!("`{name}` is {depth}, but the {tower} tower has {blocks} blocks");
-    Err(Error::hinted(message, format!("set `{name}` to at most {blocks}")))
-}
-
-/// Checks that the vision tower is a transformer of at least `depth` blocks; a ResNet takes no prompts.
-fn in_vision(name: &str, depth: i64, architecture: &Architecture) -> Result<()> {
-    match architecture.vision_layers {
-        VisionLayers::Transformer(blocks) => at_most(name, depth, "vision", blocks),
-        VisionLayers::ResNet(_) if depth == 0 => Ok(()),
-        VisionLayers::ResNet(_) => Err(Error::hinted(
-            format!("`{name}` is {depth}, but the vision tower is a ResNet, which takes no prompts"),
-            "use weights with a vision transformer, such as `openai/ViT-B-16`",
-        )),
-    }
-}
-
-/// Checks that initial words are words and nothing else.
-fn check_initial_words(words: &str) -> Result<()> {
-    let wrong =
-        [("{}", "leave it out: the learner puts the class name in its place"), ("_", "write spaces between the words")];
-    match wrong.iter().find(|(text, _)| words.contains(text)) {
-        Some((text, hint)) => Err(Error::hinted(format!("`context_initial_words` has `{text}`: `{words}`"), *hint)),
-        None => Ok(()),
-    }
-}
-
-/// In MaPLe and IVLP initial words may be longer than the context, of which the published code starts up to so many
-/// tokens from them, and any longer one at random.
-const LONGEST_FROM_WORDS: i64 = 4;
-
-fn deep_context(context_length: i64, context_initial_words: &str) -> Result<()> {
-    at_least_one("context_length", context_length)?;
-    check_initial_words(context_initial_words)?;
-    if context_length <= LONGEST_FROM_WORDS || context_initial_words.is_empty() {
-        return Ok(());
-    }
-    Err(Error::hinted(
-        format!("`context_length` is {context_length}, but initial words start {LONGEST_FROM_WORDS} tokens at most"),
-        format!(
-            "remove `context_initial_words` for a random start, as published, or set `context_length` to at most \
-             {LONGEST_FROM_WORDS}"
-        ),
-    ))
-}
-
-/// In CoOp and CoCoOp the initial words decide how long the context is.
-fn coop_context(context_length: i64, context_initial_words: &str) -> Result<()> {
-    at_least_one("context_length", context_length)?;
-    check_initial_words(context_initial_words)?;
-    let words = context_initial_words.split_whitespace().count() as i64;
-    if words == 0 || words == context_length {
-        return Ok(());
-    }
-    Err(Error::hinted(
-        format!("`context_length` is {context_length}, but `context_initial_words` has {words} words"),
-        format!("set `context_length` to {words}, or remove the words for a random start"),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::architecture::Architecture;
+    use crate::method::learners::ZeroShot;
+
+    const TRAINING: &str = "[training]\nepochs = 5\nbatch_size = 4\nlearning_rate = 0.0035\n";
 
     const MAPLE: &str = "learner = \"maple\"\ncontext_length = 2\ndepth = 9\n\
                          [training]\nepochs = 5\nbatch_size = 4\nlearning_rate = 0.0035\n";
@@ -394,6 +99,100 @@ mod tests {
             })
         );
         assert_eq!(serde_json::from_value::<Method>(json).unwrap(), method);
+    }
+
+    /// Keys hold this. An option that is absent here and stands in the JSON at its default would change the keys of every
+    /// method of its learner; `skip_serializing_if` keeps it out.
+    #[test]
+    fn a_method_says_of_its_options_no_more_than_it_did() {
+        let coop = ["class_specific_context", "class_token_position", "context_initial_words", "context_length"];
+        let learners: [(&str, &str, &[&str]); 6] = [
+            ("zero-shot", "", &["dataset_template", "templates"]),
+            ("coop", "context_length = 4", &coop),
+            ("cocoop", "context_length = 4", &["context_initial_words", "context_length"]),
+            ("vpt", "vision_context_length = 4\nvision_depth = 2", &["vision_context_length", "vision_depth"]),
+            (
+                "ivlp",
+                "context_length = 4\ndepth = 3\nvision_context_length = 4\nvision_depth = 2",
+                &["context_initial_words", "context_length", "depth", "vision_context_length", "vision_depth"],
+            ),
+            ("maple", "context_length = 2\ndepth = 3", &["context_initial_words", "context_length", "depth"]),
+        ];
+        let names = |value: &serde_json::Value| -> BTreeSet<String> {
+            value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+        };
+        let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        for (learner, options, expected) in learners {
+            let training = if learner == "zero-shot" { "" } else { TRAINING };
+            let method = Method::parse(&format!("learner = \"{learner}\"\n{options}\n{training}")).unwrap();
+            let json = serde_json::to_value(&method).unwrap();
+            let always: &[&str] =
+                if training.is_empty() { &["learner", "precision"] } else { &["learner", "precision", "training"] };
+            assert_eq!(names(&json), set(&[expected, always].concat()), "{learner}");
+            assert!(Learner::NAMES.contains(&learner), "{learner}");
+        }
+        assert_eq!(learners.len(), Learner::NAMES.len(), "every learner stands here");
+        let trained = ["batch_size", "epochs", "learning_rate"];
+        let always = ["momentum", "warmup_epochs", "warmup_learning_rate", "weight_decay"];
+        let json = serde_json::to_value(Method::parse(MAPLE).unwrap()).unwrap();
+        assert_eq!(names(&json["training"]), set(&[&trained[..], &always].concat()));
+    }
+
+    #[test]
+    fn an_optimizer_has_its_own_options() {
+        let training = |text: &str| Method::parse(&format!("{MAPLE}{text}\n"));
+        let json = |text: &str| serde_json::to_value(training(text).unwrap().training).unwrap();
+        assert_eq!(json("optimizer = \"sgd\"\nbetas = [0.9, 0.999]\neps = 1e-8"), json(""));
+        let adamw = json("optimizer = \"adamw\"\nbetas = [0.8, 0.999]\neps = 1e-3");
+        assert_eq!((&adamw["optimizer"], &adamw["eps"]), (&"adamw".into(), &1e-3.into()));
+        assert_eq!(adamw["betas"], serde_json::json!([0.8, 0.999]));
+        assert_eq!(json("optimizer = \"adam\"")["betas"], serde_json::Value::Null);
+        for (text, expected) in [
+            ("betas = [0.8, 0.999]", "`betas` is an option of `adam` and `adamw`"),
+            ("eps = 1e-3", "`eps` is an option of `adam` and `adamw`"),
+            ("optimizer = \"adam\"\nmomentum = 0.8", "`momentum` is an option of `sgd` alone"),
+            ("optimizer = \"adam\"\nbetas = [0.8, 1.0]", "`betas` is 1, so no gradient is ever forgotten"),
+            ("optimizer = \"adam\"\neps = -1.0", "`eps` is -1"),
+            ("optimizer = \"adm\"", "unknown variant `adm`, expected one of `sgd`, `adam`, `adamw`"),
+        ] {
+            let message = training(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}\ndoes not say: {expected}");
+        }
+    }
+
+    /// Numbers of which so many things are made are refused before anything is made.
+    #[test]
+    fn counts_are_bounded() {
+        let method =
+            |learner: &str, options: &str| Method::parse(&format!("learner = \"{learner}\"\n{options}\n{TRAINING}"));
+        let ivlp = "context_length = 2\ndepth = 3\nvision_context_length = 2\nvision_depth = 3";
+        for (learner, options, most) in [
+            ("coop", "context_length = 2", "context_length = 75"),
+            ("cocoop", "context_length = 2", "context_length = 75"),
+            ("maple", "context_length = 2\ndepth = 3", "context_length = 75"),
+            ("maple", "context_length = 2\ndepth = 3", "depth = 1000"),
+            ("vpt", "vision_context_length = 2\nvision_depth = 3", "vision_context_length = 1000"),
+            ("vpt", "vision_context_length = 2\nvision_depth = 3", "vision_depth = 1000"),
+            ("ivlp", ivlp, "context_length = 75"),
+            ("ivlp", ivlp, "depth = 1000"),
+            ("ivlp", ivlp, "vision_context_length = 1000"),
+            ("ivlp", ivlp, "vision_depth = 1000"),
+        ] {
+            let (name, most) = most.split_once(" = ").unwrap();
+            let changed = |value: &str| {
+                let lines = options.lines().map(|line| match line.split_once(" = ") {
+                    Some((option, _)) if option == name => format!("{name} = {value}\n"),
+                    _ => format!("{line}\n"),
+                });
+                method(learner, &lines.collect::<String>())
+            };
+            changed(most).unwrap();
+            let Error::Invalid { message, hint } = changed("1000000000").unwrap_err() else {
+                panic!("{learner} {name}")
+            };
+            assert_eq!(message, format!("`{name}` is 1000000000"), "{learner}");
+            assert_eq!(hint, Some(format!("give a number from 1 to {most}")), "{learner}");
+        }
     }
 
     #[test]
@@ -448,7 +247,7 @@ mod tests {
         let coop = "learner = 'coop'\ncontext_length = 4";
         let cocoop = "learner = 'cocoop'\ncontext_length = 4";
         let vpt = "learner = 'vpt'\nvision_context_length = 4\nvision_depth = 3";
-        let zero_shot = Learner::ZeroShot { templates: Vec::new(), dataset_template: true };
+        let zero_shot = Learner::ZeroShot(ZeroShot { templates: Vec::new(), dataset_template: true });
         for learner in [zero_shot, parse(coop), parse(cocoop)] {
             learner.fits(&resnet).unwrap();
         }

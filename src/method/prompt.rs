@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::learnable::Axis;
+use super::learnable::{Length, TensorShapes};
 use super::{Learner, Method, shipped};
 use crate::error::{Error, Result};
 use crate::weights::{Array, Checkpoint, to_safetensors};
@@ -30,7 +30,7 @@ pub struct Description {
 impl Description {
     /// Describes what `method` has learned on `class_names` after `epoch` epochs.
     pub fn new(method: &Method, epoch: u32, class_names: &[String]) -> Description {
-        let classes = if is_bound(&method.learner) { class_names.to_vec() } else { Vec::new() };
+        let classes = if method.learner.is_bound() { class_names.to_vec() } else { Vec::new() };
         Description { method: method.clone(), epoch, classes }
     }
 
@@ -48,11 +48,6 @@ impl Description {
         serde_json::from_str(note)
             .map_err(|error| Error::invalid(format!("{origin} describe themselves wrongly: {error}")))
     }
-}
-
-/// Whether what is learned belongs to certain classes.
-fn is_bound(learner: &Learner) -> bool {
-    matches!(learner, Learner::Coop { class_specific_context: true, .. })
 }
 
 /// The learned tensors of a file: a trained prompt, or a checkpoint of the published code.
@@ -107,12 +102,12 @@ impl Prompt {
     /// The learner that the tensors are of, with those options that they tell.
     pub fn learner(&self) -> Option<Learner> {
         let shapes = self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone()));
-        Learner::of_tensors(&shapes.collect())
+        Learner::of_tensors(&TensorShapes(shapes.collect()))
     }
 
     /// What the tensors tell of the learner, as a method file has it.
     pub fn told(&self) -> String {
-        listed(&options(&self.learner().expect("looked at when it was read")))
+        listed(&self.learner().expect("looked at when it was read"))
     }
 
     /// The shipped methods that these tensors may be of. Of several with the same learner, which differ in how they train it,
@@ -160,27 +155,26 @@ impl Prompt {
 
     /// Compares the options that the tensors tell with those of the method.
     fn check_options(&self, wanted: &Learner) -> Result<()> {
-        let found = self.learner().expect("looked at when it was read");
-        let (found, wanted) = (options(&found), options(wanted));
+        let learner = self.learner().expect("looked at when it was read");
+        let (found, hint) = (options(&learner), format!("a method that fits has: {}", listed(&learner)));
+        let wanted = options(wanted);
         if found["learner"] != wanted["learner"] {
-            return Err(Error::hinted(
-                format!("{} are of the learner {}, not {}", self.origin, found["learner"], wanted["learner"]),
-                format!("a method that fits has: {}", listed(&found)),
-            ));
+            let message = format!("{} are of the learner {}, not {}", self.origin, found["learner"], wanted["learner"]);
+            return Err(Error::hinted(message, hint));
         }
-        let differ = TOLD.iter().find(|name| found.get(**name) != wanted.get(**name));
-        differ.map_or(Ok(()), |name| {
-            let value = |options: &Value| options.get(name).map_or("nothing".to_owned(), Value::to_string);
-            Err(Error::hinted(
-                format!("{} have `{name}` {}, but the method says {}", self.origin, value(&found), value(&wanted)),
-                format!("a method that fits has: {}", listed(&found)),
-            ))
-        })
+        match learner.told().iter().find(|name| found[**name] != wanted[**name]) {
+            Some(name) => {
+                let (found, wanted) = (&found[*name], &wanted[*name]);
+                let message = format!("{} have `{name}` {found}, but the method says {wanted}", self.origin);
+                Err(Error::hinted(message, hint))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Compares names and shapes; returns the number of classes that they are bound to.
     fn check_shapes(&self, learner: &Learner) -> Result<Option<i64>> {
-        let mut widths: Vec<(Axis, i64)> = Vec::new();
+        let mut widths: Vec<(Length, i64)> = Vec::new();
         let expected = learner.learnable();
         let known = |name: &String| expected.iter().any(|(known, _)| known == name);
         if let Some(name) = self.tensors.keys().find(|name| !known(name)) {
@@ -193,7 +187,7 @@ impl Prompt {
             let mut fits = axes.len() == array.shape.len();
             for (axis, &length) in axes.iter().zip(&array.shape) {
                 fits &= match (axis, widths.iter().find(|(known, _)| known == axis)) {
-                    (Axis::Count(count), _) => *count == length,
+                    (Length::Count(count), _) => *count == length,
                     (_, Some((_, known))) => *known == length,
                     (axis, None) => {
                         widths.push((*axis, length));
@@ -208,21 +202,18 @@ impl Prompt {
                 )));
             }
         }
-        Ok(widths.iter().find(|(axis, _)| *axis == Axis::Classes).map(|(_, classes)| *classes))
+        Ok(widths.iter().find(|(axis, _)| *axis == Length::Classes).map(|(_, classes)| *classes))
     }
 }
-
-/// The options of learners that tensors tell.
-const TOLD: [&str; 5] = ["context_length", "depth", "vision_context_length", "vision_depth", "class_specific_context"];
 
 fn options(learner: &Learner) -> Value {
     serde_json::to_value(learner).expect("a learner is plain data")
 }
 
 /// The options that tensors tell, as a method file has them.
-fn listed(options: &Value) -> String {
-    let told = ["learner"].iter().chain(&TOLD);
-    let shown = told.filter_map(|name| Some(format!("{name} = {}", options.get(name)?)));
+fn listed(learner: &Learner) -> String {
+    let options = options(learner);
+    let shown = ["learner"].iter().chain(learner.told()).map(|name| format!("{name} = {}", options[*name]));
     shown.collect::<Vec<_>>().join(", ")
 }
 
@@ -230,15 +221,8 @@ fn listed(options: &Value) -> String {
 /// CoCoOp hold the prompt learner alone, without its name, and those of several cards a `module.` in front.
 fn learned_name(name: &str) -> Option<String> {
     let name = name.strip_prefix("module.").unwrap_or(name);
-    let inner = name.strip_prefix("prompt_learner.").unwrap_or(name);
-    let of_the_learner = ["ctx", "proj.", "compound_prompts_text.", "compound_prompt_projections.", "meta_net."]
-        .iter()
-        .any(|part| inner == part.trim_end_matches('.') || part.ends_with('.') && inner.starts_with(part));
-    match name {
-        _ if of_the_learner => Some(format!("prompt_learner.{inner}")),
-        name if name.ends_with(".VPT") || name.ends_with(".VPT_shallow") => Some(name.to_owned()),
-        _ => None,
-    }
+    let names = [name.to_owned(), format!("prompt_learner.{name}")];
+    names.into_iter().find(|name| Learner::is_learned(name))
 }
 
 #[cfg(test)]

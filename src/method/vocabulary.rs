@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use serde::Serialize;
 
-use super::learnable::{CONTEXT, DEEP};
+use super::learnable::{Form, Tower};
 use super::prompt::Prompt;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -69,7 +69,7 @@ impl Prompt {
             for (class, values) in values.chunks_exact(rows * width).enumerate() {
                 let vectors = values.chunks_exact(width).map(|vector| nearest(vector, &words, tokenizer, count));
                 let class = (array.shape.len() == 3).then_some(class);
-                sections.push(Interpretation { tensor: tensor.to_owned(), depth, class, vectors: vectors.collect() });
+                sections.push(Interpretation { tensor: tensor.clone(), depth, class, vectors: vectors.collect() });
             }
         }
         if sections.is_empty() {
@@ -82,19 +82,15 @@ impl Prompt {
     }
 
     /// The learned tensors of the text tower with the block that they enter, from 1, in that order.
-    fn texts(&self) -> Vec<(usize, &str, &Array)> {
-        let depth = |name: &str| -> Option<usize> {
-            if name == CONTEXT {
-                return Some(1);
+    fn texts(&self) -> Vec<(usize, String, &Array)> {
+        let learned = self.learner().map(|learner| learner.learned()).unwrap_or_default();
+        let texts = learned.into_iter().filter_map(|one| match one.form {
+            Form::Tokens { tower: Tower::Text, block, .. } => {
+                self.tensors().get(&one.name).map(|array| (block as usize + 1, one.name, array))
             }
-            if let Some(number) = name.strip_prefix(DEEP) {
-                return Some(number.strip_prefix('.')?.parse::<usize>().ok()? + 2);
-            }
-            let block = name.strip_prefix("text_encoder.transformer.resblocks.")?.strip_suffix(".VPT_shallow")?;
-            Some(block.parse::<usize>().ok()? + 1)
-        };
-        let mut texts: Vec<(usize, &str, &Array)> =
-            self.tensors().iter().filter_map(|(name, array)| Some((depth(name)?, name.as_str(), array))).collect();
+            _ => None,
+        });
+        let mut texts: Vec<(usize, String, &Array)> = texts.collect();
         texts.sort_by_key(|(depth, ..)| *depth);
         texts
     }

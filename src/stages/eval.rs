@@ -11,7 +11,7 @@ use super::{dataset, features, pretrain, train};
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, PathPort, Place, Port, Section, Work, file};
-use crate::method::{Learner, Method};
+use crate::method::{Input, Method};
 use crate::numerics::Numerics;
 
 /// Measures a trained prompt, or zero-shot CLIP, on test images.
@@ -79,10 +79,8 @@ impl Work for Eval {
         let mut ports = vec![weights()];
         match (&self.method, given.has("prompt")) {
             (None, true) => ports.push(prompt),
-            (Some(Method { learner: Learner::ZeroShot { dataset_template, .. }, .. }), false) => {
-                if *dataset_template {
-                    reads.push("template");
-                }
+            (Some(method), false) if method.training.is_none() => {
+                reads.extend(method.learner.inputs().into_iter().map(Input::output));
             }
             (Some(_), false) => {
                 return Err(Error::hinted(

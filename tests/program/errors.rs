@@ -973,6 +973,57 @@ error: `momentum` is 1.5, so no gradient is ever forgotten
 
 "#]],
     );
+    refused(
+        "pipelines/methods/maple.toml",
+        "context_length = 2",
+        "context_length = 1000000000",
+        str![[r#"
+<stderr>
+error: `context_length` is 1000000000
+ --> pipelines/methods/maple.toml:2:18
+  |
+2 | context_length = 1000000000
+  |                  ^^^^^^^^^^
+  |
+  = hint: give a number from 1 to 75
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "pipelines/methods/maple.toml",
+        "epochs = 1",
+        "epochs = 1\noptimizer = \"adam\"\nmomentum = 0.5",
+        str![[r#"
+<stderr>
+error: `momentum` is an option of `sgd` alone
+ --> pipelines/methods/maple.toml:8:12
+  |
+8 | momentum = 0.5
+  |            ^^^
+  |
+  = hint: remove it
+<exit code 2>
+
+"#]],
+    );
+    refused(
+        "pipelines/methods/maple.toml",
+        "epochs = 1",
+        "epochs = 1\noptimizer = \"adamv\"",
+        str![[r#"
+<stderr>
+error: unknown value `adamv`
+ --> pipelines/methods/maple.toml:7:13
+  |
+7 | optimizer = "adamv"
+  |             ^^^^^^^
+  |
+  = hint: did you mean `adam`?
+<exit code 2>
+
+"#]],
+    );
     let project = Project::new();
     fs::remove_file(project.file("pipelines/methods/maple.toml")).unwrap();
     project.prints(
@@ -1632,10 +1683,10 @@ hint: nothing can be computed with them: fetch or convert the weights again
 fn a_prompt_that_cannot_be_read_names_its_class() {
     let project = Project::after_a_run();
     let arguments = ["run", PIPELINE, "--only", "train/*/coop/seed1", "-j", "1"];
-    project.prints(&[&arguments[..], &["--set", "stage.train.method.context_length=76"]].concat(), str![[r#"
+    project.prints(&[&arguments[..], &["--set", "stage.train.method.context_length=75"]].concat(), str![[r#"
 <stderr>
       FAILED [TIME] (5/5) train/shapes/coop/seed1
-error: the prompt of class `striped turquoise crescent` with a context of 76 has 82 tokens, more than the 77 that the text tower reads
+error: the prompt of class `striped turquoise crescent` with a context of 75 has 81 tokens, more than the 77 that the text tower reads
 hint: shorten the class name, the words around it, or the context
 log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
 5 nodes: 0 ran, 4 cached, 1 failed in [TIME]

@@ -225,12 +225,13 @@ fn another_number_changes_the_keys_of_the_nodes_that_read_it() {
 fn another_word_changes_the_keys_of_the_nodes_that_read_it() {
     let project = Project::new();
     let training = ["train/shapes/coop/seed1", "train/shapes/coop/seed2"];
-    let cases: [(&str, &str, &str, &[&str]); 8] = [
+    let cases: [(&str, &str, &str, &[&str]); 9] = [
         (PIPELINE, "dataset = \"captioned\"", "dataset = \"textures\"", &["captioned"]),
         (PIPELINE, "classes = \"base\"", "classes = \"all\"", &["shots/shapes/seed1", "shots/shapes/seed2"]),
         (PIPELINE, "Two methods", "Three methods", &["table"]),
         ("pipelines/methods/coop.toml", "learner", "context_initial_words = \"a photo\"\nlearner", &training),
         ("pipelines/methods/coop.toml", "learner", "class_token_position = \"front\"\nlearner", &training),
+        ("pipelines/methods/coop.toml", "learning_rate", "optimizer = \"adamw\"\nlearning_rate", &training),
         ("manifests/shapes.toml", "a photo", "a drawing", &["data/shapes"]),
         ("manifests/shapes.toml", "Shapes", "Drawn shapes", &[]),
         ("manifests/shapes.toml", "folder = \"shapes\"", "folder = \"elsewhere\"", &[]),
@@ -246,8 +247,11 @@ fn another_word_changes_the_keys_of_the_nodes_that_read_it() {
 fn what_a_default_says_may_be_said() {
     let project = Project::new();
     let text = project.read(&method_file("maple"));
-    let said =
-        text.replace("[training]", "context_initial_words = \"\"\nprecision = \"fp32\"\n\n[training]\nmomentum = 0.9");
+    let said = text.replace(
+        "[training]",
+        "context_initial_words = \"\"\nprecision = \"fp32\"\n\n[training]\nmomentum = 0.9\n\
+              optimizer = \"sgd\"\nbetas = [0.9, 0.999]\neps = 1e-8",
+    );
     assert_eq!(changed_by(&project, &method_file("maple"), &said), BTreeSet::new());
 }
 

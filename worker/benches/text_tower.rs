@@ -6,7 +6,7 @@ use std::time::Instant;
 use maple_pipe::architecture::Architecture;
 use maple_pipe::method::{Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights};
-use maple_pipe_worker::method::{Model, cross_entropy};
+use maple_pipe_worker::method::{Inputs, Model, cross_entropy};
 use tch::{Device, Kind, Tensor};
 
 const MAPLE: &str = "learner = \"maple\"\ncontext_length = 2\ncontext_initial_words = \"a photo of a\"\ndepth = 4\n\
@@ -24,7 +24,7 @@ fn main() {
     println!("{:>8} {:>12} {:>12} {:>8}", "classes", "published, s", "ours, s", "ratio");
     for classes in [10, 50, 100, 500] {
         let names: Vec<String> = (0..classes).map(|number| format!("class number {number}")).collect();
-        let model = Model::new(&clip, &tokenizer, &method, &names, "", 1).expect("a model");
+        let model = Model::new(&clip, &tokenizer, &method, &names, &Inputs::default(), 1).expect("a model");
         let size = architecture.image_size;
         let (images, labels) = (Tensor::zeros([4, 3, size, size], (Kind::Float, Device::Cpu)), [0i64, 1, 2, 3]);
         let step = |logits: &dyn Fn(&Tensor) -> Tensor| {

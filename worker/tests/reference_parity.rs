@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::case::Case;
+use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, Vpt, ZeroShot};
 use maple_pipe::method::{ClassTokenPosition, Description, Learner, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights, normalised};
-use maple_pipe_worker::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
+use maple_pipe_worker::method::{Inputs, LossScale, Model, Optimizer, cross_entropy, learning_rate, prompt};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Largest allowed differences.
@@ -89,13 +90,13 @@ struct Sensitivity {
 
 fn sensitivity(learner: &Learner) -> Sensitivity {
     let (gradient, loss) = match learner {
-        Learner::ZeroShot { .. } => (0.0, 0.0),
-        Learner::Cocoop { .. } => (0.018, 0.6),
-        Learner::Coop { .. } => (0.4, 0.2),
-        Learner::Vpt { .. } => (0.55, 0.27),
-        Learner::Ivlp { vision_depth: 0, .. } => (0.7, 0.4),
-        Learner::Ivlp { .. } => (0.9, 0.35),
-        Learner::Maple { .. } => (1.05, 0.25),
+        Learner::ZeroShot(_) => (0.0, 0.0),
+        Learner::Cocoop(_) => (0.018, 0.6),
+        Learner::Coop(_) => (0.4, 0.2),
+        Learner::Vpt(_) => (0.55, 0.27),
+        Learner::Ivlp(Ivlp { vision_depth: 0, .. }) => (0.7, 0.4),
+        Learner::Ivlp(_) => (0.9, 0.35),
+        Learner::Maple(_) => (1.05, 0.25),
     };
     Sensitivity { gradient, loss }
 }
@@ -105,12 +106,12 @@ fn sensitivity(learner: &Learner) -> Sensitivity {
 /// to 1,900, up to where logits are some 10 off; of the others, no more than by a factor of four.
 fn growth(learner: &Learner) -> f64 {
     match learner {
-        Learner::ZeroShot { .. } => 0.0,
-        Learner::Cocoop { .. } => 5.0,
-        Learner::Coop { .. } | Learner::Ivlp { vision_depth: 0, .. } => 20.0,
-        Learner::Vpt { .. } => 120.0,
-        Learner::Maple { .. } => 150.0,
-        Learner::Ivlp { .. } => 400.0,
+        Learner::ZeroShot(_) => 0.0,
+        Learner::Cocoop(_) => 5.0,
+        Learner::Coop(_) | Learner::Ivlp(Ivlp { vision_depth: 0, .. }) => 20.0,
+        Learner::Vpt(_) => 120.0,
+        Learner::Maple(_) => 150.0,
+        Learner::Ivlp(_) => 400.0,
     }
 }
 
@@ -128,7 +129,7 @@ fn growth(learner: &Learner) -> f64 {
 fn bounds(method: &Method) -> Bounds {
     let learner = &method.learner;
     match (method.precision, learner) {
-        (Precision::PublishedFp32, Learner::Ivlp { .. } | Learner::Maple { .. }) => {
+        (Precision::PublishedFp32, Learner::Ivlp(_) | Learner::Maple(_)) => {
             let rounded = Bounds::rounded(learner, FP32.logits, 0.0, 1e-3);
             Bounds { loss: FP32.loss, change: 1e-3, ..rounded }
         }
@@ -234,7 +235,8 @@ impl Setting {
     }
 
     fn model(&self, method: &Method, classes: &[String], template: &str) -> Model<'_> {
-        Model::new(&self.clip, &self.tokenizer, method, classes, template, 1).unwrap()
+        let inputs = Inputs { template: template.to_owned() };
+        Model::new(&self.clip, &self.tokenizer, method, classes, &inputs, 1).unwrap()
     }
 }
 
@@ -280,7 +282,7 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
     let evaluated = model.evaluator().logits(test_images);
     report.note("logits", difference(&evaluated, get("test_logits0")), bound.logits);
 
-    let mut optimiser = Sgd::new(model.learnable(), training);
+    let mut optimiser = Optimizer::new(model.learnable(), training);
     let mut loss_scale = LossScale::new(method.precision);
     // In the cross-data-set case the recorded run went on behind the end of its schedule.
     let meaningful = (training.epochs as usize * 2).min(case.losses.len());
@@ -433,7 +435,7 @@ fn every_recorded_case_is_matched() {
             let method = case.method();
             let setting = Setting::new(method.precision);
             match method.learner {
-                Learner::ZeroShot { .. } => zero_shot(&setting, case, tensors),
+                Learner::ZeroShot(_) => zero_shot(&setting, case, tensors),
                 _ => trained(&setting, case, &method, tensors),
             }
         })
@@ -475,7 +477,7 @@ fn ten_steps_make_of_errors_what_the_bounds_say() {
         let final_logits = |error: f64| {
             let mut model = setting.model(&method, &case.classes, "");
             model.load(&under(&tensors, "init.")).unwrap();
-            let mut optimiser = Sgd::new(model.learnable(), method.training.as_ref().unwrap());
+            let mut optimiser = Optimizer::new(model.learnable(), method.training.as_ref().unwrap());
             for (step, rate) in case.lrs.iter().enumerate() {
                 let (images, labels) = batch(&setting, &case, step);
                 let gradients = optimiser.gradients(&cross_entropy(&model.logits(&images), &labels)).unwrap();
@@ -509,7 +511,7 @@ fn errors_of_logits_make_of_gradients_what_the_bounds_say() {
         let method = case.method();
         let mut model = setting.model(&method, &case.classes, "");
         model.load(&under(&tensors, "init.")).unwrap();
-        let optimiser = Sgd::new(model.learnable(), method.training.as_ref().unwrap());
+        let optimiser = Optimizer::new(model.learnable(), method.training.as_ref().unwrap());
         let (images, labels) = batch(&setting, &case, 0);
         let attempt = |error: f64| {
             let logits = model.logits(&images);
@@ -570,25 +572,28 @@ fn published_configurations_are_known() {
         serde_json::from_value::<Case>(case).unwrap().method()
     };
     let method = |config: &str, options: &[&str]| read(config.split_once('/').unwrap().0, "fp32", config, options);
-    let coop = |length: i64, words: &str, class_specific_context: bool| Learner::Coop {
-        context_length: length,
-        context_initial_words: words.to_owned(),
-        class_token_position: ClassTokenPosition::End,
-        class_specific_context,
+    let coop = |length: i64, words: &str, class_specific_context: bool| {
+        Learner::Coop(Coop {
+            context_length: length,
+            context_initial_words: words.to_owned(),
+            class_token_position: ClassTokenPosition::End,
+            class_specific_context,
+        })
     };
-    let cocoop =
-        |length: i64, words: &str| Learner::Cocoop { context_length: length, context_initial_words: words.to_owned() };
-    let maple = |length: i64, words: &str, depth: i64| Learner::Maple {
-        context_length: length,
-        context_initial_words: words.to_owned(),
-        depth,
+    let cocoop = |length: i64, words: &str| {
+        Learner::Cocoop(Cocoop { context_length: length, context_initial_words: words.to_owned() })
     };
-    let ivlp = |length: i64, words: &str, vision: i64, vision_depth: i64| Learner::Ivlp {
-        context_length: length,
-        context_initial_words: words.to_owned(),
-        depth: 12,
-        vision_context_length: vision,
-        vision_depth,
+    let maple = |length: i64, words: &str, depth: i64| {
+        Learner::Maple(Maple { context_length: length, context_initial_words: words.to_owned(), depth })
+    };
+    let ivlp = |length: i64, words: &str, vision: i64, vision_depth: i64| {
+        Learner::Ivlp(Ivlp {
+            context_length: length,
+            context_initial_words: words.to_owned(),
+            depth: 12,
+            vision_context_length: vision,
+            vision_depth,
+        })
     };
     let photo = "a photo of a";
     let files = [
@@ -596,7 +601,7 @@ fn published_configurations_are_known() {
         ("MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets", maple(2, photo, 3), 2, 4, 0.0026),
         ("IVLP/vit_b16_c2_ep5_batch4_2+2ctx", ivlp(2, photo, 2, 12), 5, 4, 0.0035),
         ("IVLP/vit_b16_c2_ep5_batch4_4ctx_language_only", ivlp(4, photo, 0, 0), 5, 4, 0.0025),
-        ("VPT/vit_b16_c2_ep5_batch4_4", Learner::Vpt { vision_context_length: 8, vision_depth: 12 }, 5, 4, 0.0025),
+        ("VPT/vit_b16_c2_ep5_batch4_4", Learner::Vpt(Vpt { vision_context_length: 8, vision_depth: 12 }), 5, 4, 0.0025),
         ("CoOp/rn50", coop(16, "", false), 200, 32, 0.002),
         ("CoOp/rn101_ep50", coop(16, "", false), 50, 32, 0.002),
         ("CoOp/vit_b32_ep50", coop(16, "", false), 50, 32, 0.002),
@@ -698,7 +703,7 @@ fn towers_differ(setting: &Setting, method: &Method, classes: &[String], images:
     let logits = difference(&fast, &plain) / setting.clip.logit_scale().double_value(&[]);
     let Some(training) = method.training.as_ref().filter(|_| fast.requires_grad()) else { return (logits, 0.0) };
     let labels = Tensor::zeros([images.size()[0]], (Kind::Int64, images.device()));
-    let optimiser = Sgd::new(model.learnable(), training);
+    let optimiser = Optimizer::new(model.learnable(), training);
     let gradients = |logits: &Tensor| optimiser.gradients(&cross_entropy(logits, &labels)).unwrap();
     let pairs = gradients(&fast).into_iter().zip(gradients(&plain));
     // One class alone has a loss of 0 and no gradient.
@@ -712,7 +717,7 @@ fn the_text_tower_that_runs_equals_the_published_one() {
     let of_length = |tokens: usize, word: &str| vec![word; tokens].join(" ");
     let lengths: Vec<String> = (1..=30).map(|tokens| of_length(tokens, "dog")).collect();
     let many: Vec<String> = (0..1000).map(|class| format!("{} {class}", of_length(1 + class % 4, "cat"))).collect();
-    let learned_text = |method: &&Method| !matches!(method.learner, Learner::ZeroShot { .. } | Learner::Vpt { .. });
+    let learned_text = |method: &&Method| !matches!(method.learner, Learner::ZeroShot(_) | Learner::Vpt(_));
     for method in every_learner().iter().filter(learned_text) {
         let mut worst = no_grad(|| (towers_differ(&setting, method, &many, 1).0, 0.0));
         for classes in [&lengths[..], &lengths[..1], &lengths[29..], &lengths[4..6]] {
@@ -760,7 +765,7 @@ fn templates_are_averaged_as_published() {
     };
     for (name, count) in [("clip_7_templates", 8), ("clip_80_templates", 80)] {
         let method = file(name);
-        let Learner::ZeroShot { templates, dataset_template } = &method.learner else { panic!("{name}") };
+        let Learner::ZeroShot(ZeroShot { templates, dataset_template }) = &method.learner else { panic!("{name}") };
         let own = dataset_template.then_some("a centered satellite photo of {}.");
         let templates: Vec<&str> = templates.iter().map(String::as_str).chain(own).collect();
         assert_eq!(templates.len(), count);
@@ -783,7 +788,7 @@ fn an_evaluation_equals_training_whatever_its_batches() {
     let images = setting.images("test_images");
     for method in every_learner() {
         // CoCoOp has prompts for each image; with so many classes it takes a few images at a time.
-        let count = if matches!(method.learner, Learner::Cocoop { .. }) { 3000 } else { 20 };
+        let count = if matches!(method.learner, Learner::Cocoop(_)) { 3000 } else { 20 };
         let classes: Vec<String> = (0..count).map(|class| format!("thing {class}")).collect();
         let model = setting.model(&method, &classes, "a {}.");
         let evaluator = model.evaluator();
@@ -804,7 +809,7 @@ fn training_twice_gives_the_same_bits() {
     let labels = Tensor::from_slice(&[0i64, 2, 1, 0]).to_device(setting.clip.device());
     let train = |method: &Method| {
         let model = setting.model(method, &classes, "");
-        let mut optimiser = Sgd::new(model.learnable(), method.training.as_ref().unwrap());
+        let mut optimiser = Optimizer::new(model.learnable(), method.training.as_ref().unwrap());
         for step in 0..4 {
             let images = setting.images(&format!("train_images.{}", step % 2));
             let gradients = optimiser.gradients(&cross_entropy(&model.logits(images), &labels)).unwrap();
@@ -822,7 +827,8 @@ fn what_does_not_fit_together_is_refused() {
     let setting = Setting::new(Precision::Fp32);
     let classes = ["cat".to_owned(), "dog".to_owned()];
     let refused = |method: &Method, classes: &[String], template: &str| {
-        let model = Model::new(&setting.clip, &setting.tokenizer, method, classes, template, 1);
+        let inputs = Inputs { template: template.to_owned() };
+        let model = Model::new(&setting.clip, &setting.tokenizer, method, classes, &inputs, 1);
         model.err().map(|error| error.to_string()).unwrap_or_default()
     };
     let methods = every_learner();
@@ -839,7 +845,7 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(refused(coop, &[], ""), "there is no class to write a prompt for");
     let with_words = |length: i64, words: &str| {
         let mut changed = maple.clone();
-        if let Learner::Maple { context_length, context_initial_words, .. } = &mut changed.learner {
+        if let Learner::Maple(Maple { context_length, context_initial_words, .. }) = &mut changed.learner {
             (*context_length, *context_initial_words) = (length, words.to_owned());
         }
         changed

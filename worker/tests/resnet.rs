@@ -6,7 +6,7 @@ mod common;
 
 use maple_pipe::method::{Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, VisionLayers, Weights, normalised};
-use maple_pipe_worker::method::Model;
+use maple_pipe_worker::method::{Inputs, Model};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -75,7 +75,8 @@ fn learners_that_leave_the_vision_tower_alone_work() {
             "[training]\nepochs = 1\nbatch_size = 1\nlearning_rate = 0.1"
         };
         let method = Method::parse(&format!("{learner}\n{training}")).unwrap();
-        Model::new(&clip, &tokenizer, &method, &classes, "a photo of a {}.", 1)
+        let inputs = Inputs { template: "a photo of a {}.".to_owned() };
+        Model::new(&clip, &tokenizer, &method, &classes, &inputs, 1)
     };
     for learner in
         ["learner = 'zero-shot'", "learner = 'coop'\ncontext_length = 4", "learner = 'cocoop'\ncontext_length = 4"]

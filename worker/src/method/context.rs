@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use tch::Tensor;
 
-use super::initial::Initial;
 use crate::clip::{Clip, PromptRows, Tokenizer};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::{ClassTokenPosition, check_template};
@@ -92,22 +91,13 @@ impl Words<'_> {
         Ok(initial_words.to_owned())
     }
 
-    /// Where the context starts: at the embeddings of the first tokens of `initial_words`, or at random.
+    /// The embeddings of the first `length` tokens of `initial_words`, `(length, text width)`.
     ///
     /// # Errors
     /// When the initial words have fewer tokens.
-    pub(super) fn initial_context(
-        &self,
-        initial: &Initial,
-        name: &str,
-        initial_words: &str,
-        length: i64,
-    ) -> Result<Tensor> {
-        if initial_words.is_empty() {
-            return Ok(initial.context(name, &[length, self.clip.architecture().text_width]));
-        }
+    pub(super) fn initial_context(&self, initial_words: &str, length: i64) -> Result<Tensor> {
         let tokens = self.tokenizer.encode(&self.phrase(initial_words, length)?);
-        Ok(initial.leaf(&self.clip.token_embeddings(&tokens[..length as usize])))
+        Ok(self.clip.token_embeddings(&tokens[..length as usize]))
     }
 
     /// A context of no tokens, `(0, text width)`.

@@ -3,10 +3,61 @@
 //! The distributions are those of the published code; the numbers are not PyTorch's.
 
 use maple_pipe::data::random;
+use maple_pipe::error::Result;
+use maple_pipe::method::learnable::{Form, Learned, Length};
 use tch::{Device, Kind, Tensor};
+
+use super::context::Words;
 
 /// Standard deviation of a context drawn at random (`nn.init.normal_(ctx_vectors, std=0.02)`).
 const CONTEXT_DEVIATION: f64 = 0.02;
+
+/// The learned tensors of one model (leaves that ask for gradients), under the published names and in their order.
+#[derive(Debug)]
+pub(super) struct LearnedTensors(Vec<(String, Tensor)>);
+
+impl LearnedTensors {
+    /// What a learner learns, at its start for these classes.
+    ///
+    /// # Errors
+    /// When words that a context starts from have fewer tokens than the context.
+    pub(super) fn new(learned: &[Learned], initial: Initial, words: &Words<'_>) -> Result<LearnedTensors> {
+        let mut tensors = Vec::new();
+        for one in learned {
+            let initial = if one.wide { Initial { kind: Kind::Float, ..initial } } else { initial };
+            let (architecture, classes) = (words.clip.architecture(), words.class_names.len());
+            let shape = |axes: Vec<Length>| axes.iter().map(|axis| axis.of(architecture, classes)).collect();
+            let (names, shapes): (Vec<String>, Vec<Vec<i64>>) =
+                one.tensors().into_iter().map(|(name, axes)| (name, shape(axes))).unzip();
+            let values = match &one.form {
+                Form::Tokens { initial_words, count, .. } if !initial_words.is_empty() => {
+                    vec![words.initial_context(initial_words, *count)?]
+                }
+                Form::Tokens { .. } => shapes.iter().map(|shape| initial.normal(&one.name, shape)).collect(),
+                Form::Linear { drawn_as, .. } => initial.linear(drawn_as, &shapes),
+            };
+            tensors.extend(names.into_iter().zip(values.iter().map(|values| initial.leaf(values))));
+        }
+        Ok(LearnedTensors(tensors))
+    }
+
+    /// The tensors with their names.
+    pub(super) fn named(&self) -> Vec<(String, Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    /// The tensor of a name that the learner's list has.
+    pub(super) fn tensor(&self, name: &str) -> Tensor {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| unreachable!("`{name}` is not in the list of what is learned")).1.shallow_clone()
+    }
+
+    /// The linear layer of a name that the learner's list has.
+    pub(super) fn linear(&self, name: &str) -> LearnedLinear {
+        let [weight, bias] = ["weight", "bias"].map(|part| self.tensor(&format!("{name}.{part}")));
+        LearnedLinear { weight, bias }
+    }
+}
 
 /// Draws the learned tensors of one model.
 #[derive(Clone, Copy)]
@@ -18,31 +69,29 @@ pub(super) struct Initial {
 }
 
 impl Initial {
-    /// The same in fp32: for deep prompts and their projections, which the published code keeps so whatever the precision.
-    pub(super) fn wide(self) -> Initial {
-        Initial { kind: Kind::Float, ..self }
-    }
-
-    /// Context tokens from a normal distribution.
-    pub(super) fn context(&self, name: &str, shape: &[i64]) -> Tensor {
+    /// Tokens from a normal distribution.
+    fn normal(&self, name: &str, shape: &[i64]) -> Tensor {
         let drawn = random::normals(self.generator(name)).map(|value| (CONTEXT_DEVIATION * value) as f32);
-        self.leaf(&Tensor::from_slice(&drawn.take(count(shape)).collect::<Vec<f32>>()).reshape(shape))
+        Tensor::from_slice(&drawn.take(count(shape)).collect::<Vec<f32>>()).reshape(shape)
     }
 
     /// Weight `(outputs, inputs)` and bias `(outputs,)` of a linear layer as PyTorch starts one: uniform within
     /// 1 / sqrt(inputs) of zero.
-    pub(super) fn linear(&self, name: &str, outputs: i64, inputs: i64) -> LearnedLinear {
-        let bound = (inputs as f64).sqrt().recip();
+    fn linear(&self, name: &str, shapes: &[Vec<i64>]) -> Vec<Tensor> {
         let mut generator = self.generator(name);
-        let mut uniform = |shape: &[i64]| {
+        let mut bound = 0.0;
+        let uniform = shapes.iter().map(|shape| {
+            if let [_, inputs] = shape[..] {
+                bound = (inputs as f64).sqrt().recip();
+            }
             let values: Vec<f32> = (0..count(shape)).map(|_| random::symmetric(&mut generator, bound)).collect();
-            self.leaf(&Tensor::from_slice(&values).reshape(shape))
-        };
-        LearnedLinear { weight: uniform(&[outputs, inputs]), bias: uniform(&[outputs]) }
+            Tensor::from_slice(&values).reshape(shape)
+        });
+        uniform.collect()
     }
 
     /// A leaf of the gradient graph with these values.
-    pub(super) fn leaf(&self, values: &Tensor) -> Tensor {
+    fn leaf(&self, values: &Tensor) -> Tensor {
         values.detach().copy().to_device(self.device).to_kind(self.kind).set_requires_grad(true)
     }
 
@@ -61,12 +110,6 @@ impl LearnedLinear {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         x.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
     }
-
-    /// The two tensors under `name`, weight first.
-    pub(super) fn named(&self, name: &str) -> [(String, Tensor); 2] {
-        let named = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.shallow_clone());
-        [named("weight", &self.weight), named("bias", &self.bias)]
-    }
 }
 
 fn count(shape: &[i64]) -> usize {
@@ -77,14 +120,16 @@ fn count(shape: &[i64]) -> usize {
 mod tests {
     use super::*;
 
+    fn initial(seed: u64) -> Initial {
+        Initial { seed, device: Device::Cpu, kind: Kind::Float }
+    }
+
     #[test]
     fn distributions_are_those_of_the_published_code() {
-        let initial = Initial { seed: 7, device: Device::Cpu, kind: Kind::Float };
-        let context = initial.context("ctx", &[100, 1000]);
+        let context = initial(7).normal("ctx", &[100, 1000]);
         assert!((context.std(false).double_value(&[]) - 0.02).abs() < 2e-4);
         assert!(context.mean(Kind::Double).double_value(&[]).abs() < 2e-4);
-        let [(_, weight), (_, bias)] = initial.linear("proj", 1000, 64).named("proj");
-        for values in [weight, bias] {
+        for values in initial(7).linear("proj", &[vec![1000, 64], vec![1000]]) {
             assert!(values.abs().max().double_value(&[]) <= 0.125);
             assert!((values.std(false).double_value(&[]) - 0.125 / 3f64.sqrt()).abs() < 3e-3);
         }
@@ -92,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_seed_and_a_name_decide_the_values() {
-        let draw = |seed, name: &str| Initial { seed, device: Device::Cpu, kind: Kind::Float }.context(name, &[2, 3]);
+        let draw = |seed, name: &str| initial(seed).normal(name, &[2, 3]);
         assert_eq!(draw(1, "a"), draw(1, "a"));
         assert_ne!(draw(1, "a"), draw(2, "a"));
         assert_ne!(draw(1, "a"), draw(1, "b"));

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::Sgd;
+use super::Optimizer;
 use crate::clip::torch;
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
@@ -27,13 +27,13 @@ impl LossScale {
         (precision == Precision::Mixed).then_some(LossScale { scale: START, steps: 0 })
     }
 
-    /// The gradients of `loss` as [`Sgd::gradients`] returns them; `None` when they overflowed, in which case the step
+    /// The gradients of `loss` as [`Optimizer::gradients`] returns them; `None` when they overflowed, in which case the step
     /// is to be left out.
     ///
     /// # Errors
     /// When a learned tensor has no part in the loss.
-    pub fn gradients(&mut self, sgd: &Sgd, loss: &Tensor) -> Result<Option<Vec<Tensor>>> {
-        let scaled = sgd.gradients(&(loss * self.scale))?;
+    pub fn gradients(&mut self, optimizer: &Optimizer, loss: &Tensor) -> Result<Option<Vec<Tensor>>> {
+        let scaled = optimizer.gradients(&(loss * self.scale))?;
         let gradients: Vec<Tensor> = scaled.into_iter().map(|gradient| gradient / self.scale).collect();
         let sums: Vec<Tensor> = gradients.iter().map(|gradient| gradient.sum(Kind::Float)).collect();
         let finite = bool::try_from(Tensor::stack(&sums, 0).isfinite().all()).map_err(torch)?;
@@ -61,15 +61,15 @@ mod tests {
         let values = Tensor::from_slice(&[1.0f32, -2.0]).set_requires_grad(true);
         let training = serde_json::json!({ "epochs": 1, "batch_size": 1, "learning_rate": 0.1 });
         let training: Training = serde_json::from_value(training).unwrap();
-        let sgd = Sgd::new(vec![("x".to_owned(), values.shallow_clone())], &training);
+        let optimizer = Optimizer::new(vec![("x".to_owned(), values.shallow_clone())], &training);
         // The gradient is 3 in 16 bits, where the largest number is 65,504.
         let loss = || (values.to_kind(Kind::Half) * 3.0).sum(Kind::Half).to_kind(Kind::Float);
         let mut scale = LossScale::new(Precision::Mixed).unwrap();
         for expected in [32_768.0, 16_384.0] {
-            assert!(scale.gradients(&sgd, &loss()).unwrap().is_none());
+            assert!(scale.gradients(&optimizer, &loss()).unwrap().is_none());
             assert_eq!(scale, LossScale { scale: expected, steps: 0 });
         }
-        let gradients = scale.gradients(&sgd, &loss()).unwrap().unwrap();
+        let gradients = scale.gradients(&optimizer, &loss()).unwrap().unwrap();
         assert_eq!(gradients, [Tensor::from_slice(&[3.0f32, 3.0])]);
         assert_eq!(scale, LossScale { scale: 16_384.0, steps: 1 });
     }

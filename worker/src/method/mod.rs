@@ -1,22 +1,22 @@
-//! The learners: zero-shot CLIP, CoOp, CoCoOp, deep vision prompts, independent prompts of both towers, and MaPLe.
+//! The learners on libtorch, and what trains them: the loss, optimizers, the schedule, the state that outlives a stop.
 
-mod cocoop;
 mod context;
-mod coop;
 mod initial;
-mod ivlp;
+mod learners;
+mod loss;
 mod loss_scale;
-mod maple;
 mod model;
+mod optimizer;
 pub mod pretrain;
-
 pub mod prompt;
 mod schedule;
-mod sgd;
-mod vpt;
-mod zero_shot;
+mod state;
+mod trainer;
 
+pub use learners::Inputs;
+pub use loss::{Forward, Term, cross_entropy};
 pub use loss_scale::LossScale;
-pub use model::{Evaluator, Model, cross_entropy};
+pub use model::{Evaluator, Model};
+pub use optimizer::Optimizer;
 pub use schedule::learning_rate;
-pub use sgd::Sgd;
+pub use trainer::{Losses, Trainer};

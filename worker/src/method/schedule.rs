@@ -27,15 +27,10 @@ mod tests {
         let maple = [1e-5, 0.0035, 0.0031657797401561582, 0.002290779740156158, 0.001209220259843842];
         let cross_dataset = [1e-5, 0.0026, 0.0013, 0.0, 0.0013];
         for (epochs, learning_rate_at_start, recorded) in [(5, 0.0035, maple), (2, 0.0026, cross_dataset)] {
-            let training = Training {
-                epochs,
-                batch_size: 4,
-                learning_rate: learning_rate_at_start,
-                momentum: 0.9,
-                weight_decay: 5e-4,
-                warmup_epochs: 1,
-                warmup_learning_rate: 1e-5,
-            };
+            let training = serde_json::json!({
+                "epochs": epochs, "batch_size": 4, "learning_rate": learning_rate_at_start,
+            });
+            let training: Training = serde_json::from_value(training).unwrap();
             for (epoch, expected) in recorded.into_iter().enumerate() {
                 let found = learning_rate(&training, epoch as u32);
                 assert!((found - expected).abs() < 1e-15, "epoch {epoch}: {found}, not {expected}");

@@ -10,11 +10,11 @@ use super::features::FEATURES;
 use super::inputs;
 use crate::Control;
 use crate::clip::{Clip, Tokenizer, Weights, torch};
-use crate::method::{Evaluator, Model, prompt};
+use crate::method::{Evaluator, Inputs, Model, prompt};
 use maple_pipe::data::{Classes, Indexed, Loader, OnBadImage, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
-use maple_pipe::method::Learner;
+use maple_pipe::method::Input;
 use maple_pipe::stages::dataset::{Index, Template, test_output};
 use maple_pipe::stages::eval::Eval;
 use maple_pipe::task::Task;
@@ -31,18 +31,20 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let clip;
     let model = match &stage.method {
         Some(method) => {
-            let template = match method.learner {
-                Learner::ZeroShot { dataset_template: true, .. } => task.json::<Template>("dataset.template")?,
-                _ => String::new(),
-            };
+            let mut texts = Inputs::default();
+            for input in method.learner.inputs() {
+                match input {
+                    Input::Template => texts.template = task.json::<Template>("dataset.template")?,
+                }
+            }
             clip = inputs::clip(task, device, method.precision)?;
-            Model::new(&clip, &tokenizer, method, class_names, &template, 0)?
+            Model::new(&clip, &tokenizer, method, class_names, &texts, 0)?
         }
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
             clip = inputs::clip(task, device, description.method.precision)?;
-            let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, "", 0)?;
+            let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, &Inputs::default(), 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model
         }

@@ -1,17 +1,18 @@
-//! Runs a `train` stage: SGD over the few-shot sample. The state is kept after every epoch, and when the run is asked to
+//! Runs a `train` stage: epochs over the few-shot sample. The state is kept after every epoch, and when the run is asked to
 //! stop, after the step it is at.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::events::events;
 use super::inputs;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{LossScale, Model, Sgd, cross_entropy, learning_rate, prompt};
+use crate::method::{Inputs, LossScale, Losses, Model, Trainer, learning_rate, prompt};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
@@ -34,6 +35,9 @@ const DAMAGED_WEIGHTS: &str = "nothing is learned yet: look for damaged weights 
 struct Epoch {
     epoch: u32,
     loss: f64,
+    /// The terms of the loss as they enter the sum, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    terms: BTreeMap<String, f64>,
     learning_rate: f64,
 }
 
@@ -47,7 +51,28 @@ struct Position {
     trained: usize,
     /// The sum of the losses of these.
     loss_sum: f64,
+    /// The sums of the terms of these, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    term_sums: BTreeMap<String, f64>,
     loss_scale: Option<LossScale>,
+}
+
+impl Position {
+    /// Adds the loss of a step.
+    fn add(&mut self, losses: &Losses) {
+        self.trained += 1;
+        self.loss_sum += losses.total;
+        for (name, value) in &losses.terms {
+            *self.term_sums.entry((*name).to_owned()).or_default() += value;
+        }
+    }
+
+    /// The line of the log of an epoch that is done.
+    fn epoch(&self, epoch: u32, learning_rate: f64) -> Epoch {
+        let mean = |sum: f64| sum / self.trained as f64;
+        let terms = self.term_sums.iter().map(|(name, sum)| (name.clone(), mean(*sum)));
+        Epoch { epoch, loss: mean(self.loss_sum), terms: terms.collect(), learning_rate }
+    }
 }
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
@@ -56,8 +81,8 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let clip = inputs::clip(task, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
-    let mut model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, "", stage.seed)?;
-    let mut sgd = Sgd::new(model.learnable(), training);
+    let model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, &Inputs::default(), stage.seed)?;
+    let mut trainer = Trainer::new(model, training, stage.method.precision);
     let size = clip.architecture().image_size as u32;
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
@@ -66,8 +91,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         loader = loader.prepared(cache, &|| control.is_stopping())?;
     }
     let partial = task.partial.join("epoch.safetensors");
-    let start = Position { loss_scale: LossScale::new(stage.method.precision), ..Position::default() };
-    let mut position = resume(&partial, start, &mut model, &mut sgd)?;
+    let mut position = resume(&partial, &mut trainer);
     // The last incomplete batch is dropped, unless it is the only one.
     let batch = (training.batch_size as usize).min(loader.items().len());
     let steps_an_epoch = loader.items().len() / batch;
@@ -80,7 +104,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         let resumed = position.steps;
         let waited = loader.each_batch(order.chunks_exact(batch).skip(resumed), epoch.into(), |batch| {
             if control.is_stopping() {
-                save(&partial, &model, &sgd, &position)?;
+                save(&partial, &trainer, &mut position)?;
                 return Err(Error::Interrupted);
             }
             position.steps += 1;
@@ -89,8 +113,8 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                 return Ok(());
             }
             let (images, labels) = inputs::tensors(batch, clip.device());
-            let loss = cross_entropy(&model.logits(&images), &labels);
-            let value = f64::try_from(&loss).map_err(torch)?;
+            let losses = trainer.step(&images, &labels, rate)?;
+            let value = losses.total;
             if !value.is_finite() {
                 let images: Vec<&str> = batch.places.iter().map(|&place| loader.items()[place].path.as_str()).collect();
                 return Err(Error::hinted(
@@ -107,16 +131,11 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                     },
                 ));
             }
-            let gradients = match &mut position.loss_scale {
-                Some(scale) => scale.gradients(&sgd, &loss)?,
-                None => Some(sgd.gradients(&loss)?),
-            };
-            if let Some(gradients) = gradients {
-                sgd.step(&gradients, rate);
-            }
-            position.trained += 1;
-            position.loss_sum += value;
-            events.scalars(step, &[("loss", value), ("learning_rate", rate)]);
+            position.add(&losses);
+            let tags: Vec<String> = losses.terms.iter().map(|(name, _)| format!("loss/{name}")).collect();
+            let mut scalars = vec![("loss", value), ("learning_rate", rate)];
+            scalars.extend(tags.iter().map(String::as_str).zip(losses.terms.iter().map(|(_, value)| *value)));
+            events.scalars(step, &scalars);
             Ok(())
         })?;
         if position.trained == 0 {
@@ -126,7 +145,8 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                 training.epochs
             )));
         }
-        if let Some(name) = not_finite(&model)? {
+        trainer.end_epoch(epoch + 1);
+        if let Some(name) = not_finite(trainer.model())? {
             return Err(Error::hinted(
                 format!(
                     "`{name}` is no longer finite behind epoch {} of {}, step {steps_an_epoch} of {steps_an_epoch}, at \
@@ -137,10 +157,11 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                 SMALLER_RATE,
             ));
         }
-        let (steps, loss) = (position.steps, position.loss_sum / position.trained as f64);
-        position.log.push(Epoch { epoch: epoch + 1, loss, learning_rate: rate });
-        position = Position { log: position.log, loss_scale: position.loss_scale, ..Position::default() };
-        save(&partial, &model, &sgd, &position)?;
+        let (steps, line) = (position.steps, position.epoch(epoch + 1, rate));
+        let loss = line.loss;
+        position.log.push(line);
+        position = Position { log: position.log, ..Position::default() };
+        save(&partial, &trainer, &mut position)?;
         let seconds = started.elapsed().as_secs_f64();
         let images_per_second = ((steps - resumed) * batch) as f64 / seconds;
         let loading_wait = waited.as_secs_f64() / seconds;
@@ -155,7 +176,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         });
     }
     let description = Description::new(&stage.method, training.epochs, &class_names);
-    prompt::pack(&model, &description)?.write(&task.output("prompt"))?;
+    prompt::pack(trainer.model(), &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
     Ok(note + &inputs::skipped(&loader))
@@ -187,39 +208,28 @@ fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
 }
 
 /// Keeps everything that the next step starts from, in one file, so that it is whole or absent.
-fn save(path: &Path, model: &Model<'_>, sgd: &Sgd, position: &Position) -> Result<()> {
-    let learned = model.learnable().into_iter().map(|(name, tensor)| (format!("learned.{name}"), tensor.detach()));
-    let state = sgd.state();
-    let velocities = state.iter().map(|(name, tensor)| (format!("velocity.{name}"), tensor.shallow_clone()));
+fn save(path: &Path, trainer: &Trainer<'_>, position: &mut Position) -> Result<()> {
+    position.loss_scale = trainer.loss_scale;
     let note = serde_json::to_string(position).map_err(|error| Error::format(path, "training state", error))?;
-    let tensors: Vec<(String, Tensor)> = learned.chain(velocities).collect();
+    let tensors = trainer.state().into_iter().map(|(name, tensor)| (name, tensor.detach()));
     write_atomically(path, &Weights::from_tensors(tensors).with_note(note).to_bytes()?)
 }
 
-/// Takes up what [`save`] kept; returns where that is, or `start`. What cannot be read is as good as absent.
-fn resume(path: &Path, start: Position, model: &mut Model<'_>, sgd: &mut Sgd) -> Result<Position> {
+/// Takes up what [`save`] kept; returns where that is, or the start. What cannot be read or does not fit is as good as absent.
+fn resume(path: &Path, trainer: &mut Trainer<'_>) -> Position {
     if !path.exists() {
-        return Ok(start);
+        return Position::default();
     }
-    let read = Weights::read(path).and_then(|kept| {
-        let position = serde_json::from_str(kept.note().unwrap_or_default());
-        position.map(|position| (kept, position)).map_err(|error| Error::format(path, "training state", error))
-    });
-    let (kept, position) = match read {
-        Ok(read) => read,
-        Err(error) => {
-            eprintln!("warning: training starts over: {error}");
-            return Ok(start);
-        }
+    let mut take_up = || -> Result<Position> {
+        let kept = Weights::read(path)?;
+        let position: Position = serde_json::from_str(kept.note().unwrap_or_default())
+            .map_err(|error| Error::format(path, "training state", error))?;
+        trainer.load(&kept)?;
+        trainer.loss_scale = position.loss_scale;
+        Ok(position)
     };
-    let part = |prefix: &str| {
-        let tensors: Vec<(String, Tensor)> = kept
-            .iter()
-            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone())))
-            .collect();
-        Weights::from_tensors(tensors)
-    };
-    model.load(&part("learned."))?;
-    sgd.load(&part("velocity."))?;
-    Ok(position)
+    take_up().unwrap_or_else(|error| {
+        eprintln!("warning: training starts over: {error}");
+        Position::default()
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, Vpt, ZeroShot};
 use maple_pipe::method::{Learner, Method, Precision};
 use serde::Deserialize;
 use tch::Kind;
@@ -90,7 +91,7 @@ impl Case {
         let section = format!("TRAINER.{}.", self.trainer.to_uppercase());
         self.opts.chunks_exact(2).for_each(|option| overridden(&mut method, &section, &option[0], &option[1]));
         as_published(&mut method.learner);
-        if let Learner::ZeroShot { templates, dataset_template } = &mut method.learner
+        if let Learner::ZeroShot(ZeroShot { templates, dataset_template }) = &mut method.learner
             && !self.templates_used.is_empty()
         {
             *templates =
@@ -121,8 +122,8 @@ fn named_options(method: &mut Method, config: &str) {
         config.split('_').find_map(|part| part.strip_prefix(prefix).and_then(|number| number.parse().ok()))
     };
     match (&mut method.learner, &mut method.training) {
-        (Learner::Coop { .. }, Some(training)) => training.epochs = number("ep").unwrap_or(200),
-        (Learner::Cocoop { context_length, .. }, Some(training)) => {
+        (Learner::Coop(_), Some(training)) => training.epochs = number("ep").unwrap_or(200),
+        (Learner::Cocoop(Cocoop { context_length, .. }), Some(training)) => {
             *context_length = number("c").map_or(*context_length, i64::from);
             training.epochs = number("ep").unwrap_or(training.epochs);
             training.batch_size = number("batch").unwrap_or(training.batch_size);
@@ -191,36 +192,40 @@ fn overridden(method: &mut Method, section: &str, option: &str, value: &str) {
         // The variant decides it.
         (_, Some("PREC")) => {}
         // The published code does not look at it: the text is always the same.
-        (Learner::Vpt { .. }, Some("CTX_INIT")) => {}
-        (Learner::Maple { depth, .. }, Some("PROMPT_DEPTH"))
-        | (Learner::Ivlp { depth, .. }, Some("PROMPT_DEPTH_TEXT")) => {
+        (Learner::Vpt(_), Some("CTX_INIT")) => {}
+        (Learner::Maple(Maple { depth, .. }), Some("PROMPT_DEPTH"))
+        | (Learner::Ivlp(Ivlp { depth, .. }), Some("PROMPT_DEPTH_TEXT")) => {
             *depth = number();
         }
-        (Learner::Ivlp { vision_depth, .. } | Learner::Vpt { vision_depth, .. }, Some("PROMPT_DEPTH_VISION")) => {
+        (
+            Learner::Ivlp(Ivlp { vision_depth, .. }) | Learner::Vpt(Vpt { vision_depth, .. }),
+            Some("PROMPT_DEPTH_VISION"),
+        ) => {
             *vision_depth = number();
         }
         (
-            Learner::Ivlp { vision_context_length: length, .. } | Learner::Vpt { vision_context_length: length, .. },
+            Learner::Ivlp(Ivlp { vision_context_length: length, .. })
+            | Learner::Vpt(Vpt { vision_context_length: length, .. }),
             Some("N_CTX_VISION"),
         )
-        | (Learner::Ivlp { context_length: length, .. }, Some("N_CTX_TEXT"))
+        | (Learner::Ivlp(Ivlp { context_length: length, .. }), Some("N_CTX_TEXT"))
         | (
-            Learner::Coop { context_length: length, .. }
-            | Learner::Cocoop { context_length: length, .. }
-            | Learner::Maple { context_length: length, .. },
+            Learner::Coop(Coop { context_length: length, .. })
+            | Learner::Cocoop(Cocoop { context_length: length, .. })
+            | Learner::Maple(Maple { context_length: length, .. }),
             Some("N_CTX"),
         ) => *length = number(),
         (
-            Learner::Coop { context_initial_words, .. }
-            | Learner::Cocoop { context_initial_words, .. }
-            | Learner::Ivlp { context_initial_words, .. }
-            | Learner::Maple { context_initial_words, .. },
+            Learner::Coop(Coop { context_initial_words, .. })
+            | Learner::Cocoop(Cocoop { context_initial_words, .. })
+            | Learner::Ivlp(Ivlp { context_initial_words, .. })
+            | Learner::Maple(Maple { context_initial_words, .. }),
             Some("CTX_INIT"),
         ) => *context_initial_words = value.replace('_', " "),
-        (Learner::Coop { class_token_position, .. }, Some("CLASS_TOKEN_POSITION")) => {
+        (Learner::Coop(Coop { class_token_position, .. }), Some("CLASS_TOKEN_POSITION")) => {
             *class_token_position = serde_json::from_value(value.into()).unwrap();
         }
-        (Learner::Coop { class_specific_context, .. }, Some("CSC")) => *class_specific_context = value == "True",
+        (Learner::Coop(Coop { class_specific_context, .. }), Some("CSC")) => *class_specific_context = value == "True",
         (learner, Some(_)) => panic!("`{option}` is unknown for {learner:?}"),
         (_, None) if untrained && option.starts_with("OPTIM.") => {}
         (_, None) => match AS_RECORDED.iter().find(|(known, _)| *known == option) {
@@ -234,20 +239,20 @@ fn overridden(method: &mut Method, section: &str, option: &str, value: &str) {
 fn as_published(learner: &mut Learner) {
     match learner {
         // Words decide the length, and leave no context to a class of its own.
-        Learner::Coop { context_length, context_initial_words, class_specific_context, .. }
+        Learner::Coop(Coop { context_length, context_initial_words, class_specific_context, .. })
             if !context_initial_words.is_empty() =>
         {
             *context_length = context_initial_words.split(' ').count() as i64;
             *class_specific_context = false;
         }
-        Learner::Cocoop { context_length, context_initial_words } if !context_initial_words.is_empty() => {
+        Learner::Cocoop(Cocoop { context_length, context_initial_words }) if !context_initial_words.is_empty() => {
             *context_length = context_initial_words.split(' ').count() as i64;
         }
         // Words start four tokens at most.
-        Learner::Maple { context_length, context_initial_words, .. } if *context_length > 4 => {
+        Learner::Maple(Maple { context_length, context_initial_words, .. }) if *context_length > 4 => {
             context_initial_words.clear()
         }
-        Learner::Ivlp { context_length, context_initial_words, vision_context_length, vision_depth, .. } => {
+        Learner::Ivlp(Ivlp { context_length, context_initial_words, vision_context_length, vision_depth, .. }) => {
             if *context_length > 4 {
                 context_initial_words.clear();
             }

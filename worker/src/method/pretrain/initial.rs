@@ -8,7 +8,7 @@ use tch::Tensor;
 const LOGIT_SCALE: f32 = 2.659_26;
 
 /// Every tensor of a model, drawn from `seed`, each from a generator of its own.
-pub(super) fn weights(architecture: &Architecture, seed: u64) -> Vec<(String, Tensor)> {
+pub(in crate::method) fn weights(architecture: &Architecture, seed: u64) -> Vec<(String, Tensor)> {
     let named = architecture.tensors().into_iter().map(|(name, shape)| {
         let tensor = draw(architecture, seed, &name, &shape);
         (name, tensor)

@@ -4,15 +4,17 @@
 //! at most 100 (Radford et al. 2021, section 2.3); AdamW, linear warm-up, cosine decay to nothing. Only the rows of the
 //! token embedding whose words occur in captions are trained; the others keep their initial values.
 
-mod adamw;
 mod captions;
 mod initial;
 mod replicas;
 
 use crate::Control;
 use crate::clip::Weights;
-use adamw::AdamW;
+use crate::method::Optimizer;
+use crate::method::state::copy_into;
 use captions::Captioned;
+#[cfg(test)]
+pub(super) use initial::weights as random_weights;
 use maple_pipe::data::random;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
@@ -24,6 +26,10 @@ use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
+/// How much of AdamW's two running means is kept a step, and its epsilon, as CLIP's vision transformers were trained
+/// (table 20 of its paper).
+const BETAS: [f64; 2] = [0.9, 0.98];
+const EPS: f64 = 1e-6;
 /// The largest `logit_scale`: ln 100.
 const GREATEST_LOGIT_SCALE: f64 = 4.605_170_185_988_092;
 /// The logarithm of the logits' factor.
@@ -76,16 +82,16 @@ pub fn run(
     let leaf = |tensor: Tensor| tensor.to_device(device).set_requires_grad(true);
     let parameters: Vec<(String, Tensor)> = initial.into_iter().map(|(name, tensor)| (name, leaf(tensor))).collect();
     let mut replicas = Replicas::new(&parameters, device)?;
-    let mut optimizer = AdamW::new(&parameters, weight_decay);
+    let mut optimizer = optimizer(&parameters, weight_decay);
     let path = resume.join(STATE);
-    let mut position = restore(pretraining, &path, &mut optimizer)?;
+    let mut position = restore(pretraining, &path, &state(&parameters, &optimizer))?;
     for epoch in position.epochs..epochs {
         let started = Instant::now();
         let order = random::order(&mut random::generator(seed, "pretraining order", epoch as u64, 0), data.len());
         let resumed = position.steps;
         for (step, batch) in order.chunks_exact(batch_size).enumerate().skip(resumed) {
             if control.is_stopping() {
-                save(&path, optimizer.state(), pretraining, position)?;
+                save(&path, &state(&parameters, &optimizer), pretraining, position)?;
                 return Err(Error::Interrupted);
             }
             let learning_rate = schedule(pretraining, epoch * steps + step, steps);
@@ -102,7 +108,7 @@ pub fn run(
         }
         let loss = position.loss;
         position = Position { epochs: epoch + 1, ..Position::default() };
-        save(&path, optimizer.state(), pretraining, position)?;
+        save(&path, &state(&parameters, &optimizer), pretraining, position)?;
         let learning_rate = schedule(pretraining, (epoch + 1) * steps - 1, steps);
         let images_per_second = ((steps - resumed) * batch_size) as f64 / started.elapsed().as_secs_f64();
         control.progress(Progress { epoch: epoch + 1, epochs, loss, learning_rate, images_per_second });
@@ -110,8 +116,21 @@ pub fn run(
     Ok(finished(&parameters, whole_table, &words))
 }
 
+/// AdamW, in which weights (two axes or more) decay; biases, gains and scales do not.
+fn optimizer(parameters: &[(String, Tensor)], weight_decay: f64) -> Optimizer {
+    let decays = parameters.iter().map(|(_, tensor)| if tensor.dim() >= 2 { weight_decay } else { 0.0 });
+    let learned = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+    Optimizer::adamw(learned.collect(), BETAS, EPS, decays.collect())
+}
+
+/// Everything that the next step starts from: the weights and what the optimizer keeps.
+fn state(parameters: &[(String, Tensor)], optimizer: &Optimizer) -> Vec<(String, Tensor)> {
+    let weights = parameters.iter().map(|(name, tensor)| (format!("tensor.{name}"), tensor.detach()));
+    weights.chain(optimizer.state()).collect()
+}
+
 /// Takes up the state of this very run, if there is one; where that stands.
-fn restore(pretraining: &Pretraining, path: &Path, optimizer: &mut AdamW) -> Result<Position> {
+fn restore(pretraining: &Pretraining, path: &Path, tensors: &[(String, Tensor)]) -> Result<Position> {
     if !path.exists() {
         return Ok(Position::default());
     }
@@ -122,7 +141,7 @@ fn restore(pretraining: &Pretraining, path: &Path, optimizer: &mut AdamW) -> Res
     let note: Option<Note> = state.note().and_then(|note| serde_json::from_str(note).ok());
     match note {
         Some(note) if note.pretraining == *pretraining => {
-            optimizer.restore(&state)?;
+            copy_into(tensors, &state)?;
             Ok(note.position)
         }
         _ => Ok(Position::default()),
@@ -157,10 +176,11 @@ fn clamp_scale(parameters: &[(String, Tensor)]) {
 }
 
 /// Writes the state, whole or not at all.
-fn save(path: &Path, state: Weights, pretraining: &Pretraining, position: Position) -> Result<()> {
+fn save(path: &Path, state: &[(String, Tensor)], pretraining: &Pretraining, position: Position) -> Result<()> {
     let note = Note { position, pretraining: pretraining.clone() };
     let note = serde_json::to_string(&note).map_err(|error| Error::invalid(error.to_string()))?;
-    write_atomically(path, &state.with_note(note).to_bytes()?)
+    let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+    write_atomically(path, &Weights::from_tensors(tensors).with_note(note).to_bytes()?)
 }
 
 /// The trained weights in fp16, with all rows of the token embedding.
@@ -298,5 +318,15 @@ mod tests {
         assert_eq!(rates[4], 1e-3);
         assert_eq!(rates[0], 2e-4);
         assert!(rates[4..].is_sorted_by(|a, b| a >= b) && rates[29] < 1e-5, "{rates:?}");
+    }
+    #[test]
+    fn biases_do_not_decay() {
+        let parameters =
+            [("weight", Tensor::from_slice(&[2.0f64]).reshape([1, 1])), ("bias", Tensor::from_slice(&[2.0f64]))]
+                .map(|(name, tensor)| (name.to_owned(), tensor));
+        let nothing: Vec<Tensor> = parameters.iter().map(|(_, tensor)| tensor.zeros_like()).collect();
+        optimizer(&parameters, 0.1).step(&nothing, 0.01);
+        let values = parameters.map(|(_, tensor)| tensor.sum(Kind::Double).double_value(&[]));
+        assert!((values[0] - 1.998).abs() < 1e-12 && values[1] == 2.0, "{values:?}");
     }
 }

@@ -3,10 +3,10 @@
 
 use tch::Tensor;
 
-use super::context::Words;
-use super::model::{Adaptation, Text};
+use super::{Learner, Parts, Text};
 use crate::clip::normalised;
 use maple_pipe::error::Result;
+use maple_pipe::method::learners;
 
 /// The features of each class's text.
 pub(super) struct ZeroShot {
@@ -14,19 +14,17 @@ pub(super) struct ZeroShot {
 }
 
 impl ZeroShot {
-    pub(super) fn new(words: Words, templates: &[&str]) -> Result<ZeroShot> {
+    pub(super) fn new(options: &learners::ZeroShot, parts: &Parts<'_>) -> Result<ZeroShot> {
+        let own = options.dataset_template.then_some(&parts.inputs.template);
+        let templates = options.templates.iter().chain(own);
         let features: Vec<Tensor> =
-            templates.iter().map(|template| Ok(normalised(&words.fixed_features(template)?))).collect::<Result<_>>()?;
+            templates.map(|template| Ok(normalised(&parts.words.fixed_features(template)?))).collect::<Result<_>>()?;
         let class_features = Tensor::stack(&features, 0).mean_dim([0i64].as_slice(), false, None);
         Ok(ZeroShot { class_features })
     }
 }
 
-impl Adaptation for ZeroShot {
-    fn learnable(&self) -> Vec<(String, Tensor)> {
-        Vec::new()
-    }
-
+impl Learner for ZeroShot {
     fn text(&self, _image_features: &Tensor) -> Text<'_> {
         Text::Fixed(self.class_features.shallow_clone())
     }

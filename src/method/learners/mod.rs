@@ -1,0 +1,261 @@
+//! The learners, one file each: options, what makes sense of them, and what is learned under which published names. Their
+//! computation is in the files of the same names in the package `maple-pipe-worker`.
+//!
+//! The list below is the only place that names them all; from it come what method files may say, their schema and
+//! reference, and what is known of a checkpoint by its tensors.
+
+mod cocoop;
+mod coop;
+mod ivlp;
+mod maple;
+mod vpt;
+mod zero_shot;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use coop::ClassTokenPosition;
+pub use ivlp::TEXT_BLOCKS;
+pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
+
+pub use cocoop::linear as meta_net;
+
+use super::learnable::{Form, Learned, Length, TensorShapes, is_below};
+use crate::architecture::Architecture;
+use crate::error::Result;
+
+/// What follows from a learner's options alone. Everything of the options is in the keys of nodes: an option that comes
+/// later has a default and `skip_serializing_if` it has that value, so that older keys stay (a test sees to it).
+pub trait Options {
+    /// Under what published names, in any depth, its tensors are found in a checkpoint; `*` stands for a number.
+    const STEMS: &'static [&'static str];
+
+    /// The options that the shapes of its tensors tell.
+    const TOLD: &'static [&'static str];
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the option that makes no sense, and what would.
+    fn validate(&self) -> Result<()>;
+
+    /// Checks that a model has room for what is learned.
+    ///
+    /// # Errors
+    /// Names the option and the tower.
+    fn fits(&self, _architecture: &Architecture) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is learned, in the published order; nothing where there is no training.
+    fn learned(&self) -> Vec<Learned>;
+
+    /// Whether the image tower works as in plain CLIP, so that image features may be computed once and shared.
+    fn has_plain_vision(&self) -> bool;
+
+    /// What it reads beside images and weights.
+    fn inputs(&self) -> Vec<Input> {
+        Vec::new()
+    }
+
+    /// The options that tensors of these shapes have, if they may be of this learner; what they do not tell has its
+    /// default. They may be of others as well: that with the fewest differences counts.
+    fn of_tensors(shapes: &TensorShapes) -> Option<Self>
+    where
+        Self: Sized;
+}
+
+/// What a learner may read beside images and weights: an output of its data set's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The data set's own zero-shot template.
+    Template,
+}
+
+impl Input {
+    /// The name of the output.
+    pub fn output(self) -> &'static str {
+        match self {
+            Input::Template => "template",
+        }
+    }
+}
+
+macro_rules! learners {
+    ($($name:tt => $file:ident::$options:ident,)+) => {
+        $(pub use $file::$options;)+
+
+        /// The learners and their options. A `context_length` counts learned tokens, a depth the blocks that get prompts.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "learner")]
+        #[expect(missing_docs, reason = "the options say it")]
+        pub enum Learner {
+            $(#[serde(rename = $name)] $options($options),)+
+        }
+
+        impl Learner {
+            /// The names of all learners in method files.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// Its name in a method file.
+            pub fn name(&self) -> &'static str {
+                match self { $(Learner::$options(_) => $name,)+ }
+            }
+
+            /// Checks the values.
+            ///
+            /// # Errors
+            /// Names the option that makes no sense, and what would.
+            pub(super) fn validate(&self) -> Result<()> {
+                match self { $(Learner::$options(options) => options.validate(),)+ }
+            }
+
+            /// Checks that a model has room for what is learned.
+            ///
+            /// # Errors
+            /// Names the option and the tower.
+            pub fn fits(&self, architecture: &Architecture) -> Result<()> {
+                match self { $(Learner::$options(options) => options.fits(architecture),)+ }
+            }
+
+            /// What is learned, in the published order; nothing where there is no training.
+            pub fn learned(&self) -> Vec<Learned> {
+                match self { $(Learner::$options(options) => options.learned(),)+ }
+            }
+
+            /// Whether the image tower works as in plain CLIP, so that image features may be computed once and shared.
+            pub fn has_plain_vision(&self) -> bool {
+                match self { $(Learner::$options(options) => options.has_plain_vision(),)+ }
+            }
+
+            /// What it reads beside images and weights.
+            pub fn inputs(&self) -> Vec<Input> {
+                match self { $(Learner::$options(options) => options.inputs(),)+ }
+            }
+
+            /// The options that tensors tell.
+            pub(super) fn told(&self) -> &'static [&'static str] {
+                match self { $(Learner::$options(_) => $options::TOLD,)+ }
+            }
+
+            /// Every learner that tensors of these shapes may be of.
+            fn candidates(shapes: &TensorShapes) -> impl Iterator<Item = Learner> {
+                [$($options::of_tensors(shapes).map(Learner::$options)),+].into_iter().flatten()
+            }
+
+            /// Whether a tensor is one that some learner learns, by its published name.
+            pub(super) fn is_learned(name: &str) -> bool {
+                [$($options::STEMS),+].iter().any(|stems| stems.iter().any(|stem| is_below(name, stem)))
+            }
+        }
+    };
+}
+
+learners! {
+    "zero-shot" => zero_shot::ZeroShot,
+    "coop" => coop::Coop,
+    "cocoop" => cocoop::Cocoop,
+    "vpt" => vpt::Vpt,
+    "ivlp" => ivlp::Ivlp,
+    "maple" => maple::Maple,
+}
+
+impl Learner {
+    /// The names and shapes of the tensors that are learned, in the published order.
+    pub fn learnable(&self) -> Vec<(String, Vec<Length>)> {
+        self.learned().iter().flat_map(Learned::tensors).collect()
+    }
+
+    /// Whether what is learned belongs to certain classes.
+    pub(super) fn is_bound(&self) -> bool {
+        self.learned().iter().any(|one| matches!(one.form, Form::Tokens { per_class: true, .. }))
+    }
+
+    /// The learner that tensors of these shapes are of, with those options that they tell. Of several, that with the fewest
+    /// tensors that it lacks or does not know; of equals, that which knows more, and then the first of the list.
+    pub(super) fn of_tensors(shapes: &TensorShapes) -> Option<Learner> {
+        Learner::candidates(shapes).min_by_key(|learner| {
+            let own = learner.learnable();
+            let found = own.iter().filter(|(name, _)| shapes.get(name).is_some()).count();
+            let (missing, unknown) = (own.len() - found, shapes.0.len() - found);
+            (missing + unknown, unknown)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn shapes(learner: &Learner) -> TensorShapes {
+        let length = |length: Length| length.of(&Architecture::vit_b16(), 37);
+        let learnable = learner.learnable().into_iter();
+        TensorShapes(learnable.map(|(name, axes)| (name, axes.into_iter().map(length).collect())).collect())
+    }
+
+    fn learners() -> Vec<Learner> {
+        let coop = |class_specific_context| {
+            Learner::Coop(Coop {
+                context_length: 16,
+                context_initial_words: String::new(),
+                class_token_position: ClassTokenPosition::End,
+                class_specific_context,
+            })
+        };
+        let ivlp = |vision_context_length, vision_depth| {
+            Learner::Ivlp(Ivlp {
+                context_length: 4,
+                context_initial_words: String::new(),
+                depth: 12,
+                vision_context_length,
+                vision_depth,
+            })
+        };
+        let maple = |depth| Learner::Maple(Maple { context_length: 2, context_initial_words: String::new(), depth });
+        vec![
+            coop(false),
+            coop(true),
+            Learner::Cocoop(Cocoop { context_length: 4, context_initial_words: String::new() }),
+            Learner::Vpt(Vpt { vision_context_length: 8, vision_depth: 12 }),
+            ivlp(2, 9),
+            ivlp(0, 0),
+            maple(9),
+            maple(1),
+        ]
+    }
+
+    #[test]
+    fn a_learner_is_recognised_by_what_it_learns() {
+        for learner in learners() {
+            assert_eq!(Learner::of_tensors(&shapes(&learner)), Some(learner));
+        }
+        let foreign = BTreeMap::from([("layer1.weight".to_owned(), vec![3, 3])]);
+        assert_eq!(Learner::of_tensors(&TensorShapes(foreign)), None);
+    }
+
+    /// One that lacks a tensor is still known, so that a message can name what is missing.
+    #[test]
+    fn a_learner_is_recognised_by_most_of_what_it_learns() {
+        for learner in learners() {
+            let TensorShapes(whole) = shapes(&learner);
+            for name in whole.keys().filter(|name| whole.len() > 2 && !name.ends_with("ctx") && !name.ends_with("VPT"))
+            {
+                let mut damaged = whole.clone();
+                damaged.remove(name);
+                let found = Learner::of_tensors(&TensorShapes(damaged)).unwrap();
+                assert_eq!(found.name(), learner.name(), "without `{name}`");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_learned_is_found_in_a_checkpoint() {
+        for learner in learners() {
+            for (name, _) in learner.learnable() {
+                assert!(Learner::is_learned(&name), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! How a learner is trained.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check::at_least_one;
+use crate::error::{Error, Result};
+
+/// How a learner is trained: by an optimizer, with a constant warm-up, then cosine annealing by epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Passes over the training images, the warm-up included.
+    pub epochs: u32,
+    /// Images a step.
+    pub batch_size: u32,
+    /// The learning rate from which the annealing starts.
+    pub learning_rate: f64,
+    /// What makes a step of a gradient.
+    #[serde(default, skip_serializing_if = "Optimizer::is_sgd")]
+    pub optimizer: Optimizer,
+    /// Momentum of SGD.
+    #[serde(default = "momentum")]
+    pub momentum: f64,
+    /// Of Adam and AdamW: how much of the running means of gradients and of their squares is kept a step.
+    #[serde(default = "betas", skip_serializing_if = "are_usual_betas")]
+    pub betas: [f64; 2],
+    /// Of Adam and AdamW: what is added to the root of the mean square, so that nothing is divided by zero.
+    #[serde(default = "eps", skip_serializing_if = "is_usual_eps")]
+    pub eps: f64,
+    /// Weight decay, on every learned tensor.
+    #[serde(default = "weight_decay")]
+    pub weight_decay: f64,
+    /// Epochs at `warmup_learning_rate`.
+    #[serde(default = "warmup_epochs")]
+    pub warmup_epochs: u32,
+    /// The constant learning rate of the warm-up.
+    #[serde(default = "warmup_learning_rate")]
+    pub warmup_learning_rate: f64,
+}
+
+/// What makes a step of a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Stochastic gradient descent with momentum.
+    #[default]
+    Sgd,
+    /// Adam; weight decay is added to the gradient.
+    Adam,
+    /// AdamW; weight decay shrinks the tensors themselves.
+    AdamW,
+}
+
+impl Optimizer {
+    fn is_sgd(&self) -> bool {
+        *self == Optimizer::Sgd
+    }
+}
+
+const fn momentum() -> f64 {
+    0.9
+}
+
+const fn betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn are_usual_betas(value: &[f64; 2]) -> bool {
+    *value == betas()
+}
+
+const fn eps() -> f64 {
+    1e-8
+}
+
+fn is_usual_eps(value: &f64) -> bool {
+    *value == eps()
+}
+
+const fn weight_decay() -> f64 {
+    5e-4
+}
+
+const fn warmup_epochs() -> u32 {
+    1
+}
+
+const fn warmup_learning_rate() -> f64 {
+    1e-5
+}
+
+impl Training {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the option that makes no sense, and what would.
+    pub(super) fn validate(&self) -> Result<()> {
+        at_least_one("epochs", i64::from(self.epochs))?;
+        at_least_one("batch_size", i64::from(self.batch_size))?;
+        let values = [
+            ("learning_rate", self.learning_rate),
+            ("momentum", self.momentum),
+            ("betas", self.betas[0]),
+            ("betas", self.betas[1]),
+            ("eps", self.eps),
+            ("weight_decay", self.weight_decay),
+            ("warmup_learning_rate", self.warmup_learning_rate),
+        ];
+        if let Some((name, value)) = values.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            return Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up"));
+        }
+        let kept = [("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])];
+        if let Some((name, value)) = kept.iter().find(|(_, value)| *value >= 1.0) {
+            let message = format!("`{name}` is {value}, so no gradient is ever forgotten");
+            return Err(Error::hinted(message, "give a number below 1"));
+        }
+        // An option that is not looked at would be in the key all the same.
+        let of_sgd = self.optimizer.is_sgd();
+        let unused = [
+            ("momentum", !of_sgd && self.momentum != momentum(), "of `sgd` alone", "remove it"),
+            ("betas", of_sgd && self.betas != betas(), "of `adam` and `adamw`", "remove it, or set `optimizer`"),
+            ("eps", of_sgd && self.eps != eps(), "of `adam` and `adamw`", "remove it, or set `optimizer`"),
+        ];
+        match unused.iter().find(|(_, unused, ..)| *unused) {
+            Some((name, _, whose, hint)) => Err(Error::hinted(format!("`{name}` is an option {whose}"), *hint)),
+            None => Ok(()),
+        }
+    }
+}

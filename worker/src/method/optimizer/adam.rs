@@ -1,0 +1,99 @@
+//! Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019), as `torch.optim.Adam` and `torch.optim.AdamW` do them.
+
+use tch::{Kind, Tensor};
+
+use super::Rule;
+
+/// Where the weight decay of each tensor acts.
+pub(super) enum Decay {
+    /// It is added to the gradient: Adam.
+    Gradients(Vec<f64>),
+    /// It shrinks the tensor itself: AdamW.
+    Tensors(Vec<f64>),
+}
+
+/// The rule, with the running means of each tensor's gradient and of its square. They are kept in fp32 at least: in 16 bits,
+/// as PyTorch has them, the squares of small gradients vanish.
+pub(super) struct Adam {
+    betas: [f64; 2],
+    eps: f64,
+    decay: Decay,
+    first: Vec<Tensor>,
+    second: Vec<Tensor>,
+    /// How many steps were taken, without axes.
+    steps: Tensor,
+}
+
+/// The number format in which a tensor's step is computed.
+fn wide(tensor: &Tensor) -> Kind {
+    if tensor.kind() == Kind::Double { Kind::Double } else { Kind::Float }
+}
+
+impl Adam {
+    pub(super) fn new(learned: &[(String, Tensor)], betas: [f64; 2], eps: f64, decay: Decay) -> Adam {
+        let zeros = || learned.iter().map(|(_, tensor)| tensor.detach().to_kind(wide(tensor)).zeros_like()).collect();
+        Adam { betas, eps, decay, first: zeros(), second: zeros(), steps: Tensor::from(0i64) }
+    }
+}
+
+impl Rule for Adam {
+    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], learning_rate: f64) {
+        self.steps += 1i64;
+        let steps = self.steps.int64_value(&[]) as i32;
+        let [beta1, beta2] = self.betas;
+        let [correction1, correction2] = self.betas.map(|beta| 1.0 - beta.powi(steps));
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        for (place, (((_, tensor), gradient), (first, second))) in
+            tensors.iter().zip(gradients).zip(moments).enumerate()
+        {
+            let (gradient, values) = (gradient.to_kind(wide(tensor)), tensor.to_kind(wide(tensor)));
+            let (gradient, values) = match &self.decay {
+                Decay::Gradients(decays) => (gradient + &values * decays[place], values),
+                Decay::Tensors(decays) => (gradient, values * (1.0 - learning_rate * decays[place])),
+            };
+            let _ = first.lerp_(&gradient, 1.0 - beta1);
+            let _ = second.lerp_(&gradient.square(), 1.0 - beta2);
+            let scale = (&*second / correction2).sqrt_() + self.eps;
+            let moved = values - &*first / scale * (learning_rate / correction1);
+            tensor.shallow_clone().copy_(&moved);
+        }
+    }
+
+    fn state(&self, names: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+        let moments = [("first", &self.first), ("second", &self.second)].into_iter().flat_map(|(part, tensors)| {
+            let named = names.iter().zip(tensors);
+            named.map(move |((name, _), tensor)| (format!("{part}.{name}"), tensor.shallow_clone()))
+        });
+        moments.chain([("steps".to_owned(), self.steps.shallow_clone())]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published formulae, on one number: for AdamW decay first, then the step by the corrected moments.
+    #[test]
+    fn steps_follow_the_formula() {
+        const BETAS: [f64; 2] = [0.9, 0.98];
+        const EPS: f64 = 1e-6;
+        for of_tensors in [false, true] {
+            let tensors = [("w".to_owned(), Tensor::from_slice(&[2.0f64]))];
+            let decay = if of_tensors { Decay::Tensors(vec![0.1]) } else { Decay::Gradients(vec![0.1]) };
+            let mut adam = Adam::new(&tensors, BETAS, EPS, decay);
+            let (mut x, mut first, mut second) = (2.0f64, 0.0, 0.0);
+            for (step, gradient) in [3.0f64, -1.0, 0.5].into_iter().enumerate() {
+                adam.step(&tensors, &[Tensor::from_slice(&[gradient])], 0.01);
+                let gradient = if of_tensors { gradient } else { gradient + 0.1 * x };
+                first = BETAS[0] * first + (1.0 - BETAS[0]) * gradient;
+                second = BETAS[1] * second + (1.0 - BETAS[1]) * gradient * gradient;
+                let corrected = |moment: f64, beta: f64| moment / (1.0 - beta.powi(step as i32 + 1));
+                if of_tensors {
+                    x -= 0.01 * 0.1 * x;
+                }
+                x -= 0.01 * corrected(first, BETAS[0]) / (corrected(second, BETAS[1]).sqrt() + EPS);
+                assert!((tensors[0].1.double_value(&[0]) - x).abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Stochastic gradient descent as `torch.optim.SGD` does it (no dampening, no Nesterov).
+
+use tch::{Kind, Tensor};
+
+use super::Rule;
+
+/// The rule, and the running sum of each tensor's gradients; zero at the start.
+pub(super) struct Sgd {
+    momentum: f64,
+    weight_decay: f64,
+    velocities: Vec<Tensor>,
+}
+
+impl Sgd {
+    pub(super) fn new(learned: &[(String, Tensor)], momentum: f64, weight_decay: f64) -> Sgd {
+        let velocities = learned.iter().map(|(_, tensor)| tensor.detach().zeros_like()).collect();
+        Sgd { momentum, weight_decay, velocities }
+    }
+}
+
+impl Rule for Sgd {
+    /// In 16 bits it rounds where PyTorch does: behind the decay, behind the momentum, and behind the step.
+    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], learning_rate: f64) {
+        for (((_, tensor), velocity), gradient) in tensors.iter().zip(&mut self.velocities).zip(gradients) {
+            let kind = tensor.kind();
+            let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+            let decayed = (gradient.to_kind(wide) + tensor.to_kind(wide) * self.weight_decay).to_kind(kind);
+            let slowed = &*velocity * self.momentum;
+            velocity.copy_(&(slowed + decayed));
+            let moved = tensor.to_kind(wide) - velocity.to_kind(wide) * learning_rate;
+            tensor.shallow_clone().copy_(&moved);
+        }
+    }
+
+    fn state(&self, names: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+        let velocities = names.iter().zip(&self.velocities);
+        velocities.map(|((name, _), velocity)| (format!("velocity.{name}"), velocity.shallow_clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand: v = 0.9 v + 2 x + 0.01 x, x = x - 0.1 v.
+    #[test]
+    fn steps_follow_the_formula() {
+        let tensors = [("x".to_owned(), Tensor::from_slice(&[1.0f64, -2.0]))];
+        let mut sgd = Sgd::new(&tensors, 0.9, 0.01);
+        let (mut x, mut v) = ([1.0f64, -2.0], [0.0f64; 2]);
+        for _ in 0..3 {
+            sgd.step(&tensors, &[&tensors[0].1 * 2.0], 0.1);
+            for i in 0..2 {
+                v[i] = 0.9 * v[i] + 2.0 * x[i] + 0.01 * x[i];
+                x[i] -= 0.1 * v[i];
+                assert!((tensors[0].1.double_value(&[i as i64]) - x[i]).abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The training of a model step by step, with a state from which another process goes on with the same bits.
+
+use tch::{Tensor, no_grad};
+
+use super::loss::total;
+use super::state::copy_into;
+use super::{LossScale, Model, Optimizer};
+use crate::clip::{Weights, torch};
+use maple_pipe::error::Result;
+use maple_pipe::method::{Precision, Training};
+
+/// A model in training.
+pub struct Trainer<'a> {
+    model: Model<'a>,
+    optimizer: Optimizer,
+    /// Absent where losses are not scaled.
+    pub loss_scale: Option<LossScale>,
+    epochs: u32,
+}
+
+/// The loss of a batch.
+#[derive(Debug)]
+pub struct Losses {
+    /// The sum of the weighted terms.
+    pub total: f64,
+    /// The weighted terms by name; none where there is but one.
+    pub terms: Vec<(&'static str, f64)>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Ready for the first step.
+    pub fn new(model: Model<'a>, training: &Training, precision: Precision) -> Trainer<'a> {
+        let optimizer = Optimizer::new(model.learnable(), training);
+        Trainer { model, optimizer, loss_scale: LossScale::new(precision), epochs: training.epochs }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<'a> {
+        &self.model
+    }
+
+    /// A step down the loss of images `(B, 3, R, R)` with labels `(B,)`. It is left out where a scaled gradient overflows,
+    /// and where the loss is not finite.
+    ///
+    /// # Errors
+    /// When a learned tensor has no part in the loss.
+    pub fn step(&mut self, images: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<Losses> {
+        let terms = self.model.loss(images, labels);
+        let loss = total(&terms);
+        let number = |tensor: &Tensor| f64::try_from(tensor).map_err(torch);
+        let mut losses = Losses { total: number(&loss)?, terms: Vec::new() };
+        if terms.len() > 1 {
+            let weighted = terms.iter().map(|term| Ok((term.name, term.weight * number(&term.value)?)));
+            losses.terms = weighted.collect::<Result<_>>()?;
+        }
+        if !losses.total.is_finite() {
+            return Ok(losses);
+        }
+        let gradients = match &mut self.loss_scale {
+            Some(scale) => scale.gradients(&self.optimizer, &loss)?,
+            None => Some(self.optimizer.gradients(&loss)?),
+        };
+        if let Some(gradients) = gradients {
+            self.optimizer.step(&gradients, learning_rate);
+            no_grad(|| self.model.learner().after_step());
+        }
+        Ok(losses)
+    }
+
+    /// To be called behind the last step of every epoch, which are counted from 1.
+    pub fn end_epoch(&mut self, epoch: u32) {
+        no_grad(|| self.model.learner().after_epoch(epoch, self.epochs));
+    }
+
+    /// The tensors that another trainer needs to go on, which has the loss scale besides.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let under = |part: &'static str, tensors: Vec<(String, Tensor)>| {
+            tensors.into_iter().map(move |(name, tensor)| (format!("{part}.{name}"), tensor))
+        };
+        let learned = under("learned", self.model.learnable());
+        learned.chain(self.optimizer.state()).chain(under("learner", self.model.learner_state())).collect()
+    }
+
+    /// Goes on from what [`Trainer::state`] returned.
+    ///
+    /// # Errors
+    /// When it is the state of another training; nothing has changed then.
+    pub fn load(&mut self, state: &Weights) -> Result<()> {
+        copy_into(&self.state(), state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+    use crate::clip::{Architecture, Clip, Tokenizer, VisionLayers, VisionPrompts};
+    use crate::device::of_tests;
+    use crate::method::Inputs;
+    use crate::method::learners::{Learner, Text};
+    use crate::method::loss::{Forward, Term};
+    use crate::method::pretrain::random_weights;
+    use maple_pipe::method::Method;
+
+    /// What later learners do: a loss of two terms, and an average over epochs that takes the place of the prompts at the end.
+    struct Averaged {
+        learner: Box<dyn Learner>,
+        learned: Vec<(String, Tensor)>,
+        sums: Vec<(String, Tensor)>,
+        steps: Tensor,
+    }
+
+    impl Averaged {
+        fn new(learner: Box<dyn Learner>, learned: Vec<(String, Tensor)>) -> Averaged {
+            let sums = learned.iter().map(|(name, tensor)| (format!("sum.{name}"), tensor.detach().zeros_like()));
+            Averaged { sums: sums.collect(), learner, learned, steps: Tensor::from(0i64) }
+        }
+    }
+
+    impl Learner for Averaged {
+        fn vision_prompts(&self) -> VisionPrompts {
+            self.learner.vision_prompts()
+        }
+
+        fn text(&self, image_features: &Tensor) -> Text<'_> {
+            self.learner.text(image_features)
+        }
+
+        fn loss(&self, forward: &Forward<'_>) -> Vec<Term> {
+            let frozen = no_grad(|| forward.clip.image_features(forward.images));
+            let apart = (&forward.image_features - frozen / 10.0).square().mean(Kind::Float);
+            vec![forward.cross_entropy(), Term { name: "image_features", weight: 0.5, value: apart }]
+        }
+
+        fn after_step(&mut self) {
+            self.steps += 1i64;
+        }
+
+        fn after_epoch(&mut self, epoch: u32, epochs: u32) {
+            // Another average where steps were forgotten.
+            let weight = f64::from(epoch) / (1.0 + self.steps.double_value(&[]));
+            for ((_, sum), (_, tensor)) in self.sums.iter_mut().zip(&self.learned) {
+                *sum += tensor.detach() * weight;
+                if epoch == epochs {
+                    tensor.shallow_clone().copy_(sum);
+                }
+            }
+        }
+
+        fn state(&self) -> Vec<(String, Tensor)> {
+            let sums = self.sums.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+            sums.chain([("steps".to_owned(), self.steps.shallow_clone())]).collect()
+        }
+    }
+
+    const EPOCHS: u32 = 3;
+    const STEPS: u32 = 2;
+
+    fn method(training: &str, precision: &str) -> Method {
+        let options = "learner = 'ivlp'\ncontext_length = 2\ndepth = 2\nvision_context_length = 2\nvision_depth = 2";
+        let training = format!("[training]\nepochs = {EPOCHS}\nbatch_size = 2\nlearning_rate = 0.01\n{training}");
+        Method::parse(&format!("{options}\nprecision = '{precision}'\n{training}")).unwrap()
+    }
+
+    fn clip(method: &Method) -> Clip {
+        let vision_layers = VisionLayers::Transformer(2);
+        let sizes = Architecture { vision_width: 64, vision_layers, text_layers: 2, ..Architecture::tiny() };
+        Clip::from_weights(&Weights::from_tensors(random_weights(&sizes, 1)), of_tests(), method.precision).unwrap()
+    }
+
+    fn trainer<'a>(clip: &'a Clip, method: &Method) -> Trainer<'a> {
+        let classes = ["cat", "dog"].map(str::to_owned);
+        let model = Model::new(clip, &Tokenizer::new(), method, &classes, &Inputs::default(), 1).unwrap();
+        let model = model.with_learner(|learner, learned| Box::new(Averaged::new(learner, learned)));
+        Trainer::new(model, method.training.as_ref().unwrap(), method.precision)
+    }
+
+    /// The images and labels of a step.
+    fn batch(clip: &Clip, step: u32) -> (Tensor, Tensor) {
+        let size = clip.architecture().image_size;
+        let pixels = Tensor::arange(2 * 3 * size * size, (Kind::Float, clip.device())) * f64::from(step + 1);
+        (pixels.sin().reshape([2, 3, size, size]), Tensor::from_slice(&[0i64, 1]).to_device(clip.device()))
+    }
+
+    /// The values of all that is kept, after the steps from `first` on and before `last`.
+    fn train(trainer: &mut Trainer<'_>, clip: &Clip, first: u32, last: u32) {
+        for step in first..last {
+            let (images, labels) = batch(clip, step);
+            trainer.step(&images, &labels, 0.01).unwrap();
+            if (step + 1) % STEPS == 0 {
+                trainer.end_epoch((step + 1) / STEPS);
+            }
+        }
+    }
+
+    fn values(trainer: &Trainer<'_>) -> Vec<(String, Tensor)> {
+        trainer.state().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect()
+    }
+
+    #[test]
+    fn a_training_goes_on_with_the_same_bits_wherever_it_stopped() {
+        tch::set_num_threads(1);
+        for training in ["", "optimizer = 'adam'", "optimizer = 'adamw'\nbetas = [0.8, 0.9]\neps = 1e-4"] {
+            for precision in ["fp32", "mixed"] {
+                let method = method(training, precision);
+                let clip = clip(&method);
+                let mut whole = trainer(&clip, &method);
+                train(&mut whole, &clip, 0, EPOCHS * STEPS);
+                for stop in 1..EPOCHS * STEPS {
+                    let mut first = trainer(&clip, &method);
+                    train(&mut first, &clip, 0, stop);
+                    let kept = Weights::from_tensors(values(&first));
+                    let mut second = trainer(&clip, &method);
+                    second.load(&kept).unwrap();
+                    second.loss_scale = first.loss_scale;
+                    train(&mut second, &clip, stop, EPOCHS * STEPS);
+                    assert_eq!(values(&second), values(&whole), "{training} {precision}, stopped after {stop}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_terms_of_a_loss_are_named_and_add_up() {
+        let method = method("", "fp32");
+        let clip = clip(&method);
+        let (images, labels) = batch(&clip, 0);
+        let losses = trainer(&clip, &method).step(&images, &labels, 0.01).unwrap();
+        let names: Vec<&str> = losses.terms.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["cross_entropy", "image_features"]);
+        assert!(losses.terms.iter().all(|(_, value)| *value > 0.0), "{losses:?}");
+        let sum: f64 = losses.terms.iter().map(|(_, value)| value).sum();
+        assert!((losses.total - sum).abs() < 1e-6, "{losses:?}");
+    }
+}
