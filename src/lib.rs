@@ -19,11 +19,12 @@ pub mod error;
 // The machine: files, devices, cards, the net.
 pub mod device;
 pub mod digest;
-pub mod download;
 pub mod made_by;
 
 pub mod cards;
 pub mod files;
+
+pub mod download;
 
 // What pipelines are about: pictures, weights, methods, tables.
 pub mod plot;

@@ -5,6 +5,7 @@ mod catalogue;
 mod check;
 pub mod learnable;
 pub mod learners;
+mod options;
 mod precision;
 mod pretraining;
 pub mod prompt;
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use catalogue::shipped;
 pub use check::check_template;
-pub use learners::{ClassTokenPosition, Input, Learner};
+pub use learners::{ClassTokenPosition, Learner};
+pub use options::{Input, Options};
 pub use precision::Precision;
 pub use pretraining::Pretraining;
 pub use prompt::{Description, Prompt};

@@ -37,7 +37,7 @@ outputs = { text = "text", folder = "folder/" }
 [stage.count]
 kind = "command"
 axes = ["number"]
-run = "cat inputs/*/* inputs/folder/deep/* | wc > count"
+run = "find -L inputs -type f | xargs cat | wc > count"
 inputs = { made = "@make.text", folder = "@make.folder", other = "@input.folder" }
 outputs = { count = "count" }
 

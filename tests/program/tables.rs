@@ -112,24 +112,24 @@ fn a_table_has_other_forms() {
     project.prints(&["table", PIPELINE, "--format", "csv"], str![[r#"
 <stdout>
 table,method,dataset,metric,mean,std,seeds,note,published,delta,nodes,made_by
-table,coop,eurosat,base,91.0000,1.0000,2,,92.19,-1.1900,a3d28bf48d298a5d fa039f1ecac610d0,"[MAKER]"
-table,coop,eurosat,novel,51.0000,1.0000,2,,,,f7461fc090a1579b bc884cab14e9021f,"[MAKER]"
-table,coop,eurosat,hm,65.3662,,2,,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f,"[MAKER]"
-table,maple,eurosat,base,95.0000,1.0000,2,,94.07,+0.9300,594f5e5dbdff7596 98b351733f5f281d,"[MAKER]"
-table,maple,eurosat,novel,73.0000,1.0000,2,,73.23,-0.2300,c572dd246f65be2d 4d9b7bed402def44,"[MAKER]"
-table,maple,eurosat,hm,82.5595,,2,,82.35,+0.2095,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44,"[MAKER]"
-table,coop,dtd,base,90.0000,,1,1 of 2 seeds,,,672f859ce0526fa7,"[MAKER]"
-table,coop,dtd,novel,50.0000,,1,1 of 2 seeds,,,85b9ddc963895235,"[MAKER]"
-table,coop,dtd,hm,64.2857,,1,1 of 2 seeds,,,672f859ce0526fa7 85b9ddc963895235,"[MAKER]"
-table,maple,dtd,base,94.0000,,1,1 of 2 seeds,,,33ed74bef177463d,"[MAKER]"
-table,maple,dtd,novel,72.0000,,1,1 of 2 seeds,,,49dc5233e34f8802,"[MAKER]"
-table,maple,dtd,hm,81.5422,,1,1 of 2 seeds,,,33ed74bef177463d 49dc5233e34f8802,"[MAKER]"
-table,coop,average,base,90.5000,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d fa039f1ecac610d0 672f859ce0526fa7,"[MAKER]"
-table,coop,average,novel,50.5000,,1,some data sets with 1 of 2 seeds,,,f7461fc090a1579b bc884cab14e9021f 85b9ddc963895235,"[MAKER]"
-table,coop,average,hm,64.8262,,1,some data sets with 1 of 2 seeds,,,a3d28bf48d298a5d f7461fc090a1579b fa039f1ecac610d0 bc884cab14e9021f 672f859ce0526fa7 85b9ddc963895235,"[MAKER]"
-table,maple,average,base,94.5000,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 98b351733f5f281d 33ed74bef177463d,"[MAKER]"
-table,maple,average,novel,72.5000,,1,some data sets with 1 of 2 seeds,,,c572dd246f65be2d 4d9b7bed402def44 49dc5233e34f8802,"[MAKER]"
-table,maple,average,hm,82.0509,,1,some data sets with 1 of 2 seeds,,,594f5e5dbdff7596 c572dd246f65be2d 98b351733f5f281d 4d9b7bed402def44 33ed74bef177463d 49dc5233e34f8802,"[MAKER]"
+table,coop,eurosat,base,91.0000,1.0000,2,,92.19,-1.1900,2485b5c6235b8dd3 a01c33048944837e,"[MAKER]"
+table,coop,eurosat,novel,51.0000,1.0000,2,,,,2a03a75cc95a2830 5602ee654fe17fdd,"[MAKER]"
+table,coop,eurosat,hm,65.3662,,2,,,,2485b5c6235b8dd3 2a03a75cc95a2830 a01c33048944837e 5602ee654fe17fdd,"[MAKER]"
+table,maple,eurosat,base,95.0000,1.0000,2,,94.07,+0.9300,5841a410083dd7c3 719a88d45dea39b6,"[MAKER]"
+table,maple,eurosat,novel,73.0000,1.0000,2,,73.23,-0.2300,c4fdb69a4a800722 8a08a4412803b705,"[MAKER]"
+table,maple,eurosat,hm,82.5595,,2,,82.35,+0.2095,5841a410083dd7c3 c4fdb69a4a800722 719a88d45dea39b6 8a08a4412803b705,"[MAKER]"
+table,coop,dtd,base,90.0000,,1,1 of 2 seeds,,,3d98e6b7a6d980c0,"[MAKER]"
+table,coop,dtd,novel,50.0000,,1,1 of 2 seeds,,,96dd9cb68037c9ab,"[MAKER]"
+table,coop,dtd,hm,64.2857,,1,1 of 2 seeds,,,3d98e6b7a6d980c0 96dd9cb68037c9ab,"[MAKER]"
+table,maple,dtd,base,94.0000,,1,1 of 2 seeds,,,b31975ae7016c409,"[MAKER]"
+table,maple,dtd,novel,72.0000,,1,1 of 2 seeds,,,a8d1c5020d67d8b6,"[MAKER]"
+table,maple,dtd,hm,81.5422,,1,1 of 2 seeds,,,b31975ae7016c409 a8d1c5020d67d8b6,"[MAKER]"
+table,coop,average,base,90.5000,,1,some data sets with 1 of 2 seeds,,,2485b5c6235b8dd3 a01c33048944837e 3d98e6b7a6d980c0,"[MAKER]"
+table,coop,average,novel,50.5000,,1,some data sets with 1 of 2 seeds,,,2a03a75cc95a2830 5602ee654fe17fdd 96dd9cb68037c9ab,"[MAKER]"
+table,coop,average,hm,64.8262,,1,some data sets with 1 of 2 seeds,,,2485b5c6235b8dd3 2a03a75cc95a2830 a01c33048944837e 5602ee654fe17fdd 3d98e6b7a6d980c0 96dd9cb68037c9ab,"[MAKER]"
+table,maple,average,base,94.5000,,1,some data sets with 1 of 2 seeds,,,5841a410083dd7c3 719a88d45dea39b6 b31975ae7016c409,"[MAKER]"
+table,maple,average,novel,72.5000,,1,some data sets with 1 of 2 seeds,,,c4fdb69a4a800722 8a08a4412803b705 a8d1c5020d67d8b6,"[MAKER]"
+table,maple,average,hm,82.0509,,1,some data sets with 1 of 2 seeds,,,5841a410083dd7c3 c4fdb69a4a800722 719a88d45dea39b6 8a08a4412803b705 b31975ae7016c409 a8d1c5020d67d8b6,"[MAKER]"
 <exit code 0>
 
 "#]]);
@@ -175,8 +175,8 @@ fn a_number_is_traced_to_its_nodes() {
 maple on eurosat, novel: 73.00 ± 1.00, published 73.23
 
 nodes: key, start, time, device, result
-eval/eurosat/maple/seed1/novel   c572dd246f65be2d   [DATE]   [TIME]
-eval/eurosat/maple/seed2/novel   4d9b7bed402def44   [DATE]   [TIME]
+eval/eurosat/maple/seed1/novel   c4fdb69a4a800722   [DATE]   [TIME]
+eval/eurosat/maple/seed2/novel   8a08a4412803b705   [DATE]   [TIME]
 
 artifacts
 eval/eurosat/maple/seed1/novel   metrics   df36c3a4332dbaad

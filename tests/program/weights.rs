@@ -245,7 +245,7 @@ hint: `maple-pipe weights list` names those that are known
 <stderr>
 error: could not download `http://127.0.0.1:1/w.pt`: io: Connection refused (os error 111)
 hint: download https://openaipublic.azureedge.net/clip/models/[DIGEST]/RN50.pt on another machine and put it at `data/weights/openai/RN50.pt`
-<exit code 2>
+<exit code 1>
 
 "#]],
     );

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::context_of_words;
 use crate::method::learnable::{CONTEXT, Learned, Length, TensorShapes};
+use crate::method::options::Options;
 
 /// The network that shifts the context.
 const META_NET: &str = "prompt_learner.meta_net";

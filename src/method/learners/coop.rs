@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use crate::error::{Error, Result};
 use crate::method::check::context_of_words;
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes};
+use crate::method::options::Options;
 
 /// CoOp: context in front of, around or behind the class name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::{context_from_words, depth, in_text, in_vision, vision_context_length};
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes, Tower, VISION, VISION_BLOCKS, numbered};
+use crate::method::options::Options;
 
 /// The tokens of the text tower's blocks behind the first; `*` is the number of the block, from 1.
 pub const TEXT_BLOCKS: &str = "text_encoder.transformer.resblocks.*.VPT_shallow";

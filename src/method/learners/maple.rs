@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::method::check::{context_from_words, depth, in_text, in_vision};
 use crate::method::learnable::{CONTEXT, Form, Learned, Length, TensorShapes, Tower, numbered};
+use crate::method::options::Options;
 
 /// The projection of the context to the vision tower.
 pub const PROJECTION: &str = "prompt_learner.proj";

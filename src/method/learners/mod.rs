@@ -21,65 +21,9 @@ pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
 pub use cocoop::linear as meta_net;
 
 use super::learnable::{Form, Learned, Length, TensorShapes, is_below};
+use super::options::{Input, Options};
 use crate::architecture::Architecture;
 use crate::error::Result;
-
-/// What follows from a learner's options alone. Everything of the options is in the keys of nodes: an option that comes
-/// later has a default and `skip_serializing_if` it has that value, so that older keys stay (a test sees to it).
-pub trait Options {
-    /// Under what published names, in any depth, its tensors are found in a checkpoint; `*` stands for a number.
-    const STEMS: &'static [&'static str];
-
-    /// The options that the shapes of its tensors tell.
-    const TOLD: &'static [&'static str];
-
-    /// Checks the values.
-    ///
-    /// # Errors
-    /// Names the option that makes no sense, and what would.
-    fn validate(&self) -> Result<()>;
-
-    /// Checks that a model has room for what is learned.
-    ///
-    /// # Errors
-    /// Names the option and the tower.
-    fn fits(&self, _architecture: &Architecture) -> Result<()> {
-        Ok(())
-    }
-
-    /// What is learned, in the published order; nothing where there is no training.
-    fn learned(&self) -> Vec<Learned>;
-
-    /// Whether the image tower works as in plain CLIP, so that image features may be computed once and shared.
-    fn has_plain_vision(&self) -> bool;
-
-    /// What it reads beside images and weights.
-    fn inputs(&self) -> Vec<Input> {
-        Vec::new()
-    }
-
-    /// The options that tensors of these shapes have, if they may be of this learner; what they do not tell has its
-    /// default. They may be of others as well: that with the fewest differences counts.
-    fn of_tensors(shapes: &TensorShapes) -> Option<Self>
-    where
-        Self: Sized;
-}
-
-/// What a learner may read beside images and weights: an output of its data set's node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The data set's own zero-shot template.
-    Template,
-}
-
-impl Input {
-    /// The name of the output.
-    pub fn output(self) -> &'static str {
-        match self {
-            Input::Template => "template",
-        }
-    }
-}
 
 macro_rules! learners {
     ($($name:tt => $file:ident::$options:ident,)+) => {

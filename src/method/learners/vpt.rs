@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::method::check::{depth, in_vision, vision_context_length};
 use crate::method::learnable::{Learned, TensorShapes, VISION, VISION_BLOCKS};
+use crate::method::options::Options;
 
 /// Deep visual prompt tuning, with a fixed text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

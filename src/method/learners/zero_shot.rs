@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Input, Options};
 use crate::error::{Error, Result};
 use crate::method::check::check_template;
 use crate::method::learnable::{Learned, TensorShapes};
+use crate::method::options::{Input, Options};
 
 /// CLIP, untrained. With more than one template, each class has the mean of its normalised text features.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,6 +2,7 @@
 
 mod context;
 mod initial;
+mod learner;
 mod learners;
 mod loss;
 mod loss_scale;
@@ -13,7 +14,7 @@ mod schedule;
 mod state;
 mod trainer;
 
-pub use learners::Inputs;
+pub use learner::Inputs;
 pub use loss::{Forward, Term, cross_entropy};
 pub use loss_scale::LossScale;
 pub use model::{Evaluator, Model};

@@ -4,7 +4,8 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::context::Words;
 use super::initial::{Initial, LearnedTensors};
-use super::learners::{self, Inputs, Learner, Parts, Text};
+use super::learner::{Inputs, Learner, Parts, Text};
+use super::learners;
 use super::loss::{Forward, Term};
 use super::state::copy_into;
 use crate::clip::{Clip, Tokenizer, Weights, normalised};

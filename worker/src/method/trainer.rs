@@ -98,7 +98,7 @@ mod tests {
     use crate::clip::{Architecture, Clip, Tokenizer, VisionLayers, VisionPrompts};
     use crate::device::of_tests;
     use crate::method::Inputs;
-    use crate::method::learners::{Learner, Text};
+    use crate::method::learner::{Learner, Text};
     use crate::method::loss::{Forward, Term};
     use crate::method::pretrain::random_weights;
     use maple_pipe::method::Method;

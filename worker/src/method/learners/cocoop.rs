@@ -2,9 +2,9 @@
 
 use tch::Tensor;
 
-use super::{Learner, Parts, Text};
 use crate::method::context::{Arrangement, ClassPrompts};
 use crate::method::initial::LearnedLinear;
+use crate::method::learner::{Learner, Parts, Text};
 use maple_pipe::error::Result;
 use maple_pipe::method::learnable::CONTEXT;
 use maple_pipe::method::learners::{self, meta_net};

@@ -4,9 +4,9 @@
 use tch::Tensor;
 
 use super::vpt::LearnedVision;
-use super::{Learner, Parts, Text};
 use crate::clip::VisionPrompts;
 use crate::method::context::{Arrangement, ClassPrompts};
+use crate::method::learner::{Learner, Parts, Text};
 use maple_pipe::error::Result;
 use maple_pipe::method::learnable::{CONTEXT, numbered};
 use maple_pipe::method::learners::{self, TEXT_BLOCKS};

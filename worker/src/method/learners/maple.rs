@@ -3,10 +3,10 @@
 
 use tch::Tensor;
 
-use super::{Learner, Parts, Text};
 use crate::clip::VisionPrompts;
 use crate::method::context::{Arrangement, ClassPrompts};
 use crate::method::initial::LearnedLinear;
+use crate::method::learner::{Learner, Parts, Text};
 use maple_pipe::error::Result;
 use maple_pipe::method::learnable::{CONTEXT, numbered};
 use maple_pipe::method::learners::{self, DEEP, DEEP_PROJECTION, PROJECTION};

@@ -2,9 +2,9 @@
 
 use tch::Tensor;
 
-use super::{Learner, Parts, Text};
 use crate::clip::VisionPrompts;
 use crate::method::initial::LearnedTensors;
+use crate::method::learner::{Learner, Parts, Text};
 use maple_pipe::error::Result;
 use maple_pipe::method::learnable::vision_name;
 use maple_pipe::method::learners;

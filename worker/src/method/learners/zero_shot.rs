@@ -3,8 +3,8 @@
 
 use tch::Tensor;
 
-use super::{Learner, Parts, Text};
 use crate::clip::normalised;
+use crate::method::learner::{Learner, Parts, Text};
 use maple_pipe::error::Result;
 use maple_pipe::method::learners;
 

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::Rule;
+use super::rule::Rule;
 
 /// Where the weight decay of each tensor acts.
 pub(super) enum Decay {

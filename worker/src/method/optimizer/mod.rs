@@ -1,6 +1,7 @@
 //! What makes steps of gradients, with a state that can be kept.
 
 mod adam;
+mod rule;
 mod sgd;
 
 use tch::{Tensor, no_grad};
@@ -10,16 +11,8 @@ use crate::clip::{Weights, torch};
 use adam::{Adam, Decay};
 use maple_pipe::error::Result;
 use maple_pipe::method::{self, Training};
+use rule::Rule;
 use sgd::Sgd;
-
-/// How a step follows from gradients.
-pub(super) trait Rule {
-    /// One step of these tensors along their gradients, without a record for gradients of its own.
-    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], learning_rate: f64);
-
-    /// The tensors that it keeps from step to step; `names` are those of what it moves, in their order.
-    fn state(&self, names: &[(String, Tensor)]) -> Vec<(String, Tensor)>;
-}
 
 /// The optimizer of some learned tensors.
 pub struct Optimizer {

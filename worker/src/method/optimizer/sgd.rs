@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::Rule;
+use super::rule::Rule;
 
 /// The rule, and the running sum of each tensor's gradients; zero at the start.
 pub(super) struct Sgd {
