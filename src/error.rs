@@ -39,6 +39,8 @@ pub enum Error {
         message: String,
         /// What to do about it.
         hint: Option<String>,
+        /// The parameter or input that is wrong, as the path of its keys in a TOML table, where it is one.
+        key: Option<String>,
     },
     /// A file could not be downloaded; `hint` says how to get it otherwise.
     #[error("could not download `{url}`: {message}")]
@@ -90,6 +92,19 @@ impl Error {
         }
     }
 
+    /// The same, about this parameter or input: the path of its keys in a TOML table, e.g. `reader.file`.
+    pub fn about(self, key: impl Into<String>) -> Error {
+        match self {
+            Error::Invalid { message, hint, .. } => Error::Invalid { message, hint, key: Some(key.into()) },
+            other => other,
+        }
+    }
+
+    /// The parameter or input that is wrong, where it is known.
+    pub fn key(&self) -> Option<&str> {
+        if let Error::Invalid { key, .. } = self { key.as_deref() } else { None }
+    }
+
     /// The program's exit code: 2 where the user's input is wrong, 130 where the user stopped it, 1 where anything else went
     /// wrong: a node failed, a check found something, a disk is full, a server does not answer, libtorch failed.
     pub fn exit_code(&self) -> u8 {
@@ -128,12 +143,12 @@ impl Error {
 
     /// Wrong input, without a hint.
     pub fn invalid(message: impl Into<String>) -> Error {
-        Error::Invalid { message: message.into(), hint: None }
+        Error::Invalid { message: message.into(), hint: None, key: None }
     }
 
     /// Wrong input, and what to do about it.
     pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Error {
-        Error::Invalid { message: message.into(), hint: Some(hint.into()) }
+        Error::Invalid { message: message.into(), hint: Some(hint.into()), key: None }
     }
 }
 

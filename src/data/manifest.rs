@@ -247,7 +247,7 @@ impl Manifest {
     pub fn check(&self) -> Result<()> {
         if self.template.matches("{}").count() != 1 {
             let message = format!("`template` must have one `{{}}` for the class name, not `{}`", self.template);
-            return Err(Error::invalid(message));
+            return Err(Error::invalid(message).about("template"));
         }
         let own = [("folder", self.folder.as_str()), ("images", self.images.as_str())];
         let own = own.into_iter().chain(self.parts.iter().map(|part| ("parts", part.as_str())));
@@ -261,7 +261,7 @@ impl Manifest {
         for (key, path) in own.chain(reader).chain(sources) {
             if !stays_inside(path) {
                 let message = format!("`{key}` must be a relative path without `..`, not `{path}`");
-                return Err(Error::invalid(message));
+                return Err(Error::invalid(message).about(key));
             }
         }
         let checksums = self.sources.iter().filter_map(|source| source.checksum.clone());

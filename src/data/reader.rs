@@ -171,16 +171,19 @@ impl Reader {
             (Some(_), _) if train.is_some() || val.is_some() || test.is_some() => Err(Error::hinted(
                 "`division` divides what `train`, `val` or `test` name already",
                 "remove one or the other",
-            )),
+            )
+            .about("division")),
             (None, Some(_)) if val.is_some() && train.is_none() => {
-                Err(Error::hinted("`val` without `train`", "a data set for testing only has `test` alone"))
+                Err(Error::hinted("`val` without `train`", "a data set for testing only has `test` alone").about("val"))
             }
             (Some(Division { train, val, .. }), _) if !(*train > 0.0 && *val >= 0.0 && train + val < 1.0) => {
                 let message = format!("`division` takes {train} and {val} of the images and leaves nothing to test");
-                Err(Error::hinted(message, "give two fractions whose sum is below 1, for example 0.5 and 0.2"))
+                let hint = "give two fractions whose sum is below 1, for example 0.5 and 0.2";
+                Err(Error::hinted(message, hint).about("division"))
             }
             _ if *numbered && class_names.is_none() => {
-                Err(Error::hinted("`numbered` folders need `class_names`", "name the file whose lines they count"))
+                let hint = "name the file whose lines they count";
+                Err(Error::hinted("`numbered` folders need `class_names`", hint).about("numbered"))
             }
             _ => Ok(()),
         }

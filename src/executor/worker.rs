@@ -63,13 +63,14 @@ impl Executor for Workers {
             (Some(Line::Done(note, memory)), Some(made_by)) if status.success() => Ok(Done { note, memory, made_by }),
             // Whatever it left, nobody knows what it is.
             (Some(Line::Done(..)), None) => Err(check_worker(&program, None).expect_err("it says of no build")),
-            (Some(Line::Failed(message, hint)), _) => Err(Error::Invalid { message, hint }),
+            (Some(Line::Failed(message, hint)), _) => Err(Error::Invalid { message, hint, key: None }),
             (Some(Line::Stopped), _) => Err(Error::Interrupted),
             _ => {
                 // Nobody else sends this signal as a rule.
                 let out_of_memory = status.signal() == Some(9);
                 let hint = "if memory ran out, fewer nodes at the same time may help: `--jobs 1`".to_owned();
-                Err(Error::Invalid { message: ended("its worker", status, log), hint: out_of_memory.then_some(hint) })
+                let hint = out_of_memory.then_some(hint);
+                Err(Error::Invalid { message: ended("its worker", status, log), hint, key: None })
             }
         }
     }

@@ -229,7 +229,8 @@ impl<'a> Builder<'a> {
         let ports = read.ports(&given).map_err(|error| {
             let hint = error.hint().map(str::to_owned);
             let message = error.to_string();
-            let span = named_in(&message, &parameters).unwrap_or(&stage.span).clone();
+            let path: Option<Vec<&str>> = error.key().map(|key| key.split('.').collect());
+            let span = path.and_then(|path| Some(&parameters.entry(&path)?.value.span)).unwrap_or(&stage.span).clone();
             vec![Diagnostic { hint, ..Diagnostic::at(&span, message) }]
         })?;
         for entry in &inputs {
@@ -533,12 +534,6 @@ fn read_parameters(kind: &Kind, parameters: &mut Value) -> Result<Arc<dyn Work>,
         }
         mistakes.push(mistake);
     }
-}
-
-/// Where the parameter stands whose key, or path of keys, is the first word in backticks of a message.
-fn named_in<'v>(message: &str, parameters: &'v Value) -> Option<&'v Span> {
-    let path: Vec<&str> = message.split('`').nth(1)?.split('.').collect();
-    parameters.entry(&path).map(|entry| &entry.value.span)
 }
 
 /// The node that inputs are being found for.

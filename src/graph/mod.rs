@@ -141,6 +141,7 @@ impl Graph {
             let hint = did_you_mean(name, &names);
             Error::Invalid {
                 message: format!("the pipeline has no node `{name}`"),
+                key: None,
                 hint: hint.or_else(|| Some("`maple-pipe status --all` lists the nodes".into())),
             }
         })

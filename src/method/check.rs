@@ -17,7 +17,7 @@ const LONGEST_FROM_WORDS: i64 = 4;
 pub(super) fn at_least_one(name: &str, value: i64) -> Result<()> {
     match value {
         1.. => Ok(()),
-        _ => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 1 up")),
+        _ => Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 1 up").about(name)),
     }
 }
 
@@ -27,7 +27,7 @@ fn from_one_to(name: &str, value: i64, most: i64) -> Result<()> {
     if value <= most {
         return Ok(());
     }
-    Err(Error::hinted(format!("`{name}` is {value}"), format!("give a number from 1 to {most}")))
+    Err(Error::hinted(format!("`{name}` is {value}"), format!("give a number from 1 to {most}")).about(name))
 }
 
 /// The number of learned tokens in a text of the class names.
@@ -87,7 +87,8 @@ fn initial_words(words: &str) -> Result<()> {
     let wrong =
         [("{}", "leave it out: the learner puts the class name in its place"), ("_", "write spaces between the words")];
     match wrong.iter().find(|(text, _)| words.contains(text)) {
-        Some((text, hint)) => Err(Error::hinted(format!("`context_initial_words` has `{text}`: `{words}`"), *hint)),
+        Some((text, hint)) => Err(Error::hinted(format!("`context_initial_words` has `{text}`: `{words}`"), *hint)
+            .about("context_initial_words")),
         None => Ok(()),
     }
 }
@@ -105,7 +106,8 @@ pub(super) fn context_from_words(length: i64, words: &str) -> Result<()> {
             "remove `context_initial_words` for a random start, as published, or set `context_length` to at most \
              {LONGEST_FROM_WORDS}"
         ),
-    ))
+    )
+    .about("context_length"))
 }
 
 /// A context that is as long as its initial words, as in CoOp and CoCoOp.
@@ -119,5 +121,6 @@ pub(super) fn context_of_words(length: i64, words: &str) -> Result<()> {
     Err(Error::hinted(
         format!("`context_length` is {length}, but `context_initial_words` has {count} words"),
         format!("set `context_length` to {count}, or remove the words for a random start"),
-    ))
+    )
+    .about("context_length"))
 }

@@ -189,7 +189,7 @@ mod tests {
                 method(learner, &lines.collect::<String>())
             };
             changed(most).unwrap();
-            let Error::Invalid { message, hint } = changed("1000000000").unwrap_err() else {
+            let Error::Invalid { message, hint, .. } = changed("1000000000").unwrap_err() else {
                 panic!("{learner} {name}")
             };
             assert_eq!(message, format!("`{name}` is 1000000000"), "{learner}");

@@ -52,7 +52,7 @@ impl Pretraining {
             ("crop", !(*least > 0.0 && least <= greatest && *greatest <= 1.0), "two shares above 0 up to 1, in order"),
         ];
         match wrong.iter().find(|(_, wrong, _)| *wrong) {
-            Some((name, _, right)) => Err(Error::invalid(format!("`{name}` must be {right}"))),
+            Some((name, _, right)) => Err(Error::invalid(format!("`{name}` must be {right}")).about(*name)),
             None => Ok(()),
         }
     }

@@ -108,12 +108,12 @@ impl Training {
             ("warmup_learning_rate", self.warmup_learning_rate),
         ];
         if let Some((name, value)) = values.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
-            return Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up"));
+            return Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up").about(*name));
         }
         let kept = [("momentum", self.momentum), ("betas", self.betas[0]), ("betas", self.betas[1])];
         if let Some((name, value)) = kept.iter().find(|(_, value)| *value >= 1.0) {
             let message = format!("`{name}` is {value}, so no gradient is ever forgotten");
-            return Err(Error::hinted(message, "give a number below 1"));
+            return Err(Error::hinted(message, "give a number below 1").about(*name));
         }
         // An option that is not looked at would be in the key all the same.
         let of_sgd = self.optimizer.is_sgd();
@@ -123,7 +123,9 @@ impl Training {
             ("eps", of_sgd && self.eps != eps(), "of `adam` and `adamw`", "remove it, or set `optimizer`"),
         ];
         match unused.iter().find(|(_, unused, ..)| *unused) {
-            Some((name, _, whose, hint)) => Err(Error::hinted(format!("`{name}` is an option {whose}"), *hint)),
+            Some((name, _, whose, hint)) => {
+                Err(Error::hinted(format!("`{name}` is an option {whose}"), *hint).about(*name))
+            }
             None => Ok(()),
         }
     }

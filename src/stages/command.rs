@@ -175,7 +175,8 @@ impl Work for CommandStage {
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
         if matches!(&self.run, Words::Program(words) if words.is_empty()) {
-            return Err(Error::hinted("`run` names no program", "for example `run = [\"python\", \"inputs/script\"]`"));
+            return Err(Error::hinted("`run` names no program", "for example `run = [\"python\", \"inputs/script\"]`")
+                .about("run"));
         }
         self.check_outputs()?;
         let programs = self.programs.iter().map(|name| {
@@ -186,7 +187,8 @@ impl Work for CommandStage {
             return Err(Error::hinted(
                 format!("`{PROGRAMS}` cannot be an input's name, too"),
                 "the command finds its programs as `inputs/programs/NAME`: give the input another name",
-            ));
+            )
+            .about(PROGRAMS));
         }
         given.names().map(|name| Ok(Port::anything(name.to_owned()))).chain(programs).collect()
     }
@@ -195,7 +197,9 @@ impl Work for CommandStage {
 impl CommandStage {
     /// Where the command finds a program: in the `PATH` that it is started with.
     fn find(&self, name: &str) -> Result<PathBuf> {
-        let missing = |what: String, hint: &str| Error::hinted(format!("`{PROGRAMS}` names `{name}`, {what}"), hint);
+        let missing = |what: String, hint: &str| {
+            Error::hinted(format!("`{PROGRAMS}` names `{name}`, {what}"), hint).about(PROGRAMS)
+        };
         if Path::new(name).file_name() != Some(name.as_ref()) {
             return Err(missing("which is no name of a program".into(), "a program of your own is an input: its path"));
         }
@@ -218,13 +222,15 @@ impl CommandStage {
                 return Err(Error::hinted(
                     format!("`outputs.{name}` must be a path below the folder that the command starts in"),
                     "for example `metrics.json`, or `model/` for a folder",
-                ));
+                )
+                .about(format!("outputs.{name}")));
             }
             if [INPUTS, PARAMETERS].iter().any(|taken| path.starts_with(taken)) {
                 return Err(Error::hinted(
                     format!("`outputs.{name}` lies where the command finds its inputs and parameters"),
                     format!("`{INPUTS}` and `{PARAMETERS}` are taken: choose another path"),
-                ));
+                )
+                .about(format!("outputs.{name}")));
             }
             let others = self.outputs.0.iter().enumerate().filter(|(other, _)| *other != place);
             for (_, other) in others {
@@ -232,7 +238,8 @@ impl CommandStage {
                     return Err(Error::hinted(
                         format!("`outputs.{name}` lies in `{}`, which is the output `{}`", other.path, other.name),
                         "give every output a path of its own",
-                    ));
+                    )
+                    .about(format!("outputs.{name}")));
                 }
             }
         }

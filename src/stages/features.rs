@@ -92,13 +92,15 @@ impl Work for Features {
                 return Err(Error::hinted(
                     "`split` is `test`, of which a few-shot sample has no images",
                     "`split = \"train\"` takes the images of the sample",
-                ));
+                )
+                .about("split"));
             }
             (false, true) if self.classes != Classes::All => {
                 return Err(Error::hinted(
                     "`classes` is not for a few-shot sample, which has been cut to its classes",
                     "remove `classes`, or say it in the `fewshot` stage",
-                ));
+                )
+                .about("classes"));
             }
             (false, true) => Port::one("shots", &fewshot::KIND, vec![self.output()]),
         };

@@ -106,7 +106,7 @@ impl Parameters {
             ));
         }
         if let Some(problem) = self.style.problem() {
-            return Err(Error::hinted(format!("in `style`, {problem}"), "change `style`"));
+            return Err(Error::hinted(format!("in `style`, {problem}"), "change `style`").about("style"));
         }
         if self.dataset == Dataset::Captioned {
             return match captioned {
@@ -122,7 +122,7 @@ impl Parameters {
             return Err(Error::hinted("a part of the data set would be empty", hint));
         }
         if [train, val, test].iter().any(|&count| count > MOST) {
-            return Err(Error::invalid(format!("`train`, `val` and `test` cannot be above {MOST}")));
+            return Err(Error::invalid(format!("`train`, `val` and `test` cannot be above {MOST}")).about("train"));
         }
         Ok(())
     }

@@ -47,7 +47,8 @@ impl Options for Coop {
             return Err(Error::hinted(
                 "`class_specific_context` starts at random, so `context_initial_words` has no use",
                 "remove one of the two",
-            ));
+            )
+            .about("class_specific_context"));
         }
         context_of_words(self.context_length, &self.context_initial_words)
     }

@@ -45,7 +45,8 @@ impl Options for Ivlp {
             (length, depth) => Err(Error::hinted(
                 format!("`vision_context_length` is {length}, but `vision_depth` is {depth}"),
                 "make both 0 for language prompts alone, or both at least 1",
-            )),
+            )
+            .about("vision_context_length")),
         }
     }
 
