@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use maple_pipe::architecture::Architecture;
-use maple_pipe::weights::{Array, Checkpoint, Format, Names, Precision, to_safetensors};
+use maple_pipe::weights::{Array, Checkpoint, Format, Names, NumberFormat, to_safetensors};
 use safetensors::Dtype;
 
 fn fixture(name: &str) -> PathBuf {
@@ -237,8 +237,8 @@ fn a_converted_file_holds_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     let (architecture, tensors) = clip();
     let path = written(folder.path(), &tensors);
-    for (precision, projection) in [(Precision::Fp16, Dtype::F16), (Precision::Bf16, Dtype::BF16)] {
-        let converted = Checkpoint::read_clip(&path).unwrap().with_precision(precision);
+    for (precision, projection) in [(NumberFormat::Fp16, Dtype::F16), (NumberFormat::Bf16, Dtype::BF16)] {
+        let converted = Checkpoint::read_clip(&path).unwrap().into_number_format(precision);
         let again = Checkpoint::read_clip(&written(folder.path(), converted.tensors())).unwrap();
         assert_eq!(again.tensors(), converted.tensors());
         assert_eq!(again.shapes().architecture().unwrap(), architecture);

@@ -10,7 +10,7 @@ use crate::architecture::{Architecture, VisionLayers};
 use crate::download::sha256;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::weights::{Checkpoint, Format, Names, PUBLISHED, Precision, Published, to_safetensors};
+use crate::weights::{Checkpoint, Format, Names, NumberFormat, PUBLISHED, PublishedWeights, to_safetensors};
 
 /// Fetch, check and convert the weights of CLIP models
 #[derive(Args, Debug)]
@@ -49,7 +49,7 @@ enum Action {
         output: PathBuf,
         /// The precision to write them in [default: the file's]
         #[arg(long)]
-        precision: Option<Precision>,
+        precision: Option<NumberFormat>,
         #[command(flatten)]
         data: DataRoot,
     },
@@ -93,7 +93,7 @@ impl DataRoot {
 
     /// The file that is meant by its path or by a published name.
     pub(super) fn locate(&self, given: &str) -> Result<PathBuf> {
-        match Published::find(given) {
+        match PublishedWeights::find(given) {
             Some(published) => published.locate(self.folder.as_deref()),
             None if Path::new(given).is_file() => Ok(given.into()),
             None => Err(unknown(format!("there is no file `{given}`, and no published weights of that name"))),
@@ -118,7 +118,8 @@ fn list(data_root: Option<&Path>) -> Result<()> {
 }
 
 fn fetch(name: &str, url: Option<&str>, data_root: &Path) -> Result<()> {
-    let published = Published::find(name).ok_or_else(|| unknown(format!("there are no published weights `{name}`")))?;
+    let published =
+        PublishedWeights::find(name).ok_or_else(|| unknown(format!("there are no published weights `{name}`")))?;
     let path = published.path(data_root);
     if path.is_file() {
         let found = sha256(&path)?;
@@ -170,11 +171,11 @@ fn check(path: &Path) -> Result<()> {
     })
 }
 
-fn convert(path: &Path, output: &Path, precision: Option<Precision>) -> Result<()> {
+fn convert(path: &Path, output: &Path, precision: Option<NumberFormat>) -> Result<()> {
     let mut checkpoint = Checkpoint::read_clip(path)?;
     checkpoint.shapes().architecture()?;
     if let Some(precision) = precision {
-        checkpoint = checkpoint.with_precision(precision);
+        checkpoint = checkpoint.into_number_format(precision);
     }
     write_atomically(output, &to_safetensors(checkpoint.tensors(), None)?)?;
     say(&format!("wrote {}: {}", display(output), values(&checkpoint)));

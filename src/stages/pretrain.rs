@@ -9,7 +9,7 @@ use super::world;
 use crate::error::Result;
 use crate::kind::{Given, Kind, PathPort, Place, Port, Work, file};
 use crate::method::Pretraining;
-use crate::weights::Published;
+use crate::weights::PublishedWeights;
 
 /// Trains a small CLIP on captioned images.
 pub static KIND: Kind = Kind {
@@ -25,7 +25,7 @@ pub(super) const INPUT: &str =
 
 /// The CLIP weights that a stage works with.
 pub(super) fn weights() -> Port {
-    let published = |name: &str, root: Option<&Path>| Some(Published::find(name)?.locate(root));
+    let published = |name: &str, root: Option<&Path>| Some(PublishedWeights::find(name)?.locate(root));
     Port::one("weights", &KIND, vec!["weights"]).or_path(PathPort::Named(published))
 }
 

@@ -11,7 +11,7 @@ const OPENAI: &str = "https://openaipublic.azureedge.net/clip/models";
 
 /// Weights that somebody has published.
 #[derive(Clone, Copy, Debug)]
-pub struct Published {
+pub struct PublishedWeights {
     /// The name, e.g. `openai/ViT-B-16`.
     pub name: &'static str,
     /// The digest of the file's content.
@@ -22,50 +22,50 @@ pub struct Published {
 }
 
 /// All of them: `_MODELS` of OpenAI's `clip/clip.py`.
-pub const PUBLISHED: [Published; 8] = [
-    Published {
+pub const PUBLISHED: [PublishedWeights; 8] = [
+    PublishedWeights {
         name: "openai/RN50",
         file: "RN50.pt",
         sha256: "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
         architecture: Architecture::rn50(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/RN101",
         file: "RN101.pt",
         sha256: "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599",
         architecture: Architecture::rn101(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/RN50x4",
         file: "RN50x4.pt",
         sha256: "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd",
         architecture: Architecture::rn50x4(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/RN50x16",
         file: "RN50x16.pt",
         sha256: "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa",
         architecture: Architecture::rn50x16(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/ViT-B-32",
         file: "ViT-B-32.pt",
         sha256: "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
         architecture: Architecture::vit_b32(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/ViT-B-16",
         file: "ViT-B-16.pt",
         sha256: "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
         architecture: Architecture::vit_b16(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/ViT-L-14",
         file: "ViT-L-14.pt",
         sha256: "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
         architecture: Architecture::vit_l14(),
     },
-    Published {
+    PublishedWeights {
         name: "openai/ViT-L-14-336",
         file: "ViT-L-14-336px.pt",
         sha256: "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
@@ -73,9 +73,9 @@ pub const PUBLISHED: [Published; 8] = [
     },
 ];
 
-impl Published {
+impl PublishedWeights {
     /// The weights of that name, if they are known.
-    pub fn find(name: &str) -> Option<&'static Published> {
+    pub fn find(name: &str) -> Option<&'static PublishedWeights> {
         PUBLISHED.iter().find(|published| published.name == name)
     }
 

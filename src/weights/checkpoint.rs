@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 
 use super::array::{Array, is_float};
 use super::names::{self, Names};
-use super::{Precision, Shapes, torch};
+use super::{NumberFormat, Shapes, torch};
 use crate::error::{Error, Result};
 
 /// The metadata entry of a safetensors file that holds the note; one entry only, because several are written in no fixed
@@ -135,10 +135,10 @@ impl Checkpoint {
         Shapes::new(self.origin(), self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone())))
     }
 
-    /// The tensors in another precision.
-    pub fn with_precision(self, precision: Precision) -> Checkpoint {
+    /// The tensors in another number format.
+    pub fn into_number_format(self, number_format: NumberFormat) -> Checkpoint {
         let convert = |(name, array): (String, Array)| {
-            let array = precision.apply(&name, &array);
+            let array = number_format.apply(&name, &array);
             (name, array)
         };
         Checkpoint { tensors: self.tensors.into_iter().map(convert).collect(), ..self }

@@ -4,14 +4,14 @@ mod array;
 mod catalogue;
 mod checkpoint;
 mod names;
+mod number_format;
 mod pickle;
-mod precision;
 mod shapes;
 mod torch;
 
 pub use array::Array;
-pub use catalogue::{PUBLISHED, Published};
+pub use catalogue::{PUBLISHED, PublishedWeights};
 pub use checkpoint::{Checkpoint, Format, to_safetensors};
 pub use names::Names;
-pub use precision::Precision;
+pub use number_format::NumberFormat;
 pub use shapes::Shapes;

@@ -1,13 +1,13 @@
-//! The precision that weights are kept in.
+//! The number formats that weights are kept in.
 
 use safetensors::Dtype;
 
 use super::array::Array;
 use crate::architecture::is_norm;
 
-/// A precision to convert weights to.
+/// A number format to convert weights to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
+pub enum NumberFormat {
     /// Everything in single precision
     Fp32,
     /// Linear layers, convolutions, attention and projections in half precision, as the published code makes any model
@@ -16,12 +16,12 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
-    /// The tensor under one of OpenAI's names in this precision; integers stay as they are.
+impl NumberFormat {
+    /// The tensor under one of OpenAI's names in this number format; integers stay as they are.
     pub(super) fn apply(self, name: &str, array: &Array) -> Array {
         array.to_float(match self {
-            Precision::Fp16 if is_rounded(name) => Dtype::F16,
-            Precision::Bf16 if is_rounded(name) => Dtype::BF16,
+            NumberFormat::Fp16 if is_rounded(name) => Dtype::F16,
+            NumberFormat::Bf16 if is_rounded(name) => Dtype::BF16,
             _ => Dtype::F32,
         })
     }
@@ -73,8 +73,8 @@ mod tests {
     fn weights_that_are_exact_in_half_precision_survive_it() {
         let bytes = [1.5f32, -0.25].iter().flat_map(|value| value.to_le_bytes()).collect();
         let array = Array { dtype: Dtype::F32, shape: vec![2], bytes };
-        let half = Precision::Fp16.apply("visual.proj", &array);
-        assert_eq!((half.dtype, Precision::Fp32.apply("visual.proj", &half)), (Dtype::F16, array.clone()));
-        assert_eq!(Precision::Bf16.apply("token_embedding.weight", &array), array);
+        let half = NumberFormat::Fp16.apply("visual.proj", &array);
+        assert_eq!((half.dtype, NumberFormat::Fp32.apply("visual.proj", &half)), (Dtype::F16, array.clone()));
+        assert_eq!(NumberFormat::Bf16.apply("token_embedding.weight", &array), array);
     }
 }
