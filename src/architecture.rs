@@ -9,6 +9,9 @@ const RESNET_PATCH: i64 = 32;
 /// The output of a ResNet's bottleneck block, in multiples of its inner width.
 const EXPANSION: i64 = 4;
 
+/// The greatest size that is not taken for a slip.
+const GREATEST: i64 = 131_072;
+
 /// The sizes that decide every tensor of a CLIP model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -134,6 +137,31 @@ impl Architecture {
             vocabulary: 49_408,
             embedding: 32,
         }
+    }
+
+    /// The field whose value no model can have, if there is one, and what it must be.
+    pub fn mistake(&self) -> Option<(&'static str, &'static str)> {
+        let any = "a number from 1 to 131072";
+        let is_size = |value: &i64| (1..=GREATEST).contains(value);
+        let layers = match &self.vision_layers {
+            VisionLayers::Transformer(layers) => std::slice::from_ref(layers),
+            VisionLayers::ResNet(stages) => stages.as_slice(),
+        };
+        let fields = [
+            ("image_size", is_size(&self.image_size), any),
+            ("patch_size", is_size(&self.patch_size), any),
+            ("vision_width", is_size(&self.vision_width), any),
+            ("vision_layers", layers.iter().all(is_size), any),
+            ("text_width", is_size(&self.text_width), any),
+            ("text_layers", is_size(&self.text_layers), any),
+            ("text_positions", is_size(&self.text_positions), any),
+            ("vocabulary", is_size(&self.vocabulary), any),
+            ("embedding", is_size(&self.embedding), any),
+        ];
+        if let Some((field, _, right)) = fields.into_iter().find(|(_, fits, _)| !fits) {
+            return Some((field, right));
+        }
+        (self.image_size % self.patch_size != 0).then_some(("image_size", "a multiple of `patch_size`"))
     }
 
     /// Number of attention heads of the vision transformer, or of the ResNet's attention pooling.

@@ -5,6 +5,9 @@ use instant_clip_tokenizer::Token;
 
 use crate::error::{Error, Result};
 
+/// How many tokens CLIP's vocabulary has.
+pub const VOCABULARY: i64 = 49_408;
+
 /// Start and end of text as OpenAI's vocabulary writes them.
 const MARKERS: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
 

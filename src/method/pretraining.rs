@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{Architecture, VisionLayers};
+use crate::architecture::{Architecture, HEAD_WIDTH, VisionLayers};
 use crate::error::{Error, Result};
 use crate::numerics::Numerics;
+use crate::tokenizer::VOCABULARY;
 
 /// Everything that decides the weights, apart from the captioned pictures.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
@@ -41,9 +42,22 @@ impl Pretraining {
     pub fn validate(&self) -> Result<()> {
         let Pretraining { epochs, batch_size, learning_rate, warmup_epochs, weight_decay, crop, .. } = self;
         let [least, greatest] = crop;
-        let resnet = matches!(self.architecture.vision_layers, VisionLayers::ResNet(_));
+        let architecture = &self.architecture;
+        if let Some((field, right)) = architecture.mistake() {
+            return Err(Error::invalid(format!("`architecture.{field}` must be {right}")));
+        }
+        let resnet = matches!(architecture.vision_layers, VisionLayers::ResNet(_));
+        let (vision, text) = (architecture.vision_width, architecture.text_width);
+        let heads = "a multiple of 64, the width of an attention head";
         let wrong = [
             ("architecture.vision_layers", resnet, "one number: a ResNet cannot be pretrained here"),
+            ("architecture.vision_width", vision % HEAD_WIDTH != 0, heads),
+            ("architecture.text_width", text % HEAD_WIDTH != 0, heads),
+            (
+                "architecture.vocabulary",
+                architecture.vocabulary < VOCABULARY,
+                "at least 49408, the size of the tokenizer's",
+            ),
             ("epochs", *epochs == 0, "at least 1"),
             ("batch_size", *batch_size < 2, "at least 2"),
             ("learning_rate", !(0.0..=1.0).contains(learning_rate), "between 0 and 1"),
@@ -63,13 +77,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resnet_is_refused() {
+    fn sizes_that_no_model_can_have_are_refused() {
         let text = "seed = 1\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.1\nwarmup_epochs = 0\nweight_decay = 0\n\
                     crop = [0.5, 1.0]";
-        let mut pretraining: Pretraining = toml::from_str(text).unwrap();
+        let pretraining: Pretraining = toml::from_str(text).unwrap();
         pretraining.validate().unwrap();
-        pretraining.architecture = Architecture::rn50();
-        let message = pretraining.validate().unwrap_err().to_string();
-        assert_eq!(message, "`architecture.vision_layers` must be one number: a ResNet cannot be pretrained here");
+        let message = |architecture: Architecture| {
+            Pretraining { architecture, ..pretraining.clone() }.validate().unwrap_err().to_string()
+        };
+        let tiny = Architecture::tiny();
+        let layers = VisionLayers::Transformer;
+        let any = "a number from 1 to 131072";
+        let heads = "a multiple of 64, the width of an attention head";
+        for (architecture, field, right) in [
+            (Architecture::rn50(), "vision_layers", "one number: a ResNet cannot be pretrained here"),
+            (Architecture { vision_layers: VisionLayers::ResNet([1, 1, 0, 1]), ..tiny }, "vision_layers", any),
+            (Architecture { vision_layers: layers(0), ..tiny }, "vision_layers", any),
+            (Architecture { image_size: -32, ..tiny }, "image_size", any),
+            (Architecture { image_size: 36, ..tiny }, "image_size", "a multiple of `patch_size`"),
+            (Architecture { patch_size: 0, ..tiny }, "patch_size", any),
+            (Architecture { patch_size: 64, ..tiny }, "image_size", "a multiple of `patch_size`"),
+            (Architecture { vision_width: 100, ..tiny }, "vision_width", heads),
+            (Architecture { vision_width: -64, ..tiny }, "vision_width", any),
+            (Architecture { text_width: 32, ..tiny }, "text_width", heads),
+            (Architecture { text_layers: i64::MAX, ..tiny }, "text_layers", any),
+            (Architecture { text_positions: 0, ..tiny }, "text_positions", any),
+            (Architecture { vocabulary: 100, ..tiny }, "vocabulary", "at least 49408, the size of the tokenizer's"),
+            (Architecture { embedding: 0, ..tiny }, "embedding", any),
+        ] {
+            assert_eq!(message(architecture), format!("`architecture.{field}` must be {right}"));
+        }
     }
 }

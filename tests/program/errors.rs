@@ -1812,3 +1812,31 @@ error: `[PROJECT]/pipelines/../data/shapes/split.json` is not a valid split file
     let per_class = fs::read_to_string(project.artifact("zeroshot/shapes/clip/base", "per-class")).unwrap();
     assert!(per_class.lines().nth(2).unwrap().ends_with(",,"), "{per_class}");
 }
+
+#[test]
+fn sizes_that_no_model_can_have_are_refused_at_their_place() {
+    let project = Project::new();
+    project.replace(PIPELINE, "patch_size = 16", "patch_size = 0");
+    project.prints(&["status", PIPELINE], str![[r#"
+<stderr>
+error: `architecture.patch_size` must be a number from 1 to 131072
+  --> pipelines/tiny.toml:21:48
+   |
+21 | architecture = { image_size = 32, patch_size = 0, vision_width = 64, vision_layers = 1, text_width = 64, text_layers = 1, text_posit...
+   |                                                ^
+<exit code 2>
+
+"#]]);
+    project.replace(PIPELINE, "patch_size = 0", "patch_size = 16");
+    project.replace(PIPELINE, "vision_width = 64", "vision_width = 100");
+    project.prints(&["status", PIPELINE], str![[r#"
+<stderr>
+error: `architecture.vision_width` must be a multiple of 64, the width of an attention head
+  --> pipelines/tiny.toml:21:67
+   |
+21 | architecture = { image_size = 32, patch_size = 16, vision_width = 100, vision_layers = 1, text_width = 64, text_layers = 1, text_pos...
+   |                                                                   ^^^
+<exit code 2>
+
+"#]]);
+}

@@ -76,7 +76,7 @@ impl Captioned {
 
     /// Random crops of these pictures, `(indices, 3, size, size)`, that keep between the shares `crop` of the area.
     pub(super) fn pixels(&self, indices: &[usize], size: u32, crop: [f64; 2], seed: u64, epoch: u64) -> Tensor {
-        let values = 3 * (size * size) as usize;
+        let values = 3 * size as usize * size as usize;
         let mut pixels = vec![0.0; indices.len() * values];
         for (&index, output) in indices.iter().zip(pixels.chunks_exact_mut(values)) {
             let mut generator = random::generator(seed, "pretraining crop", epoch, index as u64);
