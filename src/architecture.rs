@@ -1,9 +1,7 @@
 //! The sizes of a CLIP model, and the names and shapes of the tensors that it consists of.
 //!
-//! Numbers are those of OpenAI's `clip/model.py`: a head is 64 wide, a block's hidden layer four times its width.
+//! A block's hidden layer is four times as wide as the block where nothing else is said, as in OpenAI's `clip/model.py`.
 
-/// Width of one attention head in every published CLIP model.
-pub const HEAD_WIDTH: i64 = 64;
 /// The part of an image, in pixels, that becomes one position of a ResNet's attention pooling: five halvings.
 const RESNET_PATCH: i64 = 32;
 /// The output of a ResNet's bottleneck block, in multiples of its inner width.
@@ -24,6 +22,9 @@ pub struct Architecture {
     pub vision_width: i64,
     /// The vision tower's kind, and how many blocks it has.
     pub vision_layers: VisionLayers,
+    /// Width of the hidden layer in a block of the vision transformer; four times the block's width where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision_hidden_width: Option<i64>,
     /// Width of the text transformer.
     pub text_width: i64,
     /// Number of blocks of the text transformer.
@@ -54,6 +55,7 @@ impl Architecture {
             patch_size: 16,
             vision_width: 768,
             vision_layers: VisionLayers::Transformer(12),
+            vision_hidden_width: None,
             text_width: 512,
             text_layers: 12,
             text_positions: 77,
@@ -82,6 +84,46 @@ impl Architecture {
     /// OpenAI's ViT-L/14 at 336 pixels.
     pub const fn vit_l14_336() -> Architecture {
         Architecture { image_size: 336, ..Architecture::vit_l14() }
+    }
+
+    /// OpenCLIP's ViT-B-16-plus-240.
+    pub const fn vit_b16_plus_240() -> Architecture {
+        Architecture { image_size: 240, vision_width: 896, text_width: 640, embedding: 640, ..Architecture::vit_b16() }
+    }
+
+    /// OpenCLIP's ViT-H-14.
+    pub const fn vit_h14() -> Architecture {
+        Architecture {
+            vision_width: 1280,
+            vision_layers: VisionLayers::Transformer(32),
+            text_width: 1024,
+            text_layers: 24,
+            embedding: 1024,
+            ..Architecture::vit_l14()
+        }
+    }
+
+    /// OpenCLIP's ViT-g-14.
+    pub const fn vit_g14() -> Architecture {
+        Architecture {
+            vision_width: 1408,
+            vision_layers: VisionLayers::Transformer(40),
+            vision_hidden_width: Some(6144),
+            ..Architecture::vit_h14()
+        }
+    }
+
+    /// OpenCLIP's ViT-bigG-14.
+    pub const fn vit_big_g14() -> Architecture {
+        Architecture {
+            vision_width: 1664,
+            vision_layers: VisionLayers::Transformer(48),
+            vision_hidden_width: Some(8192),
+            text_width: 1280,
+            text_layers: 32,
+            embedding: 1280,
+            ..Architecture::vit_h14()
+        }
     }
 
     /// OpenAI's RN50.
@@ -124,6 +166,18 @@ impl Architecture {
         }
     }
 
+    /// OpenAI's RN50x64.
+    pub const fn rn50x64() -> Architecture {
+        Architecture {
+            image_size: 448,
+            vision_width: 128,
+            vision_layers: VisionLayers::ResNet([3, 15, 36, 10]),
+            text_width: 1024,
+            embedding: 1024,
+            ..Architecture::rn50()
+        }
+    }
+
     /// A model small enough for two CPU cores: 32 pixel images, four vision blocks, three text blocks.
     pub const fn tiny() -> Architecture {
         Architecture {
@@ -131,6 +185,7 @@ impl Architecture {
             patch_size: 8,
             vision_width: 128,
             vision_layers: VisionLayers::Transformer(4),
+            vision_hidden_width: None,
             text_width: 64,
             text_layers: 3,
             text_positions: 77,
@@ -152,6 +207,7 @@ impl Architecture {
             ("patch_size", is_size(&self.patch_size), any),
             ("vision_width", is_size(&self.vision_width), any),
             ("vision_layers", layers.iter().all(is_size), any),
+            ("vision_hidden_width", self.vision_hidden_width.iter().all(is_size), any),
             ("text_width", is_size(&self.text_width), any),
             ("text_layers", is_size(&self.text_layers), any),
             ("text_positions", is_size(&self.text_positions), any),
@@ -164,22 +220,17 @@ impl Architecture {
         (self.image_size % self.patch_size != 0).then_some(("image_size", "a multiple of `patch_size`"))
     }
 
-    /// Number of attention heads of the vision transformer, or of the ResNet's attention pooling.
-    pub const fn vision_heads(&self) -> i64 {
+    /// Width of the vision tower's attention: in the blocks of the transformer, or in a ResNet's attention pooling.
+    pub const fn attention_width(&self) -> i64 {
         match self.vision_layers {
-            VisionLayers::Transformer(_) => self.vision_width / HEAD_WIDTH,
-            VisionLayers::ResNet(_) => self.resnet_output() / HEAD_WIDTH,
+            VisionLayers::Transformer(_) => self.vision_width,
+            VisionLayers::ResNet(_) => self.resnet_output(),
         }
     }
 
     /// Channels that a ResNet's last stage gives: the width doubles from stage to stage.
     const fn resnet_output(&self) -> i64 {
         self.vision_width * 8 * EXPANSION
-    }
-
-    /// Number of attention heads of the text transformer.
-    pub const fn text_heads(&self) -> i64 {
-        self.text_width / HEAD_WIDTH
     }
 
     /// Positions of the vision tower without prompts: the patches, and a class token or a ResNet's mean of all.
@@ -200,14 +251,14 @@ impl Architecture {
             VisionLayers::ResNet(stages) => tensors.extend(self.resnet(&stages)),
         }
         (0..self.text_layers)
-            .for_each(|i| tensors.extend(block(&format!("transformer.resblocks.{i}"), self.text_width)));
+            .for_each(|i| tensors.extend(block(&format!("transformer.resblocks.{i}"), self.text_width, None)));
         tensors.push(("token_embedding.weight".to_owned(), vec![self.vocabulary, self.text_width]));
         tensors.extend(scale_and_shift("ln_final", self.text_width));
         tensors
     }
 
     fn vision_transformer(&self, layers: i64) -> Vec<(String, Vec<i64>)> {
-        let width = self.vision_width;
+        let (width, hidden) = (self.vision_width, self.vision_hidden_width);
         let mut tensors = vec![
             ("visual.class_embedding".to_owned(), vec![width]),
             ("visual.positional_embedding".to_owned(), vec![self.vision_positions(), width]),
@@ -215,7 +266,7 @@ impl Architecture {
             ("visual.conv1.weight".to_owned(), vec![width, 3, self.patch_size, self.patch_size]),
         ];
         tensors.extend(scale_and_shift("visual.ln_pre", width));
-        (0..layers).for_each(|i| tensors.extend(block(&format!("visual.transformer.resblocks.{i}"), width)));
+        (0..layers).for_each(|i| tensors.extend(block(&format!("visual.transformer.resblocks.{i}"), width, hidden)));
         tensors.extend(scale_and_shift("visual.ln_post", width));
         tensors
     }
@@ -279,8 +330,9 @@ fn scale_and_shift(name: &str, width: i64) -> [(String, Vec<i64>); 2] {
     [(format!("{name}.weight"), vec![width]), (format!("{name}.bias"), vec![width])]
 }
 
-/// The tensors of a transformer block.
-fn block(name: &str, width: i64) -> Vec<(String, Vec<i64>)> {
+/// The tensors of a transformer block, whose hidden layer is four times as wide where `hidden` does not say.
+fn block(name: &str, width: i64, hidden: Option<i64>) -> Vec<(String, Vec<i64>)> {
+    let hidden = hidden.unwrap_or(4 * width);
     let mut tensors = vec![
         (format!("{name}.attn.in_proj_weight"), vec![3 * width, width]),
         (format!("{name}.attn.in_proj_bias"), vec![3 * width]),
@@ -289,9 +341,9 @@ fn block(name: &str, width: i64) -> Vec<(String, Vec<i64>)> {
     ];
     tensors.extend(scale_and_shift(&format!("{name}.ln_1"), width));
     tensors.extend([
-        (format!("{name}.mlp.c_fc.weight"), vec![4 * width, width]),
-        (format!("{name}.mlp.c_fc.bias"), vec![4 * width]),
-        (format!("{name}.mlp.c_proj.weight"), vec![width, 4 * width]),
+        (format!("{name}.mlp.c_fc.weight"), vec![hidden, width]),
+        (format!("{name}.mlp.c_fc.bias"), vec![hidden]),
+        (format!("{name}.mlp.c_proj.weight"), vec![width, hidden]),
         (format!("{name}.mlp.c_proj.bias"), vec![width]),
     ]);
     tensors.extend(scale_and_shift(&format!("{name}.ln_2"), width));
@@ -314,6 +366,7 @@ mod tests {
             (Architecture::rn101(), 119_688_033),
             (Architecture::rn50x4(), 178_300_601),
             (Architecture::rn50x16(), 290_979_217),
+            (Architecture::rn50x64(), 623_258_305),
         ];
         for (architecture, parameters) in known {
             let trained = architecture.tensors().into_iter().filter(|(name, _)| !name.contains(".running_"));

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backbone::BackboneOptions;
 use crate::data::Classes;
 use crate::diagnostic::Diagnostic;
 use crate::document::{Data, Entry, Table, Value};
@@ -151,6 +152,11 @@ pub trait Work: Any + fmt::Debug + Parameters + Send + Sync {
 
     /// The method of the prompt that it leaves.
     fn method(&self) -> Option<&Method> {
+        None
+    }
+
+    /// What it says of the model in its input `weights`.
+    fn backbone(&self) -> Option<&BackboneOptions> {
         None
     }
 

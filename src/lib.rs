@@ -26,7 +26,8 @@ pub mod files;
 
 pub mod download;
 
-// What pipelines are about: pictures, weights, methods, tables.
+// What pipelines are about: models, pictures, weights, methods, tables.
+pub mod backbone;
 pub mod plot;
 pub mod tensorboard;
 pub mod tokenizer;

@@ -73,6 +73,8 @@ pub struct TaskInput {
     pub coordinates: Coordinates,
     /// The key of the node that made it, if a node did.
     pub key: Option<String>,
+    /// The kind of that node.
+    pub kind: Option<String>,
     /// The digests of a folder's files.
     #[serde(skip)]
     pub listing: Option<Arc<Listing>>,

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use maple_pipe::backbone::Preprocessing;
 use maple_pipe::data::classes::Classes;
 use maple_pipe::data::image::decode;
 use maple_pipe::data::item::Item;
@@ -16,7 +17,7 @@ use maple_pipe::data::manifest::Manifest;
 use maple_pipe::data::random::generator;
 use maple_pipe::data::sampling::{PythonRandom, few_shot};
 use maple_pipe::data::split::Split;
-use maple_pipe::data::transform::{Transform, View, normalise};
+use maple_pipe::data::transform::{Normalisation, Transform, View};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -302,7 +303,7 @@ fn normalised_values_are_torchvisions_to_the_bit() {
     assert_eq!(tensors.len(), 6);
     for (name, tensor) in tensors.iter() {
         let mut ours = vec![0.0f32; 3 * 224 * 224];
-        normalise(crops[name].as_raw(), &mut ours);
+        Normalisation::new(&Preprocessing::openai(224)).apply(crops[name].as_raw(), &mut ours);
         let reference = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
         assert!(ours.iter().copied().eq(reference), "{name}");
     }

@@ -1,10 +1,12 @@
 //! Weights as files: what PyTorch wrote (`fixtures/weights/record.py`), and what libraries name their tensors.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use maple_pipe::architecture::Architecture;
-use maple_pipe::weights::{Array, Checkpoint, Format, Names, NumberFormat, to_safetensors};
+use maple_pipe::backbone::{Activation, Backbone, BackboneOptions, Teller};
+use maple_pipe::weights::{Array, Checkpoint, Format, Names, NumberFormat, Shapes, known, to_safetensors};
 use safetensors::Dtype;
 
 fn fixture(name: &str) -> PathBuf {
@@ -184,6 +186,9 @@ fn names_of_other_libraries_are_turned_into_openais() {
     let read = |tensors: &BTreeMap<String, Array>| {
         let checkpoint = Checkpoint::read_clip(&written(folder.path(), tensors)).unwrap();
         assert_eq!(checkpoint.shapes().architecture().unwrap(), architecture);
+        // The same without the values.
+        let shapes = Shapes::read_clip(&folder.path().join("weights.safetensors")).unwrap();
+        assert_eq!(shapes.architecture().unwrap(), architecture);
         checkpoint
     };
     let theirs = hugging_face(&tensors);
@@ -245,5 +250,101 @@ fn a_converted_file_holds_the_same_model() {
         assert_eq!(again.tensors()["visual.proj"], tensors["visual.proj"].to_float(projection));
         assert_eq!(again.tensors()["ln_final.weight"], tensors["ln_final.weight"]);
         written(folder.path(), &tensors);
+    }
+}
+
+/// An archive like PyTorch's, without values: the tensors in half precision, and a module of that class.
+fn archive(path: &Path, architecture: &Architecture, class: &str, torch_script: bool) {
+    let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    let number = |number: i64| [&b"J"[..], &(number as i32).to_le_bytes()].concat();
+    let numbers = |numbers: &[i64]| {
+        [b"(".to_vec(), numbers.iter().flat_map(|one| number(*one)).collect(), b"t".to_vec()].concat()
+    };
+    let mut pickle = b"\x80\x02c__torch__.multimodal\nMultimodal\n)\x81}(".to_vec();
+    for (place, (name, shape)) in architecture.tensors().iter().enumerate() {
+        let strides: Vec<i64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+        let storage =
+            [text("storage"), b"ctorch\nHalfStorage\n".to_vec(), text(&place.to_string()), text("cpu")].concat();
+        let count = number(shape.iter().product());
+        pickle.extend(text(name));
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        pickle.extend([storage, count, b"tQ".to_vec(), number(0), numbers(shape), numbers(&strides)].concat());
+        pickle.extend(b"\x89}tR");
+    }
+    pickle.extend(text("gelu"));
+    pickle.extend(format!("c__torch__.multimodal.model.___torch_mangle_7\n{class}\n").as_bytes());
+    pickle.extend(b")\x81}bub.");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let mut add = |name: &str, content: &[u8]| {
+        archive.start_file(format!("archive/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(content).unwrap();
+    };
+    add("data.pkl", &pickle);
+    add("byteorder", b"little");
+    if torch_script {
+        add("constants.pkl", b"\x80\x02).");
+    }
+    archive.finish().unwrap();
+}
+
+/// OpenAI's archives name the class of their activation, whatever its shapes and its file's name; a state dict does not.
+#[test]
+fn an_archive_tells_the_activation_of_its_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.pt");
+    let read = |architecture: &Architecture, class: &str, torch_script: bool| {
+        archive(&path, architecture, class, torch_script);
+        let shapes = Shapes::read_clip(&path).unwrap();
+        known(&path, &shapes, &BackboneOptions::default(), false).unwrap()
+    };
+    for architecture in
+        [Architecture::vit_b32(), Architecture::vit_b16(), Architecture::vit_l14(), Architecture::rn50()]
+    {
+        let known = read(&architecture, "QuickGELU", true);
+        assert_eq!(known.activation.unwrap().by, Teller::File);
+        assert_eq!(known.backbone("the weights").unwrap(), Backbone::openai(architecture));
+    }
+    let known = read(&Architecture::vit_h14(), "GELU", true).backbone("the weights").unwrap();
+    assert_eq!((known.activation, known.vision_heads, known.text_heads), (Activation::Gelu, 16, 16));
+    let error = read(&Architecture::vit_b32(), "QuickGELU", false).backbone("the weights").unwrap_err();
+    assert_eq!(error.to_string(), "the weights do not tell the activation");
+    // What the user says must not contradict the file.
+    archive(&path, &Architecture::vit_b32(), "QuickGELU", true);
+    let given = BackboneOptions { activation: Some(Activation::Gelu), ..BackboneOptions::default() };
+    let error = known_error(&path, &given);
+    assert_eq!(error, "`backbone.activation` is gelu (as given), but also quick_gelu (as the file says)");
+}
+
+fn known_error(path: &Path, given: &BackboneOptions) -> String {
+    known(path, &Shapes::read_clip(path).unwrap(), given, false).unwrap_err().to_string()
+}
+
+/// A pretrained model needs no words, and a converted file says what was known when it was written.
+#[test]
+fn what_is_known_is_kept_in_a_converted_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (architecture, tensors) = clip();
+    let path = written(folder.path(), &tensors);
+    let checkpoint = Checkpoint::read_clip(&path).unwrap();
+    let nothing = BackboneOptions::default();
+    let of_pretrain = known(&path, &checkpoint.shapes(), &nothing, true).unwrap();
+    assert_eq!(of_pretrain.backbone("the weights").unwrap(), Backbone::openai(architecture));
+    let unknown = known(&path, &checkpoint.shapes(), &nothing, false).unwrap();
+    assert_eq!((unknown.activation, unknown.text_heads), (None, None));
+
+    let given = BackboneOptions {
+        activation: Some(Activation::Gelu),
+        vision_heads: Some(4),
+        text_heads: Some(8),
+        mean: Some([0.5; 3]),
+        standard_deviation: Some([0.25; 3]),
+    };
+    let said = known(&path, &checkpoint.shapes(), &given, false).unwrap();
+    std::fs::write(&path, checkpoint.to_bytes(&said).unwrap()).unwrap();
+    let again = Checkpoint::read_clip(&path).unwrap();
+    assert_eq!(again.tensors(), &tensors);
+    for shapes in [again.shapes(), Shapes::read_clip(&path).unwrap()] {
+        let backbone = known(&path, &shapes, &nothing, false).unwrap().backbone("the weights").unwrap();
+        assert_eq!(backbone.options(), given);
     }
 }

@@ -1,16 +1,18 @@
 //! `maple-pipe weights`: the weights of CLIP models as files.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::terminal::{display, download_bar, print, say};
 use crate::architecture::{Architecture, VisionLayers};
+use crate::backbone::{Activation, BackboneOptions, Known, Told};
 use crate::download::sha256;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::weights::{Checkpoint, Format, Names, NumberFormat, PUBLISHED, PublishedWeights, to_safetensors};
+use crate::weights::{Checkpoint, Format, Names, NumberFormat, PUBLISHED, PublishedWeights, known};
 
 /// Fetch, check and convert the weights of CLIP models
 #[derive(Args, Debug)]
@@ -34,10 +36,12 @@ enum Action {
         #[command(flatten)]
         data: DataRoot,
     },
-    /// Say what a file holds: the model, its sizes, precision and digest
+    /// Say what a file holds: the model, its sizes, precision and digest, and what tells heads and activation
     Check {
         /// A file, or the name of published weights
         weights: String,
+        #[command(flatten)]
+        given: Given,
         #[command(flatten)]
         data: DataRoot,
     },
@@ -51,8 +55,33 @@ enum Action {
         #[arg(long)]
         precision: Option<NumberFormat>,
         #[command(flatten)]
+        given: Given,
+        #[command(flatten)]
         data: DataRoot,
     },
+}
+
+/// What tensors do not tell.
+#[derive(Args, Debug)]
+struct Given {
+    /// The activation of the transformers, where the file does not say it
+    #[arg(long)]
+    activation: Option<Activation>,
+    /// The attention heads of the vision tower, where nothing tells them
+    #[arg(long, value_name = "N")]
+    vision_heads: Option<i64>,
+    /// The attention heads of the text tower, where nothing tells them
+    #[arg(long, value_name = "N")]
+    text_heads: Option<i64>,
+}
+
+impl Given {
+    /// What is known of the model in a file.
+    fn known(self, path: &Path, checkpoint: &Checkpoint) -> Result<Known> {
+        let Given { activation, vision_heads, text_heads } = self;
+        let given = BackboneOptions { activation, vision_heads, text_heads, ..BackboneOptions::default() };
+        known(path, &checkpoint.shapes(), &given, false)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -73,9 +102,9 @@ impl WeightsCommand {
                 let data_root = data.folder()?;
                 names.iter().try_for_each(|name| fetch(name, url.as_deref(), data_root))
             }
-            Action::Check { weights, data } => check(&data.locate(&weights)?),
-            Action::Convert { weights, output, precision, data } => {
-                convert(&data.locate(&weights)?, &output, precision)
+            Action::Check { weights, given, data } => check(&data.locate(&weights)?, given),
+            Action::Convert { weights, output, precision, given, data } => {
+                convert(&data.locate(&weights)?, &output, precision, given)
             }
         }
     }
@@ -142,12 +171,11 @@ fn fetch(name: &str, url: Option<&str>, data_root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check(path: &Path) -> Result<()> {
+fn check(path: &Path, given: Given) -> Result<()> {
     let checkpoint = Checkpoint::read_clip(path)?;
-    let architecture = checkpoint.shapes().architecture()?;
+    let Known { architecture, activation, vision_heads, text_heads, .. } = given.known(path, &checkpoint)?;
     let digest = sha256(path)?;
     let published = PUBLISHED.iter().find(|published| published.sha256 == digest);
-    let activation = if published.is_some() { "QuickGELU" } else { "taken as QuickGELU, which no tensor tells" };
     let published = published.map_or_else(String::new, |published| format!(", as published for {}", published.name));
     let rows = [
         ("file", display(path)),
@@ -155,7 +183,8 @@ fn check(path: &Path) -> Result<()> {
         ("vision", vision(&architecture)),
         ("text", text(&architecture)),
         ("embedding", architecture.embedding.to_string()),
-        ("activation", activation.to_owned()),
+        ("heads", format!("vision: {}; text: {}", told(vision_heads), told(text_heads))),
+        ("activation", told(activation)),
         ("values", values(&checkpoint)),
         ("sha-256", format!("{digest}{published}")),
     ];
@@ -171,15 +200,20 @@ fn check(path: &Path) -> Result<()> {
     })
 }
 
-fn convert(path: &Path, output: &Path, precision: Option<NumberFormat>) -> Result<()> {
+fn convert(path: &Path, output: &Path, precision: Option<NumberFormat>, given: Given) -> Result<()> {
     let mut checkpoint = Checkpoint::read_clip(path)?;
-    checkpoint.shapes().architecture()?;
+    let known = given.known(path, &checkpoint)?;
     if let Some(precision) = precision {
         checkpoint = checkpoint.into_number_format(precision);
     }
-    write_atomically(output, &to_safetensors(checkpoint.tensors(), None)?)?;
+    write_atomically(output, &checkpoint.to_bytes(&known)?)?;
     say(&format!("wrote {}: {}", display(output), values(&checkpoint)));
     Ok(())
+}
+
+/// A fact with its source, or that nothing tells it.
+fn told<T: Display>(fact: Option<Told<T>>) -> String {
+    fact.map_or_else(|| "not told".to_owned(), |Told { value, by }| format!("{value}, {by}"))
 }
 
 fn format_name(format: Format) -> &'static str {

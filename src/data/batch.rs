@@ -17,7 +17,8 @@ use super::image::decode;
 use super::item::Indexed;
 use super::pixels::{Form, PixelCache, Pixels};
 use super::random;
-use super::transform::{Transform, View, normalise};
+use super::transform::{Normalisation, Transform, View};
+use crate::backbone::Preprocessing;
 use crate::error::{Error, Result};
 
 /// Images ready for the vision tower, and their labels.
@@ -55,6 +56,7 @@ pub struct Loader {
     folder: PathBuf,
     items: Vec<Indexed>,
     transform: Transform,
+    normalisation: Normalisation,
     seed: u64,
     cache: Cache,
     prepared: Pixels,
@@ -64,13 +66,14 @@ pub struct Loader {
 
 impl Loader {
     /// A loader of `items` below the data set's folder; `seed` decides order and augmentation. With `cache_bytes` 0 every
-    /// image is read anew, which suits one pass over many images.
+    /// image is read anew, which suits one pass over many images. Pixels are normalised as OpenAI's models have them.
     pub fn new(folder: &Path, items: Vec<Indexed>, transform: Transform, seed: u64, cache_bytes: usize) -> Loader {
         let cache = Cache::new(items.len(), cache_bytes);
         Loader {
             folder: folder.to_owned(),
             items,
             transform,
+            normalisation: Normalisation::new(&Preprocessing::openai(transform.size())),
             seed,
             cache,
             prepared: Pixels::default(),
@@ -82,6 +85,11 @@ impl Loader {
     /// The same, with another way to treat images that cannot be decoded.
     pub fn on_bad_image(self, on_bad_image: OnBadImage) -> Loader {
         Loader { on_bad_image, ..self }
+    }
+
+    /// The same, with pixels normalised for another model.
+    pub fn normalised_for(self, preprocessing: &Preprocessing) -> Loader {
+        Loader { normalisation: Normalisation::new(preprocessing), ..self }
     }
 
     /// The same, on pixels out of `cache`, which are prepared now where they are not yet.
@@ -181,7 +189,7 @@ impl Loader {
     /// Writes an image as the vision tower reads it; false when it is skipped.
     fn fill(&self, output: &mut [f32], place: usize, epoch: u64) -> Result<bool> {
         match (self.square(place, epoch), self.on_bad_image) {
-            (Ok(square), _) => normalise(&square, output),
+            (Ok(square), _) => self.normalisation.apply(&square, output),
             (Err(error @ Error::Format { .. }), OnBadImage::Skip) => {
                 self.skipped.lock().expect("nobody panics with it").insert(place, error.to_string());
                 return Ok(false);
@@ -331,6 +339,19 @@ mod tests {
         let error = loader.batch(&[5], 0).unwrap_err().to_string();
         assert!(error.contains("image 5 was asked for, but there are only 5"), "{error}");
         assert!(loader.batch(&[], 0).unwrap().pixels.is_empty());
+    }
+
+    #[test]
+    fn pixels_are_normalised_for_the_model() {
+        let (folder, items) = images(1);
+        let loader = || Loader::new(folder.path(), items.clone(), Transform::Evaluation { size: 6 }, 1, 0);
+        let halves = Preprocessing { size: 6, mean: [0.5; 3], standard_deviation: [0.25; 3] };
+        let back = |loader: Loader, Preprocessing { mean, standard_deviation, .. }: Preprocessing| {
+            let pixels = loader.batch(&[0], 0).unwrap().pixels.into_iter().enumerate();
+            let values = pixels.map(|(place, value)| value * standard_deviation[place / 36] + mean[place / 36]);
+            values.map(|value| (255.0 * value).round()).collect::<Vec<f32>>()
+        };
+        assert_eq!(back(loader().normalised_for(&halves), halves), back(loader(), Preprocessing::openai(6)));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! From a decoded image to what the vision tower reads, as torchvision does it on Pillow images.
 
 use std::ops::Deref;
-use std::sync::LazyLock;
 
 use image::imageops::flip_horizontal_in_place;
 use image::{ImageBuffer, Rgb, RgbImage};
@@ -10,12 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::random::{below, uniform};
 use super::resize::{Side, resize};
-
-/// The mean of CLIP's training images by channel (`_transform` in `clip/clip.py` of OpenAI's CLIP).
-pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
-/// The standard deviation of CLIP's training images by channel (as [`MEAN`]).
-#[expect(clippy::excessive_precision, reason = "the published digits")]
-pub const STANDARD_DEVIATION: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
+use crate::backbone::Preprocessing;
 
 /// The share of the image's area that a training crop covers (torchvision's default).
 const SCALE: (f64, f64) = (0.08, 1.0);
@@ -139,29 +133,35 @@ fn shorter_side_and_centre(image: &RgbImage, size: u32) -> RgbImage {
     resize(image, &side(image.width()), &side(image.height()))
 }
 
-/// Writes an image as the vision tower reads it: (channel, row, column), each channel less its mean, by its standard
-/// deviation, in f32 as torchvision computes it. `pixels` are its rows, a pixel's channels together, and `output` holds
-/// as many values.
-///
-/// # Panics
-/// When `output` has another length.
-pub fn normalise(pixels: &[u8], output: &mut [f32]) {
-    assert_eq!(output.len(), pixels.len(), "one value for each of the image's");
-    let tables = &*TABLES;
-    let plane = output.len() / 3;
-    let (red, others) = output.split_at_mut(plane);
-    let (green, blue) = others.split_at_mut(plane);
-    for (((pixel, red), green), blue) in pixels.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
-        let [r, g, b] = pixel.map(usize::from);
-        (*red, *green, *blue) = (tables[0][r], tables[1][g], tables[2][b]);
+/// What each 8-bit value becomes, by channel: less the mean, by the standard deviation, in f32 as torchvision computes it.
+#[derive(Clone)]
+pub struct Normalisation(Box<[[f32; 256]; 3]>);
+
+impl Normalisation {
+    /// That of a model's images.
+    pub fn new(preprocessing: &Preprocessing) -> Normalisation {
+        let Preprocessing { mean, standard_deviation, .. } = preprocessing;
+        let value = |channel: usize, value: usize| (value as f32 / 255.0 - mean[channel]) / standard_deviation[channel];
+        Normalisation(Box::new(std::array::from_fn(|channel| std::array::from_fn(|index| value(channel, index)))))
+    }
+
+    /// Writes an image as the vision tower reads it: (channel, row, column). `pixels` are its rows, a pixel's channels
+    /// together, and `output` holds as many values.
+    ///
+    /// # Panics
+    /// When `output` has another length.
+    pub fn apply(&self, pixels: &[u8], output: &mut [f32]) {
+        assert_eq!(output.len(), pixels.len(), "one value for each of the image's");
+        let tables = &*self.0;
+        let plane = output.len() / 3;
+        let (red, others) = output.split_at_mut(plane);
+        let (green, blue) = others.split_at_mut(plane);
+        for (((pixel, red), green), blue) in pixels.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
+            let [r, g, b] = pixel.map(usize::from);
+            (*red, *green, *blue) = (tables[0][r], tables[1][g], tables[2][b]);
+        }
     }
 }
-
-/// What each 8-bit value becomes, by channel.
-static TABLES: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
-    let value = |channel: usize, value: usize| (value as f32 / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel];
-    std::array::from_fn(|channel| std::array::from_fn(|index| value(channel, index)))
-});
 
 #[cfg(test)]
 mod tests {
@@ -292,10 +292,14 @@ mod tests {
 
     #[test]
     fn pixels_are_normalised_by_channel() {
-        let mut output = [0.0; 6];
-        normalise(&[0, 128, 255, 255, 0, 128], &mut output);
-        let expected = |channel: usize, value: f32| (value / 255.0 - MEAN[channel]) / STANDARD_DEVIATION[channel];
-        let values = [(0, 0.0), (0, 255.0), (1, 128.0), (1, 0.0), (2, 255.0), (2, 128.0)];
-        assert_eq!(output, values.map(|(channel, value)| expected(channel, value)));
+        let halves = Preprocessing { mean: [0.5; 3], standard_deviation: [0.5; 3], size: 1 };
+        for preprocessing in [Preprocessing::openai(1), halves] {
+            let mut output = [0.0; 6];
+            Normalisation::new(&preprocessing).apply(&[0, 128, 255, 255, 0, 128], &mut output);
+            let Preprocessing { mean, standard_deviation, .. } = preprocessing;
+            let expected = |channel: usize, value: f32| (value / 255.0 - mean[channel]) / standard_deviation[channel];
+            let values = [(0, 0.0), (0, 255.0), (1, 128.0), (1, 0.0), (2, 255.0), (2, 128.0)];
+            assert_eq!(output, values.map(|(channel, value)| expected(channel, value)));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use petgraph::Direction;
@@ -10,13 +10,15 @@ use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::{Graph, Input, Node, Source};
+use crate::backbone::BackboneOptions;
 use crate::coordinates::{AxisValue, Coordinates};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Binding, Bindings, Data, Entry, Value, gather};
+use crate::error::Error;
 use crate::kind::{Given, Kind, PathPort, Port, Takes, Work};
 use crate::pipeline::{Pipeline, Reference, StageSpecification, product};
-use crate::store::ArtifactKind;
-use crate::store::Output;
+use crate::stages::pretrain::check_weights;
+use crate::store::{ArtifactKind, Output};
 use crate::text::did_you_mean;
 
 impl Graph {
@@ -36,6 +38,7 @@ impl Graph {
             locations: HashMap::new(),
             matches: HashMap::new(),
             unread: HashSet::new(),
+            weights: Vec::new(),
         };
         mistakes.extend(stages.into_iter().flat_map(|stage| builder.expand(stage)));
         mistakes.extend(builder.results());
@@ -139,6 +142,8 @@ struct Builder<'a> {
     matches: HashMap<(String, Vec<String>), Matches>,
     /// Nodes that another names, but does not read with its parameters.
     unread: HashSet<NodeIndex>,
+    /// The files of weights that were looked at, with what was said of them, and what is wrong with them.
+    weights: Vec<(PathBuf, BackboneOptions, Result<(), Arc<Error>>)>,
 }
 
 impl<'a> Builder<'a> {
@@ -229,8 +234,7 @@ impl<'a> Builder<'a> {
         let ports = read.ports(&given).map_err(|error| {
             let hint = error.hint().map(str::to_owned);
             let message = error.to_string();
-            let path: Option<Vec<&str>> = error.key().map(|key| key.split('.').collect());
-            let span = path.and_then(|path| Some(&parameters.entry(&path)?.value.span)).unwrap_or(&stage.span).clone();
+            let span = place_of(error.key(), &parameters).unwrap_or(&stage.span).clone();
             vec![Diagnostic { hint, ..Diagnostic::at(&span, message) }]
         })?;
         for entry in &inputs {
@@ -242,9 +246,17 @@ impl<'a> Builder<'a> {
         let context = Context { stage, coordinates: &coordinates };
         let entry = |port: &Port| inputs.iter().find(|entry| entry.key == port.name);
         let connected = gather(ports.iter().map(|port| self.connect(&context, port, entry(port))))?;
+        let weights = inputs.iter().find(|entry| entry.key == "weights").map(|entry| &entry.value.span);
         let inputs: Vec<Input> = connected.into_iter().flatten().collect();
         for port in ports.iter().filter(|port| !port.common.is_empty()) {
             self.check_common(stage, port, entry(port), &inputs).map_err(|mistake| vec![mistake])?;
+        }
+        if let Some(given) = read.backbone() {
+            self.check_weights(&inputs, given).map_err(|error| {
+                let (message, hint) = (error.to_string(), error.hint().map(str::to_owned));
+                let span = place_of(error.key(), &parameters).or(weights).cloned();
+                vec![Diagnostic { span, hint, ..Diagnostic::new(message) }]
+            })?;
         }
         let location = stage.kind.location.and_then(|port| {
             let of_port = || inputs.iter().filter(|input| input.name.split('.').next() == Some(port));
@@ -303,6 +315,23 @@ impl<'a> Builder<'a> {
                     return Err(Diagnostic::at(span, message).hint(hint));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Asks now for what nobody tells of the model in a file of weights, not when a node has been waited for. What
+    /// other nodes make is looked at when it is there.
+    fn check_weights(&mut self, inputs: &[Input], given: &BackboneOptions) -> Result<(), Arc<Error>> {
+        let files = inputs.iter().filter(|input| input.name == "weights.weights");
+        for path in files.filter_map(|input| if let Source::File(path) = &input.source { Some(path) } else { None }) {
+            let before = self.weights.iter().find(|(known, said, _)| known == path && said == given);
+            if let Some((.., checked)) = before {
+                checked.clone()?;
+                continue;
+            }
+            let checked = check_weights(path, given, self.data_root).map_err(Arc::new);
+            self.weights.push((path.clone(), *given, checked.clone()));
+            checked?;
         }
         Ok(())
     }
@@ -534,6 +563,12 @@ fn read_parameters(kind: &Kind, parameters: &mut Value) -> Result<Arc<dyn Work>,
         }
         mistakes.push(mistake);
     }
+}
+
+/// Where the parameter stands that has this path of keys.
+fn place_of<'v>(key: Option<&str>, parameters: &'v Value) -> Option<&'v Span> {
+    let path: Vec<&str> = key?.split('.').collect();
+    parameters.entry(&path).map(|entry| &entry.value.span)
 }
 
 /// The node that inputs are being found for.

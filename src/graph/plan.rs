@@ -153,7 +153,11 @@ impl<'a> Inspector<'a> {
                 (absolute(path)?, None, listing)
             }
         };
-        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, listing })
+        let kind = match input.source {
+            Source::Output(source, _) => Some(self.graph.node(source).work.kind().name.to_owned()),
+            Source::File(_) | Source::Folder(..) => None,
+        };
+        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, kind, listing })
     }
 
     /// The inputs of a node that changed since they were first read.

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::{Architecture, HEAD_WIDTH, VisionLayers};
+use crate::architecture::{Architecture, VisionLayers};
+use crate::backbone::HEAD_WIDTH;
 use crate::error::{Error, Result};
 use crate::numerics::Numerics;
 use crate::tokenizer::VOCABULARY;
@@ -99,6 +100,7 @@ mod tests {
             (Architecture { patch_size: 64, ..tiny }, "image_size", "a multiple of `patch_size`"),
             (Architecture { vision_width: 100, ..tiny }, "vision_width", heads),
             (Architecture { vision_width: -64, ..tiny }, "vision_width", any),
+            (Architecture { vision_hidden_width: Some(0), ..tiny }, "vision_hidden_width", any),
             (Architecture { text_width: 32, ..tiny }, "text_width", heads),
             (Architecture { text_layers: i64::MAX, ..tiny }, "text_layers", any),
             (Architecture { text_positions: 0, ..tiny }, "text_positions", any),

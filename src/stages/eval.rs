@@ -8,6 +8,7 @@ use super::dataset::test_output;
 use super::features::{Features, SplitPart};
 use super::pretrain::weights;
 use super::{dataset, features, pretrain, train};
+use crate::backbone::BackboneOptions;
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, PathPort, Place, Port, Section, Work, file};
@@ -31,7 +32,7 @@ pub static KIND: Kind = Kind {
         file("per-class", "per-class.csv"),
         file("predictions", "predictions.csv"),
     ],
-    table_parameters: &["method"],
+    table_parameters: &["method", "backbone"],
     section: Some(Section::Evaluation),
     ..Kind::of::<Eval>("eval", "Measures a trained prompt, or zero-shot CLIP, on test images.", 2)
 };
@@ -45,6 +46,9 @@ pub struct Eval {
     /// A method that needs no training (zero-shot); a trained prompt brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// What the tensors of `weights` do not tell of the model, where the file does not say it of itself.
+    #[serde(default, skip_serializing_if = "BackboneOptions::is_empty")]
+    pub backbone: BackboneOptions,
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
@@ -60,6 +64,10 @@ impl Work for Eval {
 
     fn place(&self) -> Place<'_> {
         Place::Worker(self.numerics)
+    }
+
+    fn backbone(&self) -> Option<&BackboneOptions> {
+        Some(&self.backbone)
     }
 
     fn classes(&self) -> Option<Classes> {
@@ -133,6 +141,8 @@ impl Eval {
                 "give both stages the same `classes`",
             ));
         }
-        Ok(method.learner.has_plain_vision() && method.precision == features.precision)
+        Ok(method.learner.has_plain_vision()
+            && method.precision == features.precision
+            && self.backbone == features.backbone)
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::test_output;
 use super::pretrain::weights;
 use super::{dataset, fewshot, pretrain};
+use crate::backbone::BackboneOptions;
 use crate::data::{Classes, OnBadImage};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Work, file};
@@ -20,6 +21,7 @@ pub static KIND: Kind = Kind {
         ("shots", "A `fewshot` stage, of which the images are taken, without augmentation."),
         ("weights", pretrain::INPUT),
     ],
+    table_parameters: &["backbone"],
     outputs: &[file("features", "features.safetensors"), file("images", "images.json")],
     ..Kind::of::<Features>("features", "Computes what the image tower of plain CLIP makes of images.", 1)
 };
@@ -37,6 +39,9 @@ pub struct Features {
     /// The number formats in which the image tower computes: those of the methods that take the features.
     #[serde(default)]
     pub precision: Precision,
+    /// What the tensors of `weights` do not tell of the model, where the file does not say it of itself.
+    #[serde(default, skip_serializing_if = "BackboneOptions::is_empty")]
+    pub backbone: BackboneOptions,
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
@@ -109,6 +114,10 @@ impl Work for Features {
 
     fn place(&self) -> Place<'_> {
         Place::Worker(self.numerics)
+    }
+
+    fn backbone(&self) -> Option<&BackboneOptions> {
+        Some(&self.backbone)
     }
 
     fn decodes(&self, has: &dyn Fn(&str) -> bool) -> Option<Classes> {

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::world;
+use crate::backbone::BackboneOptions;
 use crate::error::Result;
 use crate::kind::{Given, Kind, PathPort, Place, Port, Work, file};
 use crate::method::Pretraining;
-use crate::weights::PublishedWeights;
+use crate::weights::{PUBLISHED, PublishedWeights, Shapes, known};
 
 /// Trains a small CLIP on captioned images.
 pub static KIND: Kind = Kind {
@@ -27,6 +28,20 @@ pub(super) const INPUT: &str =
 pub(super) fn weights() -> Port {
     let published = |name: &str, root: Option<&Path>| Some(PublishedWeights::find(name)?.locate(root));
     Port::one("weights", &KIND, vec!["weights"]).or_path(PathPort::Named(published))
+}
+
+/// Looks whether all is known of the model in a file of weights, with what is said of it. Published weights are known by their
+/// place below the data root.
+///
+/// # Errors
+/// Asks for what nobody tells, or names what contradicts the file.
+pub fn check_weights(path: &Path, given: &BackboneOptions, data_root: Option<&Path>) -> Result<()> {
+    let is_published = |root: &Path| PUBLISHED.iter().any(|published| published.path(root) == *path);
+    if data_root.is_some_and(is_published) {
+        return Ok(());
+    }
+    let shapes = Shapes::read_clip(path)?;
+    known(path, &shapes, given, false)?.backbone(shapes.origin()).map(drop)
 }
 
 /// Parameters of a `pretrain` stage.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pretrain::weights;
 use super::{fewshot, pretrain};
+use crate::backbone::BackboneOptions;
 use crate::data::OnBadImage;
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Section, Work, file};
@@ -15,7 +16,7 @@ use crate::numerics::Numerics;
 pub static KIND: Kind = Kind {
     inputs: &[("shots", "A `fewshot` stage."), ("weights", pretrain::INPUT)],
     outputs: &[file("prompt", "prompt.safetensors"), file("log", "training.jsonl")],
-    table_parameters: &["method"],
+    table_parameters: &["method", "backbone"],
     section: Some(Section::Training),
     ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 4)
 };
@@ -28,6 +29,9 @@ pub struct Train {
     pub method: Method,
     /// For the learner's random start, the order of the images and their crops.
     pub seed: u64,
+    /// What the tensors of `weights` do not tell of the model, where the file does not say it of itself.
+    #[serde(default, skip_serializing_if = "BackboneOptions::is_empty")]
+    pub backbone: BackboneOptions,
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
@@ -58,5 +62,9 @@ impl Work for Train {
 
     fn method(&self) -> Option<&Method> {
         Some(&self.method)
+    }
+
+    fn backbone(&self) -> Option<&BackboneOptions> {
+        Some(&self.backbone)
     }
 }

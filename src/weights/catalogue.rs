@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Shapes;
 use crate::architecture::Architecture;
-use crate::download::{self, Checksum};
+use crate::backbone::{Backbone, BackboneOptions, Known, Teller};
+use crate::download::{self, Checksum, sha256};
 use crate::error::{Error, Result};
 
 /// Where OpenAI keeps its weights; each file lies in a folder that is named by its SHA-256.
@@ -16,7 +18,7 @@ pub struct PublishedWeights {
     pub name: &'static str,
     /// The digest of the file's content.
     pub sha256: &'static str,
-    /// The model.
+    /// The model's sizes.
     pub architecture: Architecture,
     file: &'static str,
 }
@@ -79,6 +81,24 @@ impl PublishedWeights {
         PUBLISHED.iter().find(|published| published.name == name)
     }
 
+    /// The weights that a file of a model of these sizes holds, if they are known.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn of_file(path: &Path, architecture: &Architecture) -> Result<Option<&'static PublishedWeights>> {
+        let mut candidates = PUBLISHED.iter().filter(|published| published.architecture == *architecture).peekable();
+        if candidates.peek().is_none() {
+            return Ok(None);
+        }
+        let digest = sha256(path)?;
+        Ok(candidates.find(|published| published.sha256 == digest))
+    }
+
+    /// The model.
+    pub fn backbone(&self) -> Backbone {
+        Backbone::openai(self.architecture)
+    }
+
     /// Where the file is published.
     pub fn url(&self) -> String {
         format!("{OPENAI}/{}/{}", self.sha256, self.file)
@@ -124,4 +144,27 @@ impl PublishedWeights {
     fn by_hand(&self, path: &Path) -> String {
         format!("download {} on another machine and put it at `{}`", self.url(), path.display())
     }
+}
+
+/// What is known of the model whose tensors lie in the file `path` and have these `shapes`: what is `given`, what the file
+/// says of itself, what follows where the stage `pretrain` made it, and what the publisher says of a file with this content.
+///
+/// It depends on the file's content and not on its place, as keys do.
+///
+/// # Errors
+/// When the tensors are those of no CLIP model, something that is said cannot be true of them, or two contradict each other.
+pub fn known(path: &Path, shapes: &Shapes, given: &BackboneOptions, of_pretrain: bool) -> Result<Known> {
+    let architecture = shapes.architecture()?;
+    let mut statements = vec![(Teller::User, *given), (Teller::File, *shapes.said())];
+    if of_pretrain {
+        statements.push((Teller::Pretrain, Backbone::openai(architecture).options()));
+    }
+    let known = Known::new(architecture, &statements)?;
+    // A digest takes a second; most files say enough without it.
+    if known.activation.is_some() {
+        return Ok(known);
+    }
+    let Some(published) = PublishedWeights::of_file(path, &architecture)? else { return Ok(known) };
+    statements.push((Teller::Published(published.name), published.backbone().options()));
+    Known::new(architecture, &statements)
 }

@@ -1,21 +1,27 @@
 //! A file of tensors, whatever its format: recognised by its first bytes, not by its name.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use serde::{Deserialize, Serialize};
 
 use super::array::{Array, is_float};
 use super::names::{self, Names};
 use super::{NumberFormat, Shapes, torch};
+use crate::backbone::{BackboneOptions, Known};
 use crate::error::{Error, Result};
 
 /// The metadata entry of a safetensors file that holds the note; one entry only, because several are written in no fixed
 /// order.
 const NOTE: &str = "maple-pipe";
+
+/// The longest header of a safetensors file, in bytes, as the crate has it.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The format of a file of tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,14 @@ pub struct Checkpoint {
     names: Names,
     note: Option<String>,
     epoch: Option<i64>,
+    said: BackboneOptions,
     tensors: BTreeMap<String, Array>,
+}
+
+/// The note that [`Checkpoint::to_bytes`] keeps in a file: what its tensors do not tell.
+#[derive(Deserialize, Serialize)]
+struct Note {
+    backbone: BackboneOptions,
 }
 
 impl Checkpoint {
@@ -59,28 +72,17 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Checkpoint::read`].
     pub fn read_some(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Checkpoint> {
-        let mut file = File::open(path).map_err(Error::io("read", path))?;
-        let mut start = Vec::new();
-        file.by_ref().take(torch::PLAIN.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
-        file.rewind().map_err(Error::io("read", path))?;
-        let wrong = |message: String| Error::format(path, "checkpoint", message);
-        let of_pytorch = if start.starts_with(b"PK\x03\x04") {
-            Some(torch::read_archive(file, wanted).map_err(wrong)?)
-        } else if start == torch::PLAIN {
-            Some(torch::read_plain(file, wanted).map_err(wrong)?)
-        } else {
-            None
-        };
+        let of_pytorch = pytorch(path, wanted)?;
         let (path, names) = (path.to_owned(), Names::OpenAi);
-        if let Some(torch::Contents { tensors, epoch, torch_script }) = of_pytorch {
+        if let Some(torch::Contents { tensors, epoch, torch_script, activation, .. }) = of_pytorch {
             let format = if torch_script { Format::TorchScript } else { Format::TorchSave };
-            return Ok(Checkpoint { path, format, names, note: None, epoch, tensors });
+            let said = BackboneOptions { activation, ..BackboneOptions::default() };
+            return Ok(Checkpoint { path, format, names, note: None, epoch, said, tensors });
         }
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let read = safetensors(&bytes, wanted);
-        let (note, tensors) =
-            read.map_err(|error| wrong(format!("it is neither PyTorch's nor safetensors ({error})")))?;
-        Ok(Checkpoint { path, format: Format::SafeTensors, names, note, epoch: None, tensors })
+        let (note, tensors) = safetensors(&bytes, wanted).map_err(|error| unreadable(&path, error))?;
+        let said = said(note.as_deref());
+        Ok(Checkpoint { path, format: Format::SafeTensors, names, note, epoch: None, said, tensors })
     }
 
     /// CLIP's tensors under OpenAI's names, whatever they had; what is no weight is left out.
@@ -130,9 +132,19 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// The names and shapes.
+    /// The names and shapes, and what the file says of the model.
     pub fn shapes(&self) -> Shapes {
-        Shapes::new(self.origin(), self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone())))
+        let shapes = self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone()));
+        Shapes::new(self.origin(), shapes).saying(self.said)
+    }
+
+    /// The bytes of a safetensors file with these tensors, which says of itself what is `known` of the model.
+    ///
+    /// # Errors
+    /// When an array's bytes are not as many as its shape asks for.
+    pub fn to_bytes(&self, known: &Known) -> Result<Vec<u8>> {
+        let note = serde_json::to_string(&Note { backbone: known.options() }).expect("plain data");
+        to_safetensors(&self.tensors, Some(&note))
     }
 
     /// The tensors in another number format.
@@ -143,6 +155,70 @@ impl Checkpoint {
         };
         Checkpoint { tensors: self.tensors.into_iter().map(convert).collect(), ..self }
     }
+}
+
+impl Shapes {
+    /// The names and shapes of CLIP's tensors in a file, under OpenAI's names, and what it says of the model. The values
+    /// are not read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or its format is none of [`Format`].
+    pub fn read_clip(path: &Path) -> Result<Shapes> {
+        let (shapes, said) = match pytorch(path, &|_| false)? {
+            Some(torch::Contents { shapes, activation, .. }) => {
+                (shapes, BackboneOptions { activation, ..BackboneOptions::default() })
+            }
+            None => {
+                let metadata = header(path)?;
+                let shape = |info: &TensorInfo| info.shape.iter().map(|length| *length as i64).collect();
+                let shapes = metadata.tensors().into_iter().map(|(name, info)| (name, shape(info)));
+                let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE));
+                (shapes.collect(), said(note.map(String::as_str)))
+            }
+        };
+        let (shapes, _) = names::openai(shapes);
+        Ok(Shapes::new(format!("the weights `{}`", path.display()), shapes).saying(said))
+    }
+}
+
+/// What a file of PyTorch's holds; `None` for any other.
+fn pytorch(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<torch::Contents>> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut start = Vec::new();
+    file.by_ref().take(torch::PLAIN.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+    file.rewind().map_err(Error::io("read", path))?;
+    let read = if start.starts_with(b"PK\x03\x04") {
+        torch::read_archive(file, wanted)
+    } else if start == torch::PLAIN {
+        torch::read_plain(file, wanted)
+    } else {
+        return Ok(None);
+    };
+    read.map(Some).map_err(|message| Error::format(path, "checkpoint", message))
+}
+
+fn unreadable(path: &Path, error: impl Display) -> Error {
+    Error::format(path, "checkpoint", format!("it is neither PyTorch's nor safetensors ({error})"))
+}
+
+/// What a safetensors file holds before its values.
+fn header(path: &Path) -> Result<Metadata> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|error| unreadable(path, error))?;
+    let length = u64::from_le_bytes(length);
+    if length > LONGEST_HEADER {
+        return Err(unreadable(path, "header too large"));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&header).map_err(|error| unreadable(path, error))
+}
+
+/// What a note says of the model; other notes say nothing of it.
+fn said(note: Option<&str>) -> BackboneOptions {
+    note.and_then(|note| serde_json::from_str::<Note>(note).ok())
+        .map_or_else(BackboneOptions::default, |note| note.backbone)
 }
 
 /// The note and the tensors of a safetensors file.

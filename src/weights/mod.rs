@@ -10,7 +10,7 @@ mod shapes;
 mod torch;
 
 pub use array::Array;
-pub use catalogue::{PUBLISHED, PublishedWeights};
+pub use catalogue::{PUBLISHED, PublishedWeights, known};
 pub use checkpoint::{Checkpoint, Format, to_safetensors};
 pub use names::Names;
 pub use number_format::NumberFormat;

@@ -1,7 +1,4 @@
 //! The key names of CLIP's tensors: those of Hugging Face's `CLIPModel` and of open_clip, turned into OpenAI's.
-//!
-//! Names and shapes do not tell the activation, which is OpenAI's QuickGELU here. It is that of OpenAI's models wherever
-//! they are kept, but of open_clip's own ones only where these are called `quickgelu`.
 
 use std::collections::BTreeMap;
 
@@ -40,9 +37,41 @@ pub enum Names {
     HuggingFace,
 }
 
-/// The tensors under OpenAI's names, and whose they had. A name that is not known stays as it is.
-pub(super) fn openai(tensors: BTreeMap<String, Array>) -> (BTreeMap<String, Array>, Names) {
-    let mut tensors: BTreeMap<String, Array> = tensors
+/// What has a name: a tensor, or its shape alone.
+pub(super) trait Named: Clone {
+    /// A matrix with its axes swapped; anything else as it is.
+    fn transposed(&self) -> Self;
+
+    /// The parts below each other; `None` where they do not fit.
+    fn stacked(parts: &[Self]) -> Option<Self>;
+}
+
+impl Named for Array {
+    fn transposed(&self) -> Array {
+        Array::transposed(self)
+    }
+
+    fn stacked(parts: &[Array]) -> Option<Array> {
+        Array::stacked(parts)
+    }
+}
+
+impl Named for Vec<i64> {
+    fn transposed(&self) -> Vec<i64> {
+        if let &[rows, columns] = self.as_slice() { vec![columns, rows] } else { self.clone() }
+    }
+
+    fn stacked(parts: &[Vec<i64>]) -> Option<Vec<i64>> {
+        let (_, others) = parts.first()?.split_first()?;
+        let rows =
+            parts.iter().map(|part| part.split_first().filter(|(_, rest)| *rest == others).map(|(rows, _)| *rows));
+        Some([&[rows.sum::<Option<i64>>()?], others].concat())
+    }
+}
+
+/// The tensors, or their shapes, under OpenAI's names, and whose they had. A name that is not known stays as it is.
+pub(super) fn openai<T: Named>(tensors: BTreeMap<String, T>) -> (BTreeMap<String, T>, Names) {
+    let mut tensors: BTreeMap<String, T> = tensors
         .into_iter()
         .map(|(name, array)| (plain(&name).to_owned(), array))
         .filter(|(name, _)| !NO_WEIGHTS.iter().any(|end| name.ends_with(end)))
@@ -62,7 +91,7 @@ fn plain(name: &str) -> &str {
 }
 
 /// Projections are linear layers there, and matrices on the other side of a product here.
-fn renamed((name, array): (String, Array)) -> (String, Array) {
+fn renamed<T: Named>((name, array): (String, T)) -> (String, T) {
     match name.as_str() {
         "visual_projection.weight" => ("visual.proj".to_owned(), array.transposed()),
         "text_projection.weight" => ("text_projection".to_owned(), array.transposed()),
@@ -71,13 +100,13 @@ fn renamed((name, array): (String, Array)) -> (String, Array) {
 }
 
 /// Puts the projections of queries, keys and values below each other, where all three are there.
-fn join_attention(tensors: &mut BTreeMap<String, Array>) {
+fn join_attention<T: Named>(tensors: &mut BTreeMap<String, T>) {
     const QUERY: &str = ".attn.q_proj.";
     let queries: Vec<String> = tensors.keys().filter(|name| name.contains(QUERY)).cloned().collect();
     for name in queries {
         let parts = ["q", "k", "v"].map(|part| name.replace(QUERY, &format!(".attn.{part}_proj.")));
-        let arrays: Vec<Array> = parts.iter().filter_map(|part| tensors.get(part)).cloned().collect();
-        if let (3, Some(joined)) = (arrays.len(), Array::stacked(&arrays)) {
+        let arrays: Vec<T> = parts.iter().filter_map(|part| tensors.get(part)).cloned().collect();
+        if let (3, Some(joined)) = (arrays.len(), T::stacked(&arrays)) {
             parts.iter().for_each(|part| drop(tensors.remove(part)));
             tensors.insert(name.replace(QUERY, ".attn.in_proj_"), joined);
         }

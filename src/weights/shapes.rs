@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::architecture::{Architecture, HEAD_WIDTH, VisionLayers};
+use crate::architecture::{Architecture, VisionLayers};
+use crate::backbone::BackboneOptions;
 use crate::error::{Error, Result};
 
 /// How many names an error lists.
@@ -14,13 +15,29 @@ const HINT: &str = "give a checkpoint with the key names of OpenAI, Hugging Face
 #[derive(Clone, Debug)]
 pub struct Shapes {
     origin: String,
+    said: BackboneOptions,
     shapes: BTreeMap<String, Vec<i64>>,
 }
 
 impl Shapes {
     /// `origin` reads as in "the weights `file`".
     pub fn new(origin: impl Into<String>, shapes: impl IntoIterator<Item = (String, Vec<i64>)>) -> Shapes {
-        Shapes { origin: origin.into(), shapes: shapes.into_iter().collect() }
+        Shapes { origin: origin.into(), said: BackboneOptions::default(), shapes: shapes.into_iter().collect() }
+    }
+
+    /// The same, of a file that says this of the model.
+    pub(super) fn saying(self, said: BackboneOptions) -> Shapes {
+        Shapes { said, ..self }
+    }
+
+    /// Where the tensors come from, as it reads in a message: "the weights `file`".
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What the file says of the model beside its tensors.
+    pub fn said(&self) -> &BackboneOptions {
+        &self.said
     }
 
     /// Checks that exactly the `expected` names and shapes are there.
@@ -65,7 +82,7 @@ impl Shapes {
         if vision_width == 0 || patch_size == 0 {
             return Err(self.not_clip("visual.conv1.weight"));
         }
-        if text_width == 0 || text_width % HEAD_WIDTH != 0 {
+        if text_width == 0 {
             return Err(self.not_clip("token_embedding.weight"));
         }
         if text_layers == 0 {
@@ -76,6 +93,7 @@ impl Shapes {
             patch_size,
             vision_width,
             vision_layers,
+            vision_hidden_width: self.vision_hidden_width(vision_width),
             text_width,
             text_layers,
             text_positions,
@@ -92,11 +110,16 @@ impl Shapes {
         let [width, _, patch_size, _] = self.shape(name)?;
         let [positions, _] = self.shape("visual.positional_embedding")?;
         let layers = self.count("visual.transformer.resblocks.", "attn.in_proj_weight");
-        match width % HEAD_WIDTH {
-            _ if layers == 0 => Err(self.not_clip("visual.transformer.resblocks.0.attn.in_proj_weight")),
-            0 => Ok((width, VisionLayers::Transformer(layers), patch_size, positions)),
-            _ => Err(self.not_clip(name)),
+        match layers {
+            0 => Err(self.not_clip("visual.transformer.resblocks.0.attn.in_proj_weight")),
+            _ => Ok((width, VisionLayers::Transformer(layers), patch_size, positions)),
         }
+    }
+
+    /// The width of the hidden layer in a vision transformer's blocks, where it is not four times theirs.
+    fn vision_hidden_width(&self, width: i64) -> Option<i64> {
+        let [hidden, _] = self.shape("visual.transformer.resblocks.0.mlp.c_fc.weight").ok()?;
+        (hidden != 4 * width).then_some(hidden)
     }
 
     /// Width, blocks, patch size and positions of a ResNet.
@@ -104,7 +127,7 @@ impl Shapes {
         let [width, ..] = self.shape::<4>("visual.layer1.0.conv1.weight")?;
         let [positions, _] = self.shape("visual.attnpool.positional_embedding")?;
         let stages = [1, 2, 3, 4].map(|stage| self.count(&format!("visual.layer{stage}."), "conv1.weight"));
-        // A head is 64 wide, and pooling works at 32 times the width.
+        // The stem's first two convolutions have half the width.
         match stages.contains(&0) || width % 2 != 0 {
             true => Err(self.not_clip("visual.layer1.0.conv1.weight")),
             false => Ok((width, VisionLayers::ResNet(stages), Architecture::rn50().patch_size, positions)),
@@ -154,6 +177,9 @@ mod tests {
             Architecture::vit_b32(),
             Architecture::rn50(),
             Architecture::rn50x16(),
+            Architecture::vit_h14(),
+            Architecture::vit_big_g14(),
+            Architecture { vision_width: 100, text_width: 60, ..Architecture::tiny() },
             Architecture { vocabulary: 9, ..Architecture::tiny() },
         ] {
             assert_eq!(shapes(architecture.tensors()).architecture().unwrap(), architecture);
@@ -177,8 +203,7 @@ mod tests {
         for (name, shape) in [
             ("visual.conv1.weight", vec![128, 3, 0, 0]),
             ("visual.conv1.weight", vec![0, 3, 8, 8]),
-            ("visual.conv1.weight", vec![130, 3, 8, 8]),
-            ("token_embedding.weight", vec![9, 70]),
+            ("token_embedding.weight", vec![9, 0]),
         ] {
             let mut tensors = Architecture::tiny().tensors();
             tensors.iter_mut().filter(|(known, _)| known == name).for_each(|(_, known)| *known = shape.clone());

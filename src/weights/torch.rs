@@ -10,6 +10,7 @@ use zip::ZipArchive;
 
 use super::array::{self, Array};
 use super::pickle::{Id, Pickle, Value};
+use crate::backbone::Activation;
 
 /// What a plain pickle file begins with: protocol 2 and PyTorch's number.
 pub(super) const PLAIN: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
@@ -22,10 +23,15 @@ type Tensors = BTreeMap<String, Array>;
 
 /// What a file of PyTorch's holds.
 pub(super) struct Contents {
+    /// Those that were wanted.
     pub tensors: Tensors,
+    /// The shapes of all tensors.
+    pub shapes: BTreeMap<String, Vec<i64>>,
     /// The entry `epoch` beside the model.
     pub epoch: Option<i64>,
     pub torch_script: bool,
+    /// The activation whose class is among the modules of a TorchScript archive.
+    pub activation: Option<Activation>,
 }
 
 /// Reads those tensors of a zip archive whose names are wanted.
@@ -50,8 +56,11 @@ pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<
         return Err("its numbers are big-endian, which is not read".to_owned());
     }
     let torch_script = entry(format!("{folder}/constants.pkl")).is_ok();
-    let tensors = build(&pickle, wanted, |key| entry(format!("{folder}/data/{key}")))?;
-    Ok(Contents { tensors, epoch: epoch(&pickle), torch_script })
+    let views = views(&pickle)?;
+    let shapes = shapes(&views);
+    let tensors = build(views, wanted, |key| entry(format!("{folder}/data/{key}")))?;
+    let activation = activation(&pickle).filter(|_| torch_script);
+    Ok(Contents { tensors, shapes, epoch: epoch(&pickle), torch_script, activation })
 }
 
 /// Reads a plain pickle file: a number, a version, a description of the machine, the object, the keys of its storages,
@@ -69,6 +78,11 @@ pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Co
         )
         .map(|storage| (storage.key, storage.dtype))
         .collect();
+    let views = views(&object)?;
+    let (shapes, epoch) = (shapes(&views), epoch(&object));
+    if !views.keys().any(|name| wanted(name)) {
+        return Ok(Contents { tensors: Tensors::new(), shapes, epoch, torch_script: false, activation: None });
+    }
     let keys = Pickle::read(&mut input)?;
     let mut storages = HashMap::new();
     for key in keys.items(keys.root).ok_or("it does not list its storages")? {
@@ -85,8 +99,21 @@ pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Co
         storages.insert(key.to_owned(), bytes);
     }
     let tensors =
-        build(&object, wanted, |key| storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`")))?;
-    Ok(Contents { tensors, epoch: epoch(&object), torch_script: false })
+        build(views, wanted, |key| storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`")))?;
+    Ok(Contents { tensors, shapes, epoch, torch_script: false, activation: None })
+}
+
+/// The activation of which a module is an instance: OpenAI's archives name their class `QuickGELU`.
+fn activation(pickle: &Pickle) -> Option<Activation> {
+    let mut classes = pickle.values().filter_map(|value| match value {
+        Value::Global(name) => name.rsplit('.').next(),
+        _ => None,
+    });
+    classes.find_map(|class| match class {
+        "QuickGELU" => Some(Activation::QuickGelu),
+        "GELU" => Some(Activation::Gelu),
+        _ => None,
+    })
 }
 
 fn epoch(pickle: &Pickle) -> Option<i64> {
@@ -107,15 +134,24 @@ struct View<'a> {
     strides: Vec<i64>,
 }
 
-/// Finds the tensors under a pickle's root and reads their storages, each once.
-fn build(
-    pickle: &Pickle,
-    wanted: &dyn Fn(&str) -> bool,
-    mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
-) -> Result<Tensors, String> {
+/// Finds the tensors under a pickle's root.
+fn views(pickle: &Pickle) -> Result<BTreeMap<String, View<'_>>, String> {
     let root = pickle.entry(pickle.root, STATE).unwrap_or(pickle.root);
     let mut views = BTreeMap::new();
     collect(pickle, root, "", 0, &mut views)?;
+    Ok(views)
+}
+
+fn shapes(views: &BTreeMap<String, View>) -> BTreeMap<String, Vec<i64>> {
+    views.iter().map(|(name, view)| (name.clone(), view.shape.clone())).collect()
+}
+
+/// Reads the storages of the wanted tensors, each once.
+fn build(
+    views: BTreeMap<String, View>,
+    wanted: &dyn Fn(&str) -> bool,
+    mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
+) -> Result<Tensors, String> {
     let mut by_storage: BTreeMap<String, Vec<(String, View)>> = BTreeMap::new();
     for (name, view) in views.into_iter().filter(|(name, _)| wanted(name)) {
         by_storage.entry(view.storage.key.to_owned()).or_default().push((name, view));

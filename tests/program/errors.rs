@@ -1646,7 +1646,8 @@ fn damaged_weights_are_suspected_before_the_learning_rate() {
     // All bits set are no number, in any precision.
     tensors.get_mut("visual.proj").unwrap().bytes[..8].fill(0xff);
     fs::write(project.file("damaged.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
-    let text = project.read(PIPELINE).replace("\"@clip\"", "\"../damaged.safetensors\"");
+    let known = "backbone = { activation = \"quick_gelu\", vision_heads = 1, text_heads = 1 }";
+    let text = project.read(PIPELINE).replace("\"@clip\"", &format!("\"../damaged.safetensors\"\n{known}"));
     project.write(PIPELINE, &text);
     project.prints(&["run", PIPELINE, "--only", "train/*/coop/seed1", "-j", "1"], str![[r#"
 <stderr>
@@ -1667,7 +1668,8 @@ format      safetensors, OpenAI's names
 vision      32 pixels, patches of 16, 1 blocks of width 64
 text        1 blocks of width 64, 77 positions, 49408 words
 embedding   16
-activation  taken as QuickGELU, which no tensor tells
+heads       vision: not told; text: not told
+activation  not told
 values      3318977 in 38 tensors: 3318977 F16
 sha-256     [DIGEST]
 <stderr>

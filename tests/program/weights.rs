@@ -76,7 +76,8 @@ format      safetensors, OpenAI's names
 vision      32 pixels, patches of 8, 1 blocks of width 64
 text        1 blocks of width 64, 77 positions, 9 words
 embedding   32
-activation  taken as QuickGELU, which no tensor tells
+heads       vision: not told; text: not told
+activation  not told
 values      123393 in 38 tensors: 123393 F16
 sha-256     [DIGEST]
 <exit code 0>
@@ -102,7 +103,8 @@ format      safetensors, OpenAI's names
 vision      32 pixels, patches of 8, 1 blocks of width 64
 text        1 blocks of width 64, 77 positions, 9 words
 embedding   32
-activation  taken as QuickGELU, which no tensor tells
+heads       vision: not told; text: not told
+activation  not told
 values      123393 in 38 tensors: 123393 F32
 sha-256     [DIGEST]
 <exit code 0>
@@ -165,7 +167,8 @@ format      safetensors, OpenAI's names
 vision      32 pixels, patches of 8, 1 blocks of width 64
 text        1 blocks of width 64, 77 positions, 9 words
 embedding   32
-activation  taken as QuickGELU, which no tensor tells
+heads       vision: not told; text: not told
+activation  not told
 values      123393 in 38 tensors: 123393 F16
 sha-256     [DIGEST]
 <stderr>
@@ -351,4 +354,155 @@ error: the weights `openai/ViT-B-16` are not there
 <exit code 2>
 
 "#]]);
+}
+
+#[test]
+fn what_no_tensor_tells_can_be_said() {
+    let project = Project::new();
+    write(&project, "small.safetensors", |_| ());
+    let said = ["--activation", "gelu", "--vision-heads", "4", "--text-heads", "8"];
+    project.prints(
+        &[&["weights", "check", "small.safetensors"], &said[..]].concat(),
+        str![[r#"
+<stdout>
+file        small.safetensors
+format      safetensors, OpenAI's names
+vision      32 pixels, patches of 8, 1 blocks of width 64
+text        1 blocks of width 64, 77 positions, 9 words
+embedding   32
+heads       vision: 4, as given; text: 8, as given
+activation  gelu, as given
+values      123393 in 38 tensors: 123393 F16
+sha-256     [DIGEST]
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["weights", "check", "small.safetensors", "--vision-heads", "7"],
+        str![[r#"
+<stderr>
+error: `backbone.vision_heads` is 7, but the tower is 64 wide
+hint: give a divisor of 64
+<exit code 2>
+
+"#]],
+    );
+    // A converted file says of itself what was said of the other one.
+    project.prints(
+        &[&["weights", "convert", "small.safetensors", "told.safetensors"], &said[..]].concat(),
+        str![[r#"
+<stderr>
+wrote told.safetensors: 123393 in 38 tensors: 123393 F16
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["weights", "check", "told.safetensors"],
+        str![[r#"
+<stdout>
+file        told.safetensors
+format      safetensors, OpenAI's names
+vision      32 pixels, patches of 8, 1 blocks of width 64
+text        1 blocks of width 64, 77 positions, 9 words
+embedding   32
+heads       vision: 4, as the file says; text: 8, as the file says
+activation  gelu, as the file says
+values      123393 in 38 tensors: 123393 F16
+sha-256     [DIGEST]
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["weights", "check", "told.safetensors", "--activation", "quick_gelu"],
+        str![[r#"
+<stderr>
+error: `backbone.activation` is quick_gelu (as given), but also gelu (as the file says)
+hint: remove what is wrong
+<exit code 2>
+
+"#]],
+    );
+}
+
+/// Weights that nobody knows are asked about where they are named, before anything runs; the answer is part of the key.
+#[test]
+fn a_pipeline_says_what_its_weights_do_not() {
+    let project = Project::after_a_run();
+    std::fs::copy(project.artifact("clip", "weights"), project.file("mine.safetensors")).unwrap();
+    let text = project.read(PIPELINE).replace("\"@clip\"", "\"../mine.safetensors\"");
+    project.write(PIPELINE, &text);
+    project.prints(&["status", PIPELINE], str![[r#"
+<stderr>
+error: the weights `pipelines/../mine.safetensors` do not tell the activation, nor the attention heads of the vision tower, which is 64 wide, nor the attention heads of the text tower, which is 64 wide
+  --> pipelines/tiny.toml:58:11
+   |
+58 | weights = "../mine.safetensors"
+   |           ^^^^^^^^^^^^^^^^^^^^^
+   |
+   = hint: add `backbone = { activation = "gelu", vision_heads = N, text_heads = N }` to the stage, or `quick_gelu`: that is OpenAI's, and that of models named so; others of OpenCLIP have `gelu`; Hugging Face's `config.json` has them as `hidden_act` and `num_attention_heads`
+
+error: the weights `pipelines/../mine.safetensors` do not tell the activation, nor the attention heads of the vision tower, which is 64 wide, nor the attention heads of the text tower, which is 64 wide
+  --> pipelines/tiny.toml:49:11
+   |
+49 | weights = "../mine.safetensors"
+   |           ^^^^^^^^^^^^^^^^^^^^^
+   |
+   = hint: add `backbone = { activation = "gelu", vision_heads = N, text_heads = N }` to the stage, or `quick_gelu`: that is OpenAI's, and that of models named so; others of OpenCLIP have `gelu`; Hugging Face's `config.json` has them as `hidden_act` and `num_attention_heads`
+<exit code 2>
+
+"#]]);
+    let said = |activation: &str| {
+        let heads = "vision_heads = 1, text_heads = 1";
+        let said = format!("\"../mine.safetensors\"\nbackbone = {{ activation = \"{activation}\", {heads} }}");
+        project.write(PIPELINE, &text.replace("\"../mine.safetensors\"", &said));
+        project.ran(&["run", PIPELINE, "--only", "zeroshot/*/novel", "-j", "1"]);
+        std::fs::read_to_string(project.artifact("zeroshot/shapes/clip/novel", "predictions")).unwrap()
+    };
+    let ours = std::fs::read_to_string(project.artifact("zeroshot/shapes/clip/novel", "predictions")).unwrap();
+    assert_eq!(said("quick_gelu"), ours);
+    assert_ne!(said("gelu"), ours);
+    project.write(PIPELINE, &project.read(PIPELINE).replace("vision_heads = 1", "vision_heads = 5"));
+    project.prints(
+        &["status", PIPELINE],
+        str![[r#"
+<stderr>
+error: `backbone.vision_heads` is 5, but the tower is 64 wide
+  --> pipelines/tiny.toml:60:50
+   |
+60 | backbone = { activation = "gelu", vision_heads = 5, text_heads = 1 }
+   |                                                  ^
+   |
+   = hint: give a divisor of 64
+
+error: `backbone.vision_heads` is 5, but the tower is 64 wide
+  --> pipelines/tiny.toml:50:50
+   |
+50 | backbone = { activation = "gelu", vision_heads = 5, text_heads = 1 }
+   |                                                  ^
+   |
+   = hint: give a divisor of 64
+<exit code 2>
+
+"#]],
+    );
+}
+
+/// What a command makes cannot be looked at before it is there.
+#[test]
+fn weights_that_a_command_made_are_asked_about_when_they_are_read() {
+    let project = Project::after_a_run();
+    let copy = "[stage.copy]\nkind = \"command\"\ninputs = { w = \"@clip\" }\nrun = \"cp inputs/w out\"\n\
+                outputs = { weights = \"out\" }\n\n[stage.zeroshot]";
+    project.replace(PIPELINE, "[stage.zeroshot]", copy);
+    let method = "method = \"methods/{method}.toml\"\ndataset = \"@data\"\nweights = ";
+    project.replace(PIPELINE, &format!("{method}\"@clip\""), &format!("{method}\"@copy\""));
+    // The same bytes have a result already, which would be found.
+    let other = "stage.zeroshot.on_bad_image=skip";
+    let printed = project.run(&["run", PIPELINE, "--only", "zeroshot/*/novel", "-j", "1", "--set", other]);
+    assert_eq!(printed.code, Some(1), "{}", printed.stderr);
+    assert!(printed.stderr.contains("do not tell the activation"), "{}", printed.stderr);
+    assert!(printed.stderr.contains("hint: add `backbone = { activation = \"gelu\""), "{}", printed.stderr);
 }

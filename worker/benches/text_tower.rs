@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use maple_pipe::architecture::Architecture;
+use maple_pipe::backbone::Backbone;
 use maple_pipe::method::{Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights};
 use maple_pipe_worker::method::{Inputs, Model, cross_entropy};
@@ -19,7 +20,8 @@ fn main() {
     let tensors = architecture.tensors().into_iter();
     let tensors = tensors.map(|(name, shape)| (name, Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.02));
     let weights = Weights::from_tensors(tensors);
-    let clip = Clip::from_weights(&weights, Device::Cpu, Precision::Fp32).expect("all tensors are there");
+    let clip = Clip::from_weights(&weights, &Backbone::openai(architecture), Device::Cpu, Precision::Fp32)
+        .expect("all tensors are there");
     let (tokenizer, method) = (Tokenizer::new(), Method::parse(MAPLE).expect("a method"));
     println!("{:>8} {:>12} {:>12} {:>8}", "classes", "published, s", "ours, s", "ratio");
     for classes in [10, 50, 100, 500] {

@@ -218,7 +218,7 @@ struct Setting {
 
 impl Setting {
     fn new(precision: Precision) -> Setting {
-        let clip = Clip::from_weights(&common::tiny_weights(), common::device(), precision).unwrap();
+        let clip = common::clip(&common::tiny_weights(), precision);
         let inputs = common::on_device(&Weights::read(&common::reference().join("inputs.safetensors")).unwrap());
         Setting { clip, tokenizer: Tokenizer::new(), inputs }
     }

@@ -5,7 +5,7 @@
 mod common;
 
 use maple_pipe::method::{Method, Precision};
-use maple_pipe_worker::clip::{Clip, Tokenizer, VisionLayers, Weights, normalised};
+use maple_pipe_worker::clip::{Tokenizer, VisionLayers, Weights, normalised};
 use maple_pipe_worker::method::{Inputs, Model};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -29,7 +29,7 @@ fn recorded() -> (Weights, Tensor, Tensor) {
 #[test]
 fn features_are_those_of_pytorch() {
     let (weights, images, expected) = recorded();
-    let clip = Clip::from_weights(&weights, common::device(), Precision::Fp32).unwrap();
+    let clip = common::clip(&weights, Precision::Fp32);
     assert_eq!(clip.architecture().vision_layers, VisionLayers::ResNet([2, 1, 1, 2]));
     assert_eq!(clip.architecture().image_size, 96);
     let found = clip.image_features(&images).to_device(Device::Cpu).to_kind(Kind::Double);
@@ -47,7 +47,7 @@ fn lower_precision_gives_nearly_the_same_features() {
         (Precision::Mixed, Kind::Float, 0.99999),
     ];
     for (precision, kind, least) in precisions {
-        let clip = Clip::from_weights(&weights, common::device(), precision).unwrap();
+        let clip = common::clip(&weights, precision);
         let norms = clip.parameters().iter().filter(|(name, _)| name.contains("bn") || name.contains(".downsample.1."));
         assert!(norms.map(|(_, tensor)| tensor.kind()).all(|kind| kind == Kind::Float));
         let found = clip.image_features(&images);
@@ -66,7 +66,7 @@ fn learners_that_leave_the_vision_tower_alone_work() {
     let others = weights.iter().filter(|(name, _)| *name != "token_embedding.weight");
     let others = others.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()));
     let weights = Weights::from_tensors(others.chain([("token_embedding.weight".to_owned(), words)]));
-    let clip = Clip::from_weights(&weights, common::device(), Precision::Fp32).unwrap();
+    let clip = common::clip(&weights, Precision::Fp32);
     let (tokenizer, classes) = (Tokenizer::new(), ["cat", "dog", "sea lion"].map(str::to_owned));
     let model = |learner: &str| {
         let training = if learner.contains("zero-shot") {

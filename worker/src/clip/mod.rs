@@ -17,6 +17,7 @@ pub use vision::VisionPrompts;
 pub use weights::Weights;
 
 use maple_pipe::architecture::is_norm;
+use maple_pipe::backbone::Backbone;
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use resnet::{AttentionPool, BatchNorm, Bottleneck, Convolution, ResNet};
@@ -29,7 +30,7 @@ use vision::{VisionTower, VisionTransformer};
 /// No function here switches gradients off, so the tensors of [`Clip::parameters`] may be trained.
 #[derive(Debug)]
 pub struct Clip {
-    architecture: Architecture,
+    backbone: Backbone,
     precision: Precision,
     vision: VisionTower,
     text: TextTower,
@@ -38,7 +39,7 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Builds the model from weights under OpenAI's key names, on `device`, computing in `precision`.
+    /// Builds the model from weights under OpenAI's key names, which must be those of `backbone`, on `device`, computing in `precision`.
     ///
     /// Layer norms, batch norms and `logit_scale` are kept in fp32. The embeddings decide the precision of the residual
     /// stream, all other weights that of their products; [`Precision::Mixed`] has two different ones. A tensor that is on the device in the wanted kind already is
@@ -46,8 +47,9 @@ impl Clip {
     ///
     /// # Errors
     /// Names what is missing, unknown or misshapen.
-    pub fn from_weights(weights: &Weights, device: Device, precision: Precision) -> Result<Clip> {
-        let architecture = weights.shapes().architecture()?;
+    pub fn from_weights(weights: &Weights, backbone: &Backbone, device: Device, precision: Precision) -> Result<Clip> {
+        let tensors = backbone.architecture.tensors();
+        weights.shapes().expect(&tensors)?;
         let (stream, products, prompts) = match precision {
             Precision::Fp32 => (Kind::Float, Kind::Float, Kind::Float),
             Precision::PublishedFp32 => (Kind::Float, Kind::Float, Kind::Half),
@@ -56,7 +58,7 @@ impl Clip {
             Precision::Mixed => (Kind::Float, Kind::Half, Kind::Float),
         };
         let mut parameters = Vec::new();
-        for (name, _) in architecture.tensors() {
+        for (name, _) in tensors {
             if let Some(tensor) = weights.get(&name) {
                 let kind = match name.as_str() {
                     "logit_scale" => Kind::Float,
@@ -68,16 +70,21 @@ impl Clip {
                 parameters.push((name, tensor));
             }
         }
-        let parts = Parts { parameters: &parameters, prompt_kind: PromptKind(prompts) };
-        let vision = parts.vision(&architecture);
-        let text = parts.text(&architecture);
+        let parts = Parts { backbone, parameters: &parameters, prompt_kind: PromptKind(prompts) };
+        let vision = parts.vision();
+        let text = parts.text();
         let logit_scale = parts.tensor("logit_scale");
-        Ok(Clip { architecture, precision, vision, text, logit_scale, parameters })
+        Ok(Clip { backbone: *backbone, precision, vision, text, logit_scale, parameters })
+    }
+
+    /// The model without its weights.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
     }
 
     /// The model's sizes.
     pub fn architecture(&self) -> &Architecture {
-        &self.architecture
+        &self.backbone.architecture
     }
 
     /// Where the model computes.
@@ -147,6 +154,7 @@ pub fn normalised(features: &Tensor) -> Tensor {
 
 /// Looks tensors up that are known to be there.
 struct Parts<'a> {
+    backbone: &'a Backbone,
     prompt_kind: PromptKind,
     parameters: &'a [(String, Tensor)],
 }
@@ -173,6 +181,7 @@ impl Parts<'_> {
         let linear = |part: &str| self.linear(&format!("{name}.{part}.weight"), &format!("{name}.{part}.bias"));
         Block {
             heads,
+            activation: self.backbone.activation,
             ln_1: self.layer_norm(&format!("{name}.ln_1")),
             in_proj: self.linear(&format!("{name}.attn.in_proj_weight"), &format!("{name}.attn.in_proj_bias")),
             out_proj: linear("attn.out_proj"),
@@ -182,9 +191,9 @@ impl Parts<'_> {
         }
     }
 
-    fn vision(&self, architecture: &Architecture) -> VisionTower {
-        let heads = architecture.vision_heads();
-        match architecture.vision_layers {
+    fn vision(&self) -> VisionTower {
+        let heads = self.backbone.vision_heads;
+        match self.backbone.architecture.vision_layers {
             VisionLayers::Transformer(layers) => VisionTower::Transformer(VisionTransformer {
                 prompt_kind: self.prompt_kind,
                 conv1: self.tensor("visual.conv1.weight"),
@@ -247,12 +256,13 @@ impl Parts<'_> {
         }
     }
 
-    fn text(&self, architecture: &Architecture) -> TextTower {
+    fn text(&self) -> TextTower {
+        let layers = self.backbone.architecture.text_layers;
         TextTower {
             prompt_kind: self.prompt_kind,
             token_embedding: self.tensor("token_embedding.weight"),
             positional_embedding: self.tensor("positional_embedding"),
-            blocks: self.blocks("transformer.resblocks", architecture.text_layers, architecture.text_heads()),
+            blocks: self.blocks("transformer.resblocks", layers, self.backbone.text_heads),
             ln_final: self.layer_norm("ln_final"),
             text_projection: self.tensor("text_projection"),
         }
@@ -276,9 +286,14 @@ mod tests {
         Weights::from_tensors(values)
     }
 
+    fn clip(weights: &Weights, precision: Precision) -> Clip {
+        let backbone = Backbone::openai(weights.shapes().architecture().unwrap());
+        Clip::from_weights(weights, &backbone, of_tests(), precision).unwrap()
+    }
+
     #[test]
     fn every_tensor_can_be_trained_with_a_vocabulary_of_any_size() {
-        let clip = Clip::from_weights(&weights(7), of_tests(), Precision::Fp32).unwrap();
+        let clip = clip(&weights(7), Precision::Fp32);
         assert_eq!(clip.architecture().vocabulary, 7);
         let parameters: Vec<Tensor> =
             clip.parameters().iter().map(|(_, tensor)| tensor.set_requires_grad(true)).collect();
@@ -296,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_text_is_read_at_its_end_whatever_follows() {
-        let clip = Clip::from_weights(&weights(7), of_tests(), Precision::Fp32).unwrap();
+        let clip = clip(&weights(7), Precision::Fp32);
         let short = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6]).to_device(of_tests()).unsqueeze(0));
         let long = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6, 3, 5, 0]).to_device(of_tests()).unsqueeze(0));
         assert!((short - long).abs().max().double_value(&[]) < 1e-6);
@@ -304,13 +319,13 @@ mod tests {
 
     #[test]
     fn lower_precision_gives_nearly_the_same_features() {
-        let exact = Clip::from_weights(&weights(7), of_tests(), Precision::Fp32).unwrap();
+        let exact = clip(&weights(7), Precision::Fp32);
         let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, of_tests())).sin().reshape([2, 3, 32, 32]);
         let texts = Tensor::from_slice(&[4i64, 1, 6]).to_device(of_tests()).unsqueeze(0);
         let precisions =
             [(Precision::Fp16, Kind::Half), (Precision::Bf16, Kind::BFloat16), (Precision::Mixed, Kind::Float)];
         for (precision, kind) in precisions {
-            let rounded = Clip::from_weights(&weights(7), of_tests(), precision).unwrap();
+            let rounded = clip(&weights(7), precision);
             assert_eq!(rounded.kind(), kind);
             let pairs = [
                 (exact.image_features(&images), rounded.image_features(&images)),
@@ -330,8 +345,9 @@ mod tests {
             .filter(|(name, _)| !name.contains("ln_post"))
             .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
             .collect::<Vec<_>>();
-        let message =
-            Clip::from_weights(&Weights::from_tensors(some), Device::Cpu, Precision::Fp32).unwrap_err().to_string();
+        let backbone = Backbone::openai(Architecture { vocabulary: 7, ..Architecture::tiny() });
+        let some = Weights::from_tensors(some);
+        let message = Clip::from_weights(&some, &backbone, Device::Cpu, Precision::Fp32).unwrap_err().to_string();
         assert_eq!(message, "the weights do not fit: missing: `visual.ln_post.bias`, `visual.ln_post.weight`");
     }
 }

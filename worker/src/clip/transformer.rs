@@ -1,10 +1,11 @@
 //! The residual attention block that both towers are built of (`ResidualAttentionBlock` of OpenAI's `clip/model.py`).
 
+use maple_pipe::backbone::Activation;
 use tch::{Kind, Tensor};
 
 /// OpenAI's default epsilon of a layer norm, which is PyTorch's.
 const EPSILON: f64 = 1e-5;
-/// `x * sigmoid(1.702 * x)`, OpenAI's QuickGELU.
+/// The factor in QuickGELU, `x * sigmoid(1.702 * x)`.
 const QUICK_GELU: f64 = 1.702;
 
 /// A linear layer: `x @ weight^T + bias`, in the precision of the weight.
@@ -62,6 +63,7 @@ impl PromptKind {
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) heads: i64,
+    pub(super) activation: Activation,
     pub(super) ln_1: LayerNorm,
     pub(super) in_proj: Linear,
     pub(super) out_proj: Linear,
@@ -88,8 +90,7 @@ impl Block {
     /// Adds the attention's result `(N, L, W)` to `x` `(N, L, W)`, then runs the perceptron.
     pub(super) fn finish(&self, x: &Tensor, attended: &Tensor) -> Tensor {
         let x = x + self.out_proj.forward(attended);
-        // silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
-        let hidden = (self.c_fc.forward(&self.ln_2.forward(&x)) * QUICK_GELU).silu() * (1.0 / QUICK_GELU);
+        let hidden = activate(&self.c_fc.forward(&self.ln_2.forward(&x)), self.activation);
         &x + self.c_proj.forward(&hidden)
     }
 
@@ -122,6 +123,15 @@ impl Block {
     fn split_heads(&self, x: &Tensor) -> Tensor {
         let (rows, length) = (x.size()[0], x.size()[1]);
         x.reshape([rows, length, self.heads, -1]).transpose(1, 2)
+    }
+}
+
+/// The activation of every element.
+fn activate(x: &Tensor, activation: Activation) -> Tensor {
+    match activation {
+        // silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
+        Activation::QuickGelu => (x * QUICK_GELU).silu() * (1.0 / QUICK_GELU),
+        Activation::Gelu => x.gelu("none"),
     }
 }
 

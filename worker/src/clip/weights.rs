@@ -33,15 +33,11 @@ impl Weights {
         Weights::from_checkpoint(&Checkpoint::read(path)?)
     }
 
-    /// [`Weights::read`] for CLIP's own weights in any published format, under OpenAI's names.
+    /// The tensors of a checkpoint on the CPU, each in the precision that it has there.
     ///
     /// # Errors
-    /// Those of [`Weights::read`].
-    pub fn read_clip(path: &Path) -> Result<Weights> {
-        Weights::from_checkpoint(&Checkpoint::read_clip(path)?)
-    }
-
-    fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Weights> {
+    /// When libtorch does not know the kind of one.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Weights> {
         let origin = checkpoint.origin();
         let mut tensors = BTreeMap::new();
         for (name, array) in checkpoint.tensors() {

@@ -101,6 +101,7 @@ mod tests {
     use crate::method::learner::{Learner, Text};
     use crate::method::loss::{Forward, Term};
     use crate::method::pretrain::random_weights;
+    use maple_pipe::backbone::Backbone;
     use maple_pipe::method::Method;
 
     /// What later learners do: a loss of two terms, and an average over epochs that takes the place of the prompts at the end.
@@ -166,7 +167,8 @@ mod tests {
     fn clip(method: &Method) -> Clip {
         let vision_layers = VisionLayers::Transformer(2);
         let sizes = Architecture { vision_width: 64, vision_layers, text_layers: 2, ..Architecture::tiny() };
-        Clip::from_weights(&Weights::from_tensors(random_weights(&sizes, 1)), of_tests(), method.precision).unwrap()
+        let weights = Weights::from_tensors(random_weights(&sizes, 1));
+        Clip::from_weights(&weights, &Backbone::openai(sizes), of_tests(), method.precision).unwrap()
     }
 
     fn trainer<'a>(clip: &'a Clip, method: &Method) -> Trainer<'a> {

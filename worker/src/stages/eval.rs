@@ -37,13 +37,13 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                     Input::Template => texts.template = task.json::<Template>("dataset.template")?,
                 }
             }
-            clip = inputs::clip(task, device, method.precision)?;
+            clip = inputs::clip(task, &stage.backbone, device, method.precision)?;
             Model::new(&clip, &tokenizer, method, class_names, &texts, 0)?
         }
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
-            clip = inputs::clip(task, device, description.method.precision)?;
+            clip = inputs::clip(task, &stage.backbone, device, description.method.precision)?;
             let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, &Inputs::default(), 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model
@@ -89,10 +89,11 @@ struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Evaluates images through the image tower.
     fn of_images<'i>(&self, items: &'i Index) -> Result<Found<'i>> {
-        let size = self.clip.architecture().image_size as u32;
+        let preprocessing = self.clip.backbone().preprocessing;
+        let size = preprocessing.size;
         let folder = &self.task.one("dataset.location").path;
         let loader = Loader::new(folder, items.clone(), Transform::Evaluation { size }, 0, 0);
-        let mut loader = loader.on_bad_image(self.stage.on_bad_image);
+        let mut loader = loader.normalised_for(&preprocessing).on_bad_image(self.stage.on_bad_image);
         if let Some(cache) = &self.task.pixels {
             loader = loader.prepared(cache, &|| self.control.is_stopping())?;
         }

@@ -24,10 +24,11 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         items = stage.classes.select(&items, class_names.len());
     }
     let location = task.one(if from_shots { "shots.location" } else { "dataset.location" });
-    let clip = inputs::clip(task, device, stage.precision)?;
-    let size = clip.architecture().image_size as u32;
+    let clip = inputs::clip(task, &stage.backbone, device, stage.precision)?;
+    let preprocessing = clip.backbone().preprocessing;
+    let size = preprocessing.size;
     let loader = Loader::new(&location.path, items, Transform::Evaluation { size }, 0, 0);
-    let mut loader = loader.on_bad_image(stage.on_bad_image);
+    let mut loader = loader.normalised_for(&preprocessing).on_bad_image(stage.on_bad_image);
     if let Some(cache) = &task.pixels {
         loader = loader.prepared(cache, &|| control.is_stopping())?;
     }

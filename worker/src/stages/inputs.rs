@@ -1,10 +1,13 @@
 //! What stages read: a CLIP model, and images as tensors.
 
+use maple_pipe::backbone::BackboneOptions;
 use maple_pipe::data::{Batch, Loader};
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
+use maple_pipe::stages::pretrain;
 use maple_pipe::task::Task;
 use maple_pipe::text::plural;
+use maple_pipe::weights::{Checkpoint, known};
 use tch::{Device, Kind, Tensor};
 
 use crate::clip::{Clip, Weights};
@@ -43,7 +46,12 @@ pub(super) fn skipped(loader: &Loader) -> String {
     skipped_note(loader.skipped().len())
 }
 
-/// The CLIP model that a task works with.
-pub(super) fn clip(task: &Task, device: Device, precision: Precision) -> Result<Clip> {
-    Clip::from_weights(&Weights::read_clip(&task.one("weights.weights").path)?, device, precision)
+/// The CLIP model that a task works with, of which its stage says `given`.
+pub(super) fn clip(task: &Task, given: &BackboneOptions, device: Device, precision: Precision) -> Result<Clip> {
+    let input = task.one("weights.weights");
+    let checkpoint = Checkpoint::read_clip(&input.path)?;
+    let of_pretrain = input.kind.as_deref() == Some(pretrain::KIND.name);
+    let known = known(&input.path, &checkpoint.shapes(), given, of_pretrain)?;
+    let backbone = known.backbone(&checkpoint.origin())?;
+    Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, device, precision)
 }

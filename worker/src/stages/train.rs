@@ -78,15 +78,16 @@ impl Position {
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Train = task.parameters()?;
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
-    let clip = inputs::clip(task, device, stage.method.precision)?;
+    let clip = inputs::clip(task, &stage.backbone, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
     let model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, &Inputs::default(), stage.seed)?;
     let mut trainer = Trainer::new(model, training, stage.method.precision);
-    let size = clip.architecture().image_size as u32;
+    let preprocessing = clip.backbone().preprocessing;
+    let size = preprocessing.size;
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
-    let mut loader = loader.on_bad_image(stage.on_bad_image);
+    let mut loader = loader.normalised_for(&preprocessing).on_bad_image(stage.on_bad_image);
     if let Some(cache) = &task.pixels {
         loader = loader.prepared(cache, &|| control.is_stopping())?;
     }

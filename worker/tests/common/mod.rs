@@ -4,8 +4,10 @@ pub mod case;
 
 use std::path::Path;
 
+use maple_pipe::backbone::Backbone;
+use maple_pipe::method::Precision;
 use maple_pipe::numerics::Numerics;
-use maple_pipe_worker::clip::Weights;
+use maple_pipe_worker::clip::{Clip, Weights};
 use maple_pipe_worker::device::open;
 use serde::Deserialize;
 use tch::{Device, Tensor};
@@ -38,6 +40,12 @@ pub fn on_device(weights: &Weights) -> Weights {
     let device = device();
     let tensors = weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.to_device(device)));
     Weights::from_tensors(tensors.collect::<Vec<_>>())
+}
+
+/// The model of OpenAI's kind that has these weights.
+pub fn clip(weights: &Weights, precision: Precision) -> Clip {
+    let backbone = Backbone::openai(weights.shapes().architecture().unwrap());
+    Clip::from_weights(weights, &backbone, device(), precision).unwrap()
 }
 
 /// The folder of the reference numbers.

@@ -2,9 +2,10 @@
 
 use crate::clip::Tokenizer;
 use image::RgbImage;
+use maple_pipe::backbone::Backbone;
 use maple_pipe::data::image::decode;
 use maple_pipe::data::random;
-use maple_pipe::data::transform::{View, normalise};
+use maple_pipe::data::transform::{Normalisation, View};
 use maple_pipe::data::world::{CAPTIONS, IMAGES};
 use maple_pipe::error::{Error, Result};
 use rayon::prelude::*;
@@ -24,6 +25,7 @@ struct Line {
 /// Captioned pictures.
 pub(super) struct Captioned {
     pictures: Vec<RgbImage>,
+    normalisation: Normalisation,
     /// Of each caption, which row of the words each token is; all as long as the longest.
     tokens: Vec<Vec<i64>>,
     /// The token ids in use, ascending, so that end of text stays the largest.
@@ -32,7 +34,7 @@ pub(super) struct Captioned {
 
 impl Captioned {
     /// Reads every picture and caption of a folder; fails on what cannot be read, decoded or tokenized.
-    pub(super) fn read(folder: &Path, text_positions: i64) -> Result<Captioned> {
+    pub(super) fn read(folder: &Path, backbone: &Backbone) -> Result<Captioned> {
         let path = folder.join(CAPTIONS);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let parse = |(number, line): (usize, &str)| {
@@ -46,6 +48,7 @@ impl Captioned {
         };
         let pictures = lines.par_iter().map(decode).collect::<Result<_>>()?;
         let tokenizer = Tokenizer::new();
+        let text_positions = backbone.architecture.text_positions;
         let tokenize = |Line { path, caption }: &Line| {
             tokenizer.tokenize(caption, text_positions, &format!("the caption of `{path}`"))
         };
@@ -60,7 +63,8 @@ impl Captioned {
             row
         };
         let tokens = texts.into_iter().map(row).collect();
-        Ok(Captioned { pictures, tokens, words })
+        let normalisation = Normalisation::new(&backbone.preprocessing);
+        Ok(Captioned { pictures, normalisation, tokens, words })
     }
 
     /// Number of pictures.
@@ -82,7 +86,7 @@ impl Captioned {
             let mut generator = random::generator(seed, "pretraining crop", epoch, index as u64);
             let picture = &self.pictures[index];
             let view = draw_view(picture.width(), picture.height(), crop, &mut generator);
-            normalise(view.of(picture, size).as_raw(), output);
+            self.normalisation.apply(view.of(picture, size).as_raw(), output);
         }
         let size = i64::from(size);
         Tensor::from_slice(&pixels).reshape([indices.len() as i64, 3, size, size])

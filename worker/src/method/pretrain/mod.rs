@@ -15,6 +15,7 @@ use crate::method::state::copy_into;
 use captions::Captioned;
 #[cfg(test)]
 pub(super) use initial::weights as random_weights;
+use maple_pipe::backbone::Backbone;
 use maple_pipe::data::random;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
@@ -70,7 +71,8 @@ pub fn run(
     control: Control<'_>,
 ) -> Result<Weights> {
     let Pretraining { seed, architecture, epochs, batch_size, weight_decay, crop, .. } = *pretraining;
-    let data = Captioned::read(captioned, architecture.text_positions)?;
+    let backbone = Backbone::openai(architecture);
+    let data = Captioned::read(captioned, &backbone)?;
     let steps = data.len().checked_div(batch_size).unwrap_or_default();
     if steps == 0 || batch_size < 2 {
         let message = format!("`{}` has {} pictures, for batches of {batch_size}", captioned.display(), data.len());
@@ -96,8 +98,7 @@ pub fn run(
             }
             let learning_rate = schedule(pretraining, epoch * steps + step, steps);
             let draw = |part: &[usize]| {
-                let size = architecture.image_size as u32;
-                let pixels = data.pixels(part, size, crop, seed, epoch as u64);
+                let pixels = data.pixels(part, backbone.preprocessing.size, crop, seed, epoch as u64);
                 (pixels.to_device(device), data.tokens(part).to_device(device))
             };
             let (batch_loss, gradients) = replicas.gradients(batch, draw);
@@ -298,8 +299,9 @@ mod tests {
         let (captioned, resume) = (captioned(), tempfile::tempdir().unwrap());
         let weights = run(&pretraining(), captioned.path(), resume.path(), of_tests(), control(&|_| ())).unwrap();
         assert!(weights.iter().all(|(_, tensor)| tensor.kind() == Kind::Half));
-        let clip = Clip::from_weights(&weights, of_tests(), Precision::Fp32).unwrap();
-        assert_eq!(clip.architecture(), &pretraining().architecture);
+        let backbone = Backbone::openai(pretraining().architecture);
+        let clip = Clip::from_weights(&weights, &backbone, of_tests(), Precision::Fp32).unwrap();
+        assert_eq!(weights.shapes().architecture().unwrap(), clip.backbone().architecture);
     }
 
     #[test]

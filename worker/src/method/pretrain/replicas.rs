@@ -7,6 +7,7 @@
 //! one thread for each operation.
 
 use crate::clip::{Clip, Weights, normalised};
+use maple_pipe::backbone::Backbone;
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use rayon::prelude::*;
@@ -30,7 +31,9 @@ impl Replicas {
     pub(super) fn new(parameters: &[(String, Tensor)], device: Device) -> Result<Replicas> {
         let replica = |_| {
             let tensors = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
-            let clip = Clip::from_weights(&Weights::from_tensors(tensors), device, Precision::Fp32)?;
+            let weights = Weights::from_tensors(tensors);
+            let backbone = Backbone::openai(weights.shapes().architecture()?);
+            let clip = Clip::from_weights(&weights, &backbone, device, Precision::Fp32)?;
             Ok(Replica { clip, features: [Tensor::new(), Tensor::new()] })
         };
         (0..PARTS).map(replica).collect::<Result<_>>().map(Replicas)
