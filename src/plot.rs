@@ -4,8 +4,6 @@ use plotters::backend::SVGBackend;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::error::{Error, Result};
-
 /// Points with a name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
@@ -55,23 +53,20 @@ const LABELS: usize = 6;
 /// Stands for the colour of the text around the plot, which plotters cannot name.
 const TEXT: RGBColor = RGBColor(1, 2, 3);
 const TEXT_WRITTEN: &str = "#010203";
+/// The end of the drawing's first element.
+const NAMESPACE: &str = "xmlns=\"http://www.w3.org/2000/svg\">";
 const GRID: RGBColor = RGBColor(128, 128, 128);
 
 impl Plot<'_> {
-    /// The drawing.
-    ///
-    /// # Errors
-    /// There is no point to draw.
-    pub fn svg(&self) -> Result<String> {
+    /// The drawing; none where there is no point to draw.
+    pub fn svg(&self) -> Option<String> {
         let points =
             || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
-        if points().next().is_none() {
-            return Err(Error::invalid(format!("the plot `{}` has no points", self.title)));
-        }
+        points().next()?;
         let mut text = String::new();
         self.draw(&mut text, range(points().map(|point| point.0)), range(points().map(|point| point.1)))
-            .map_err(|error| Error::invalid(format!("could not draw `{}`: {error}", self.title)))?;
-        Ok(finished(&text, self.title))
+            .expect("a string takes all that is drawn");
+        Some(finished(&text, self.title))
     }
 
     fn draw(&self, text: &mut String, x: (f64, f64), y: (f64, f64)) -> Result<(), Box<dyn std::error::Error>> {
@@ -122,6 +117,17 @@ impl Plot<'_> {
     }
 }
 
+/// A drawing that says that there is nothing to draw, for a file that must be there.
+pub fn blank() -> String {
+    let ((width, height), words) = (SIZE, "nothing to draw");
+    let (x, y) = (width / 2, height / 2);
+    let text = format!(
+        "<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" {NAMESPACE}\n<text x=\"{x}\" y=\"{y}\" \
+         text-anchor=\"middle\" font-family=\"sans-serif\" font-size=\"16\" fill=\"{TEXT_WRITTEN}\">\n{words}\n</text>\n</svg>\n"
+    );
+    finished(&text, words)
+}
+
 /// A range with some room around the values; around a single one, one either way.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
@@ -136,12 +142,7 @@ fn finished(text: &str, title: &str) -> String {
     let drawing = text.replace(TEXT_WRITTEN, "currentColor");
     let named = format!("<svg class=\"plot\" role=\"img\" aria-label=\"{}\" ", htmlize::escape_attribute(&*title));
     let drawing = drawing.replacen("<svg ", &named, 1);
-    match drawing.split_once("xmlns=\"http://www.w3.org/2000/svg\">") {
-        Some((head, rest)) => {
-            format!("{head}xmlns=\"http://www.w3.org/2000/svg\"><title>{title}</title>{style}{rest}")
-        }
-        None => drawing,
-    }
+    drawing.replacen(NAMESPACE, &format!("{NAMESPACE}<title>{title}</title>{style}"), 1)
 }
 
 #[cfg(test)]
@@ -174,9 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn one_point_is_drawn_and_none_is_refused() {
+    fn one_point_is_drawn_and_none_gives_no_drawing() {
         let single = [Series { label: "one".into(), colour: 1, points: vec![(3.0, 3.0)] }];
         assert!(plot("one", &single).svg().unwrap().contains("<circle"));
-        assert!(plot("none", &[]).svg().is_err());
+        let empty = [Series { label: "none".into(), colour: 1, points: Vec::new() }];
+        assert_eq!((plot("none", &empty).svg(), plot("none", &[]).svg()), (None, None));
+        let blank = blank();
+        assert!(blank.contains("<title>nothing to draw</title>") && blank.contains("currentColor"), "{blank}");
     }
 }

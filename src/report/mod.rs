@@ -145,7 +145,7 @@ fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
         } else {
             format!("Training loss: {}", materials.label(name))
         };
-        plots.extend(Plot { title: &title, x: "epoch", y: "loss", series: &series, joined: true }.svg().ok());
+        plots.extend(Plot { title: &title, x: "epoch", y: "loss", series: &series, joined: true }.svg());
     }
     Ok(plots)
 }

@@ -86,7 +86,7 @@ fn results(report: &Report) -> Markup {
             (results_table(table))
             @if let Some(mixed) = mixed { p.caption { (mixed) } }
             @let plots = table.dataset_plots();
-            @if let Ok(plot) = table.plot() { figure.plot-figure { (PreEscaped(plot)) } }
+            @if let Some(plot) = table.plot() { figure.plot-figure { (PreEscaped(plot)) } }
             @if !plots.is_empty() {
                 details { summary { "The same for each data set" } (figures(&plots)) }
             }

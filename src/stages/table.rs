@@ -12,6 +12,7 @@ use crate::data::Classes;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
+use crate::plot::blank;
 use crate::table::{Deviation, Layout, Order, PublishedNumbers, Score, Table};
 use crate::task::Task;
 
@@ -199,7 +200,7 @@ impl Here for TableStage {
         let published = published.map(|input| input.path.as_path());
         let count = evaluations.len();
         let table = self.table(evaluations, published)?;
-        let texts = [table.csv(), table.latex(), table.markdown(), table.plot()?];
+        let texts = [table.csv(), table.latex(), table.markdown(), table.plot().unwrap_or_else(blank)];
         for (name, text) in ["csv", "latex", "markdown", "plot"].into_iter().zip(texts) {
             let path = task.output(name);
             std::fs::write(&path, text).map_err(Error::io("write", &path))?;

@@ -2,19 +2,15 @@
 
 use super::aggregate::{Group, Table};
 use super::metric::Metric;
-use crate::error::Result;
 use crate::plot::{Plot, Series};
 
 impl Table {
     /// The plot of the averages over data sets, or of the only data set, as SVG: of few-shot learning a curve a method, of
     /// base-to-novel generalization a point a method, of a transfer a point a method at its accuracy on the source, of
-    /// anything else the accuracy on each data set.
-    ///
-    /// # Errors
-    /// There is nothing to draw.
-    pub fn plot(&self) -> Result<String> {
+    /// anything else the accuracy on each data set. None where there is nothing to draw.
+    pub fn plot(&self) -> Option<String> {
         let source = self.groups.iter().find(|group| group.is_outside);
-        match (self.groups.last(), source) {
+        match (self.summary(), source) {
             (Some(summary), _) if self.has_own_plots() => self.plot_of(summary),
             (Some(summary), Some(source)) => {
                 let title = format!("Source and target accuracy: {}", summary.label.text);
@@ -32,18 +28,26 @@ impl Table {
 
     /// The plot of each data set beside that of their average, where they have some of their own: those that have a point.
     pub fn dataset_plots(&self) -> Vec<String> {
-        let datasets = self.groups.split_last().map_or(&[][..], |(_, datasets)| datasets);
-        let own = datasets.iter().filter(|_| self.has_own_plots());
-        own.filter_map(|group| self.plot_of(group).ok()).collect()
+        let datasets = self.groups.iter().filter(|group| self.summary() != Some(*group));
+        datasets.filter(|_| self.has_own_plots()).filter_map(|group| self.plot_of(group)).collect()
+    }
+
+    /// The average over data sets, or the only one that would enter it.
+    fn summary(&self) -> Option<&Group> {
+        self.groups.iter().rfind(|group| !group.is_outside)
     }
 
     /// Whether every data set has more than one metric to draw.
     fn has_own_plots(&self) -> bool {
-        self.metrics.contains(&Metric::Novel) || self.metrics.iter().any(|metric| matches!(metric, Metric::Shots(_)))
+        self.has_both_classes() || self.metrics.iter().any(|metric| matches!(metric, Metric::Shots(_)))
     }
 
-    fn plot_of(&self, group: &Group) -> Result<String> {
-        if self.metrics.contains(&Metric::Novel) {
+    fn has_both_classes(&self) -> bool {
+        [Metric::Base, Metric::Novel].iter().all(|metric| self.metrics.contains(metric))
+    }
+
+    fn plot_of(&self, group: &Group) -> Option<String> {
+        if self.has_both_classes() {
             let title = format!("Base and novel accuracy: {}", group.label.text);
             let series = self.against((group, Metric::Base), (group, Metric::Novel));
             let (x, y) = ("base accuracy (%)", "novel accuracy (%)");
@@ -94,7 +98,9 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::examples::{base2novel, few_shot, transfer};
+    use super::super::examples::{base2novel, few_shot, missing, order, score, transfer};
+    use super::super::{Score, Table};
+    use crate::data::Classes;
 
     #[test]
     fn each_kind_of_table_has_its_plot() {
@@ -109,5 +115,47 @@ mod tests {
         let table = transfer();
         assert!(table.plot().unwrap().contains("Source and target accuracy: Average"));
         assert!(table.dataset_plots().is_empty());
+    }
+
+    fn table(datasets: &[&str], outside_average: &[&str], scores: &[Score]) -> Table {
+        let mut order = order(datasets, &["clip", "maple"]);
+        order.outside_average = outside_average.iter().map(|&name| name.to_owned()).collect();
+        Table::new("table", "", scores, &order).unwrap()
+    }
+
+    #[test]
+    fn one_half_of_the_classes_has_a_plot_by_data_set() {
+        for classes in [Classes::Base, Classes::Novel] {
+            let scores = [score("dtd", "clip", None, classes, 60.0), score("pets", "clip", None, classes, 97.0)];
+            let table = table(&["dtd", "pets"], &[], &scores);
+            let plot = table.plot().unwrap();
+            assert!(plot.contains(&format!("{} by data set", table.metrics[0].heading())), "{plot}");
+            assert!(plot.contains("<polyline") && table.dataset_plots().is_empty(), "{plot}");
+        }
+    }
+
+    #[test]
+    fn a_table_without_a_point_has_no_plot() {
+        // No method has both halves.
+        let halves =
+            [score("dtd", "clip", None, Classes::Base, 60.0), score("dtd", "maple", None, Classes::Novel, 60.0)];
+        let nothing = [Classes::Base, Classes::Novel].map(|classes| missing("dtd", "clip", None, classes));
+        let no_shots = [Score { shots: Some(1), ..missing("dtd", "clip", Some(1), Classes::All) }];
+        let no_source = [missing("dtd", "clip", None, Classes::All), score("pets", "clip", None, Classes::All, 90.0)];
+        for (outside, scores) in
+            [(&[][..], &halves[..]), (&[], &nothing), (&[], &nothing[1..]), (&[], &no_shots), (&["dtd"], &no_source)]
+        {
+            let table = table(&["dtd", "pets"], outside, scores);
+            assert_eq!((table.plot(), table.dataset_plots()), (None, Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_source_is_not_drawn_against_itself() {
+        let scores = ["dtd", "pets"].map(|dataset| score(dataset, "clip", None, Classes::All, 60.0));
+        let plot = table(&["dtd", "pets"], &["pets"], &scores).plot().unwrap();
+        assert!(plot.contains("Source and target accuracy: dtd") && plot.contains("accuracy on pets"), "{plot}");
+        let plot = table(&["dtd", "pets"], &["dtd", "pets"], &scores).plot().unwrap();
+        assert!(plot.contains("Accuracy by data set"), "{plot}");
     }
 }

@@ -106,6 +106,65 @@ From base to novel classes.
     );
 }
 
+/// Base classes alone, novel ones alone, and both, but no method with both.
+#[test]
+fn a_table_of_whichever_classes_is_made() {
+    let project = project();
+    project.replace(PIPELINE, "dataset = [\"eurosat\", \"dtd\"]", "dataset = [\"eurosat\"]");
+    for classes in ["base", "novel"] {
+        let only = format!("axes.classes=[\"{classes}\"]");
+        assert!(project.ran(&["run", PIPELINE, "--set", &only]).contains("table"));
+        assert!(project.read("results/numbers/table.svg").contains("<circle"));
+    }
+    project.prints(
+        &["table", PIPELINE, "--set", "axes.classes=[\"novel\"]"],
+        str![[r#"
+<stdout>
+From base to novel classes.
+
+| Data set | Method |                Novel |
+|:---------|:-------|---------------------:|
+| EuroSAT  | CoOp   |         51.00 ± 1.00 |
+|          | MaPLe  | 73.00 ± 1.00 (-0.23) |
+
+In brackets the difference to the published number; `!`: more than 1.00.
+<exit code 0>
+
+"#]],
+    );
+    project.replace(
+        PIPELINE,
+        "axes = [\"dataset\", \"method\", \"seed\", \"classes\"]",
+        "axes = [\"dataset\", \"method\", \"seed\", \"classes\"]\nexclude = [{ method = \"coop\", classes = \"base\" }, \
+         { method = \"maple\", classes = \"novel\" }]",
+    );
+    project.prints(
+        &["run", PIPELINE, "-j", "1"],
+        str![[r#"
+<stdout>
+
+From base to novel classes.
+
+| Data set | Method |                 Base |        Novel |    HM |
+|:---------|:-------|---------------------:|-------------:|------:|
+| EuroSAT  | CoOp   |                    - | 51.00 ± 1.00 | - [1] |
+|          | MaPLe  | 95.00 ± 1.00 (+0.93) |            - | - [1] |
+
+[1] missing
+
+In brackets the difference to the published number; `!`: more than 1.00.
+
+<stderr>
+        DONE [TIME] (5/5) table   4 evaluations
+5 nodes: 1 ran, 4 cached, 0 failed in [TIME]
+wrote results/numbers
+<exit code 0>
+
+"#]],
+    );
+    assert!(project.read("results/numbers/table.svg").contains("nothing to draw"));
+}
+
 #[test]
 fn a_table_has_other_forms() {
     let project = partial();
