@@ -68,7 +68,8 @@ impl Form {
         format!("{VERSION} by {}: {self}\n", identity::DECODERS).into_bytes()
     }
 
-    /// Bytes of a list's images, beyond which the others are not prepared.
+    /// Bytes of a list's images, beyond which the others are not prepared: those that are decoded together with the
+    /// first one beyond are kept.
     fn most(self) -> usize {
         match self {
             Form::Squares(_) => usize::MAX,
@@ -168,18 +169,26 @@ impl PixelCache {
     /// # Errors
     /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read, or cannot be decoded and is not skipped.
     pub(super) fn pixels(&self, loader: &Loader, stop: &dyn Fn() -> bool) -> Result<Pixels> {
+        self.pixels_up_to(loader.form().most(), loader, stop)
+    }
+
+    /// The same; once there are `most` bytes, the other images are not prepared.
+    fn pixels_up_to(&self, most: usize, loader: &Loader, stop: &dyn Fn() -> bool) -> Result<Pixels> {
+        let is_enough = |found: &Pixels| found.bytes() >= most || found.missing(loader).is_empty();
+        let found = self.find(loader);
+        if is_enough(&found) {
+            return Ok(found);
+        }
         loop {
-            let found = self.find(loader);
-            let missing = found.missing(loader);
-            if missing.is_empty() || found.bytes() >= loader.form().most() {
-                return Ok(found);
-            }
             match Claim::take(self.claim(loader)) {
                 Ok(Claimed::Ours(_claim)) => {
                     // The last owner may have made some just now.
                     let found = self.find(loader);
-                    let made = self.prepare(loader, &found.missing(loader), found.bytes(), stop)?;
-                    return Ok(if made { self.find(loader) } else { found });
+                    let is_made = !is_enough(&found) && {
+                        let room = most - found.bytes();
+                        self.prepare(loader, &found.missing(loader), room, stop)?
+                    };
+                    return Ok(if is_made { self.find(loader) } else { found });
                 }
                 Ok(Claimed::Elsewhere(_)) if stop() => return Err(Error::Interrupted),
                 Ok(Claimed::Elsewhere(_)) => std::thread::sleep(PAUSE),
@@ -223,23 +232,22 @@ impl PixelCache {
         self.0.join(format!("{}.claim", hasher.finalize().to_hex()))
     }
 
-    /// Writes a file with the images at these places, of which there is none yet but `bytes` of others, whole or not at
-    /// all; false where that is not possible here.
-    fn prepare(&self, loader: &Loader, places: &[usize], bytes: usize, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let form = loader.form();
-        let Ok(mut writer) = Writer::new(self, form) else { return Ok(false) };
-        let mut room = form.most().saturating_sub(bytes);
+    /// Writes a file with the images at these places, of which there is none yet, until `room` bytes are full; whole or
+    /// not at all; false where that is not possible here.
+    fn prepare(&self, loader: &Loader, places: &[usize], room: usize, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let Ok(mut writer) = Writer::new(self, loader.form()) else { return Ok(false) };
+        let mut bytes = 0;
         for places in places.chunks(TOGETHER) {
+            if bytes >= room {
+                break;
+            }
             if stop() {
                 return Err(Error::Interrupted);
             }
             let images: Vec<_> = places.par_iter().map(|&place| loader.prepare(place)).collect::<Result<_>>()?;
             for (&place, image) in places.iter().zip(images) {
-                if room == 0 {
-                    break;
-                }
                 let image = image.unwrap_or_default();
-                room = room.saturating_sub(image.len());
+                bytes += image.len();
                 let Ok(digest) = blake3::Hash::from_hex(&loader.items()[place].digest) else { continue };
                 if writer.add(digest, &image).is_err() {
                     return Ok(false);
@@ -312,7 +320,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let index = |place: usize| {
             let path = format!("{place}.png");
-            let image = RgbImage::from_fn(9, 8, |x, y| image::Rgb([x as u8 * 20, y as u8 * 25, place as u8 * 30]));
+            let image = RgbImage::from_fn(9, 8, |x, y| {
+                image::Rgb([x as u8 * 20, y as u8 * 25, (place as u8).wrapping_mul(30)])
+            });
             image.save(folder.path().join(&path)).unwrap();
             let digest = blake3::hash(&fs::read(folder.path().join(&path)).unwrap()).to_hex().to_string();
             Indexed::new(Item { path, label: place, class_name: "a".into() }, digest)
@@ -437,6 +447,47 @@ mod tests {
         // Another seed decodes what it alone has.
         training(&[2, 3], 2).prepared(&cache, &|| false).unwrap().batch(&[0, 1], 0).unwrap();
         assert_eq!(files(&cache).len(), 2);
+    }
+
+    #[test]
+    fn images_beyond_the_limit_are_not_read() {
+        let (folder, loader, cache) = setting(TOGETHER + 5);
+        let loader = Loader::new(folder.path(), loader().items().to_vec(), Transform::Training { size: 6 }, 0, 0);
+        // Who reads a missing image fails.
+        let path = |place: usize| folder.path().join(format!("{place}.png"));
+        (TOGETHER..TOGETHER + 5).for_each(|place| fs::remove_file(path(place)).unwrap());
+        let image = 3 * 9 * 8;
+        let found = cache.pixels_up_to(2 * image, &loader, &|| false).unwrap();
+        assert_eq!((found.bytes(), found.missing(&loader).len()), (TOGETHER * image, 5));
+        // What is there is enough, and nothing more is made.
+        cache.pixels_up_to(2 * image, &loader, &|| false).unwrap();
+        assert_eq!(files(&cache).len(), 1);
+        assert!(cache.pixels_up_to((TOGETHER + 1) * image, &loader, &|| false).is_err());
+    }
+
+    #[test]
+    fn whoever_waits_looks_again_when_the_claim_is_free() {
+        let (folder, loader, cache) = setting(4);
+        let part = Loader::new(folder.path(), loader().items()[..2].to_vec(), Transform::Evaluation { size: 6 }, 0, 0);
+        part.prepared(&cache, &|| false).unwrap();
+        let file = File::open(&files(&cache)[0]).unwrap();
+        let Ok(Claimed::Ours(claim)) = Claim::take(cache.claim(&loader())) else { panic!("nobody else has it") };
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let (claim, looks) = (std::sync::Mutex::new(Some(claim)), AtomicUsize::new(0));
+        // A file that is read gets the time of now.
+        let stop = || match looks.fetch_add(1, Ordering::Relaxed) {
+            0 => file.set_modified(old).is_err(),
+            1 => false,
+            2 => {
+                assert_eq!(file.metadata().unwrap().modified().unwrap(), old);
+                drop(claim.lock().unwrap().take());
+                false
+            }
+            _ => false,
+        };
+        let prepared = loader().prepared(&cache, &stop).unwrap();
+        assert!((0..4).all(|place| prepared.prepared_pixels().get(place).is_some()));
+        assert_ne!(file.metadata().unwrap().modified().unwrap(), old);
     }
 
     #[test]
