@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -74,13 +74,13 @@ impl Devices {
         for part in text.split(',').map(str::trim) {
             let (name, slots) = match part.split_once('*') {
                 Some((name, count)) => {
-                    let count: NonZeroUsize = count.trim().parse().map_err(|_| {
+                    let count: NonZeroU16 = count.trim().parse().map_err(|_| {
                         Error::hinted(
                             format!("`{part}` does not say how many nodes may use the device"),
-                            "a number of 1 or more follows the `*`, e.g. `cuda:0*4`",
+                            "a number of 1 to 65535 follows the `*`, e.g. `cuda:0*4`",
                         )
                     })?;
-                    (name.trim(), Some(count.get()))
+                    (name.trim(), Some(usize::from(count.get())))
                 }
                 None => (part, None),
             };
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(read("cpu*1").unwrap(), "cpu*1");
         assert_eq!(read("cuda:1, cuda:0*4").unwrap(), "cuda:0*4,cuda:1");
         assert_eq!(read("cuda:0,cuda:0").unwrap(), "cuda:0*2");
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0*0", "cuda:0*", "cpu,,cpu"] {
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0*0", "cuda:0*", "cpu,,cpu", "cpu*65536", "cuda:4294967296"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn measure_commands(folder: &Path, lists: &[Vec<String>], jobs: usize
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> = (0..jobs.min(list.len())).map(|_| scope.spawn(work)).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("no thread panics"))
         })?;
     }

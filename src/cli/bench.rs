@@ -1,14 +1,25 @@
 //! `maple-pipe bench`: how fast this program is on this machine.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::project::{AT_ONCE, number};
 use super::terminal::print;
 use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, dag, images};
 use crate::error::{Error, Result};
+
+/// The most pixels a side: a batch of a hundred such images takes 1.3 GB.
+const SIZES: i64 = 1024;
+/// The most times that anything is measured.
+const RUNS: i64 = 1000;
+/// The most milliseconds that a device is busy.
+const BUSY: i64 = 60_000;
+/// The most nodes of a DAG.
+const NODES: i64 = 1_000_000;
+/// The most input files of a DAG.
+const FILES: i64 = 10_000_000;
 
 /// Measure how fast this program is on this machine
 #[derive(Debug, Subcommand)]
@@ -23,17 +34,17 @@ pub(super) struct Images {
     /// A folder with images
     folder: PathBuf,
     /// Pixels a side of what the tower reads
-    #[arg(long, value_name = "N", default_value_t = 224)]
+    #[arg(long, value_name = "N", default_value_t = 224, value_parser = number(1..=SIZES))]
     size: u32,
     /// Numbers of threads
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2")]
-    threads: Vec<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2", value_parser = number(AT_ONCE))]
+    threads: Vec<u32>,
     /// How often everything is timed; the table shows the best
-    #[arg(long, value_name = "N", default_value = "3")]
-    runs: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number(1..=RUNS))]
+    runs: u32,
     /// Milliseconds that a device is busy with a batch of 100, for the share of its time that it would wait
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    busy: u64,
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = number(0..=BUSY))]
+    busy: u32,
     /// The Python that has Pillow
     #[arg(long, value_name = "FILE", default_value = "python3")]
     python: PathBuf,
@@ -46,17 +57,17 @@ pub(super) struct Images {
 #[derive(Args, Debug)]
 pub(super) struct Dag {
     /// About so many nodes
-    #[arg(long, value_name = "N", default_value_t = 738)]
-    nodes: usize,
+    #[arg(long, value_name = "N", default_value_t = 738, value_parser = number(0..=NODES))]
+    nodes: u32,
     /// Files in the input folders
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    files: usize,
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = number(0..=FILES))]
+    files: u32,
     /// How often each command is timed; the table shows medians
-    #[arg(long, value_name = "N", default_value = "5")]
-    runs: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = number(1..=RUNS))]
+    runs: u32,
     /// Nodes at the same time
-    #[arg(long, short, value_name = "N", default_value = "2")]
-    jobs: NonZeroUsize,
+    #[arg(long, short, value_name = "N", default_value_t = 2, value_parser = number(AT_ONCE))]
+    jobs: u32,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -66,12 +77,13 @@ impl Bench {
     pub(super) fn run(self) -> Result<()> {
         match self {
             Bench::Dag(Dag { nodes, files, runs, jobs, json }) => {
-                let report = dag(Options { nodes, files, runs: runs.get(), jobs: jobs.get() })?;
+                let [nodes, files, runs, jobs] = [nodes, files, runs, jobs].map(|number| number as usize);
+                let report = dag(Options { nodes, files, runs, jobs })?;
                 if json { print_json(&report) } else { print(&table(&report)) }
             }
             Bench::Images(Images { folder, size, threads, runs, busy, python, json }) => {
-                let threads: Vec<usize> = threads.into_iter().map(usize::from).collect();
-                let report = images(&folder, size, &threads, runs.get(), busy, &python)?;
+                let threads: Vec<usize> = threads.into_iter().map(|number| number as usize).collect();
+                let report = images(&folder, size, &threads, runs as usize, busy.into(), &python)?;
                 if json { print_json(&report) } else { print(&image_table(&report)) }
             }
         }

@@ -108,7 +108,7 @@ impl Gc {
     /// The newest runs of each pipeline, and those of the last days.
     fn keep_runs(&self, store: &Store, runs: &[RunRecord], needed: &mut Needed) -> Result<()> {
         let days = jiff::SignedDuration::from_hours(24 * i64::from(self.keep_days));
-        let since = jiff::Timestamp::now() - days;
+        let since = jiff::Timestamp::now().saturating_sub(days).unwrap_or(jiff::Timestamp::MIN);
         let mut newer: HashMap<&PathBuf, usize> = HashMap::new();
         for run in runs {
             let newer = newer.entry(&run.invocation.file).or_default();

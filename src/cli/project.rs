@@ -1,9 +1,10 @@
 //! What many commands take, and what it leads to: a pipeline with its graph and its store.
 
-use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use petgraph::graph::NodeIndex;
 
 use super::terminal::{bar, display, say_waiting};
@@ -56,15 +57,23 @@ impl StoreArguments {
     }
 }
 
+/// How many processes or threads may be asked for.
+pub(super) const AT_ONCE: RangeInclusive<i64> = 1..=1024;
+
+/// Reads a number within bounds.
+pub(super) fn number(bounds: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
+    RangedI64ValueParser::new().range(bounds)
+}
+
 /// What every command that executes nodes takes.
 #[derive(Args, Debug)]
 pub(super) struct WorkArguments {
     /// Nodes at the same time [default: one a processor]
-    #[arg(long, short, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[arg(long, short, value_name = "N", value_parser = number(AT_ONCE))]
+    jobs: Option<u32>,
     /// Threads that running nodes share; results do not depend on it [default: one a processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
+    threads: Option<u32>,
     /// Where nodes that need libtorch compute, e.g. `cpu`, `cuda:0,cuda:1`, or `cuda:0*4` for four nodes at once on one
     /// card [default: the cards that libtorch sees, else `cpu`]
     #[arg(long, value_name = "DEVICES")]
@@ -78,10 +87,10 @@ pub(super) struct WorkArguments {
 impl WorkArguments {
     pub(super) fn options(&self, keep_going: bool) -> Result<Options> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.jobs.map_or(processors, usize::from);
+        let jobs = self.jobs.map_or(processors, |number| number as usize);
         let named = self.devices.as_ref().map(|text| Devices::parse(text, jobs)).transpose()?;
         let devices = DeviceChoice::new(named, jobs);
-        let threads = self.threads.map_or(processors, usize::from);
+        let threads = self.threads.map_or(processors, |number| number as usize);
         Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache })
     }
 }

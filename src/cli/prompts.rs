@@ -1,5 +1,6 @@
 //! `maple-pipe prompts`: trained prompts as files.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -52,8 +53,8 @@ enum Action {
         #[arg(long, short)]
         weights: String,
         /// Words for each vector
-        #[arg(long, value_name = "N", default_value_t = 3)]
-        top: usize,
+        #[arg(long, value_name = "N", default_value = "3")]
+        top: NonZeroUsize,
         /// One JSON document
         #[arg(long)]
         json: bool,
@@ -71,7 +72,7 @@ impl PromptsCommand {
             }
             Action::Show { file } => show(&file),
             Action::Interpret { file, weights, top, json, data } => {
-                interpret(&file, &data.locate(&weights)?, top, json)
+                interpret(&file, &data.locate(&weights)?, top.get(), json)
             }
         }
     }

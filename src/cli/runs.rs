@@ -1,6 +1,7 @@
 //! `maple-pipe runs`: what was run.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use clap::Args;
 use serde_json::json;
@@ -24,7 +25,7 @@ pub(super) struct Runs {
     pipeline: Option<String>,
     /// Only the newest N
     #[arg(short, value_name = "N", conflicts_with = "run")]
-    n: Option<usize>,
+    n: Option<NonZeroUsize>,
     /// Print JSON: an object for each run, on a line of its own; for one run, with its nodes
     #[arg(long)]
     json: bool,
@@ -46,7 +47,7 @@ impl Runs {
         }
         let mut runs = store.runs()?;
         runs.retain(|run| self.pipeline.as_ref().is_none_or(|name| run.invocation.pipeline == *name));
-        runs.truncate(self.n.unwrap_or(usize::MAX));
+        runs.truncate(self.n.map_or(usize::MAX, NonZeroUsize::get));
         if self.json {
             return runs.iter().try_for_each(print_json);
         }

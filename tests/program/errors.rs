@@ -1505,7 +1505,7 @@ hint: name another with `--store`
         &["-j", "0"],
         str![[r#"
 <stderr>
-error: invalid value '0' for '--jobs <N>': number would be zero for non-zero type
+error: invalid value '0' for '--jobs <N>': 0 is not in 1..=1024
 
 For more information, try '--help'.
 <exit code 2>

@@ -1,6 +1,7 @@
 //! The program as people use it: the real binary is started in a small project, and everything it prints is compared.
 //! `SNAPSHOTS=overwrite cargo test --release --test program` writes what it prints now into these files.
 
+mod arguments;
 mod axes;
 mod bench;
 mod command;

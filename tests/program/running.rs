@@ -258,7 +258,7 @@ hint: devices are `cpu` and `cuda:NUMBER`; `cuda:0*4` is four nodes at once on o
         str![[r#"
 <stderr>
 error: `cuda:0*x` does not say how many nodes may use the device
-hint: a number of 1 or more follows the `*`, e.g. `cuda:0*4`
+hint: a number of 1 to 65535 follows the `*`, e.g. `cuda:0*4`
 <exit code 2>
 
 "#]],
