@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use maple_pipe::data::world::World;
 use snapbox::str;
 
 use crate::support::{PIPELINE, Project};
@@ -120,4 +121,66 @@ log: [PROJECT]/.maple/logs/tiny/train/shapes/coop/seed1.log
 
 "#]],
     );
+}
+
+/// A batch is 100 images. Of 104 the last four cannot be decoded, so there is nothing in the second batch.
+#[test]
+fn a_batch_in_which_nothing_decodes_is_skipped() {
+    let project = Project::new();
+    let parameters = serde_json::json!({
+        "dataset": "shapes", "size": 32, "classes": 4, "train": 4, "val": 1, "test": 52
+    });
+    fs::remove_dir_all(project.file("data/shapes")).unwrap();
+    World { parameters: serde_json::from_value(parameters).unwrap() }.write(&project.file("data/shapes")).unwrap();
+    let split: serde_json::Value = serde_json::from_str(&project.read("data/shapes/split.json")).unwrap();
+    let of_base = split["test"].as_array().unwrap().iter().filter(|item| item[1].as_u64().unwrap() < 2);
+    let of_base: Vec<&str> = of_base.map(|item| item[0].as_str().unwrap()).collect();
+    assert_eq!(of_base.len(), 104);
+    for path in &of_base[100..] {
+        project.write(&format!("data/shapes/images/{path}"), "no image");
+    }
+    let run = ["run", PIPELINE, "--only", "zeroshot/shapes/clip/base", "-j", "1"];
+    let skip = ["--set", "stage.zeroshot.on_bad_image=skip"];
+    project.prints(
+        &[&run[..], &skip, &["--no-pixel-cache"]].concat(),
+        str![[r#"
+<stderr>
+        DONE [TIME] (1/4) captioned
+        DONE [TIME] (2/4) data/shapes   4 classes, 228 images
+        DONE [TIME] (3/4) clip   [NUMBER]
+        DONE [TIME] (4/4) zeroshot/shapes/clip/base   [NUMBER], 4 images skipped
+4 nodes: 4 ran, 0 cached, 0 failed in [TIME]
+<exit code 0>
+
+"#]],
+    );
+    let predictions = fs::read_to_string(project.artifact("zeroshot/shapes/clip/base", "predictions")).unwrap();
+    assert_eq!(predictions.lines().count(), 1 + 100);
+}
+
+#[test]
+fn an_evaluation_without_any_image_fails() {
+    let project = with_bad_images("test", 12);
+    let run = ["run", PIPELINE, "--only", "zeroshot/shapes/clip/base", "-j", "1"];
+    let skip = ["--set", "stage.zeroshot.on_bad_image=skip"];
+    project.prints(
+        &[&run[..], &skip].concat(),
+        str![[r#"
+<stderr>
+        DONE [TIME] (1/4) captioned
+        DONE [TIME] (2/4) data/shapes   4 classes, 32 images
+        DONE [TIME] (3/4) clip   [NUMBER]
+      FAILED [TIME] (4/4) zeroshot/shapes/clip/base
+error: none of the test images could be decoded
+log: [PROJECT]/.maple/logs/tiny/zeroshot/shapes/clip/base.log
+4 nodes: 3 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]],
+    );
+    // Prepared pixels remember what could not be decoded; without them it is tried again.
+    for more in [&[][..], &["--no-pixel-cache"]] {
+        let printed = project.run(&[&run[..], &skip, more].concat());
+        assert!(printed.stderr.contains("error: none of the test images could be decoded"), "{}", printed.stderr);
+    }
 }
