@@ -459,8 +459,6 @@ mod tests {
     fn a_refused_connection_is_tried_again() {
         let (_folder, target, digest) = place();
         let server = serve(&[]);
-        // Its thread ends at once, and its port with it.
-        std::thread::sleep(Duration::from_millis(50));
         let message = send(&server, &digest, &target).unwrap_err().to_string();
         assert!(message.contains("could not download"), "{message}");
         assert!(!target.parent().unwrap().exists());

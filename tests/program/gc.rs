@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use maple_pipe::data::random;
 use maple_pipe::store::Store;
@@ -351,12 +351,16 @@ freed [SIZE]: 0 results of 0 nodes; 20 results kept
 fn gc_killed_at_any_moment_leaves_a_valid_store() {
     let prepared = changed();
     let expected = prepared.digests();
-    let mut random = random::generator(std::process::id().into(), "kill gc", 0, 0);
+    let undisturbed = prepared.copy();
+    let start = Instant::now();
+    assert_eq!(undisturbed.run(&["gc", PIPELINE, "--keep-runs", "0"]).code, Some(0));
+    let duration = start.elapsed();
+    let mut random = random::generator(1, "kill gc", 0, 0);
     for _ in 0..20 {
         let project = prepared.copy();
         let mut command = project.command(&["gc", PIPELINE, "--keep-runs", "0"]);
         let mut gc = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random::below(&mut random, 15_000) as u64));
+        std::thread::sleep(duration.mul_f64(random::uniform(&mut random)));
         kill(&gc.id().to_string());
         gc.wait().unwrap();
         let verified = project.run(&["verify"]);

@@ -108,9 +108,12 @@ fn a_glob_selects_nodes_and_what_they_need() {
 
 #[test]
 fn neither_jobs_nor_threads_nor_the_folder_change_an_artifact() {
-    let (first, second) = (Project::after_a_run(), Project::new());
-    second.ran(&["run", PIPELINE, "--jobs", "1", "--threads", "2"]);
-    assert_eq!(second.digests(), first.digests());
+    let first = Project::after_a_run();
+    for (jobs, threads) in [("1", "1"), ("1", "2"), ("3", "7")] {
+        let second = Project::new();
+        second.ran(&["run", PIPELINE, "--jobs", jobs, "--threads", threads]);
+        assert_eq!(second.digests(), first.digests(), "{jobs} jobs, {threads} threads");
+    }
     assert_eq!(first.digests().len(), 1 + 1 + 7 + 2 * 3 + 4 * 2 + 10 * 3 + 4);
 }
 

@@ -25,12 +25,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers as many requests as there are answers, in order.
+    /// Answers as many requests as there are answers, in order; without one, nobody listens at its address.
     pub fn start(content: Vec<u8>, answers: &[Answer]) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/w.pt", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (log, answers) = (asked.clone(), answers.to_vec());
+        if answers.is_empty() {
+            return Server { url, asked };
+        }
         std::thread::spawn(move || {
             for answer in answers {
                 let (stream, _) = listener.accept().unwrap();
