@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// What both programs are made of, relative to the workspace.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "Cargo.lock",
     "Cargo.toml",
     "build.rs",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 10] = [
     "pipelines/methods",
     "scripts/libtorch.txt",
     "src",
+    "vendor",
     "worker/Cargo.toml",
     "worker/build.rs",
     "worker/src",
