@@ -1,44 +1,25 @@
 //! Data preparation against what the published code, CPython, Pillow and torchvision give.
 //!
-//! The fixtures are a part of the reference numbers; the rest lies in the folder that `MAPLE_PIPE_SHARED` names, or in
-//! `../shared` beside the checkout, and its tests are skipped without it.
+//! The fixtures are a part of the reference numbers; `tests/tools/reference.rs` compares with all of them.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
-use maple_pipe::backbone::Preprocessing;
 use maple_pipe::data::classes::Classes;
-use maple_pipe::data::image::decode;
 use maple_pipe::data::item::Item;
-use maple_pipe::data::manifest::Manifest;
-use maple_pipe::data::random::generator;
 use maple_pipe::data::sampling::{PythonRandom, few_shot};
 use maple_pipe::data::split::Split;
-use maple_pipe::data::transform::{Normalisation, Transform, View};
-use safetensors::SafeTensors;
+use maple_pipe::data::transform::View;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+
+use parity::{assert_equal, evaluation, open, read_json};
+
+mod parity;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data")
-}
-
-/// The larger reference sets, where they are.
-fn shared(part: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("MAPLE_PIPE_SHARED").map(PathBuf::from);
-    let folder = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(part);
-    if !folder.exists() {
-        println!("skipped: no `{}` (name the folder of reference data in MAPLE_PIPE_SHARED)", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> T {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -109,90 +90,7 @@ fn the_generator_draws_as_cpython_does() {
     }
 }
 
-#[test]
-fn few_shot_samples_of_real_data_sets_equal_the_published_ones() {
-    let Some(folder) = shared("splits") else { return };
-    let sets = [("caltech101", "Caltech101"), ("dtd", "DescribableTextures"), ("eurosat", "EuroSAT")];
-    let mut compared = 0;
-    for (data_set, split_name) in sets {
-        let split = Split::read(&folder.join(format!("split_zhou_{split_name}.json"))).unwrap();
-        for (shots, seed) in [1, 4, 16].into_iter().flat_map(|shots| [1, 2, 3].map(|seed| (shots, seed))) {
-            let file = folder.join(format!("fewshot/{data_set}/shot_{shots}-seed_{seed}.json"));
-            let reference: BTreeMap<String, Vec<String>> = read_json(&file);
-            let sample = few_shot(&split, NonZeroUsize::new(shots).unwrap(), seed);
-            for (part, items) in [("train", &sample.train), ("val", &sample.val)] {
-                // The reference's paths begin with the image folder.
-                let images = reference[part][0].strip_suffix(&items[0].path).unwrap_or("?");
-                let paths: Vec<String> = items.iter().map(|item| format!("{images}{}", item.path)).collect();
-                assert_eq!(paths, reference[part], "{}: {part}", file.display());
-                compared += paths.len();
-            }
-        }
-    }
-    println!("{compared} images in {} samples are equal, in order", sets.len() * 9);
-}
-
-#[test]
-fn the_caltech_subset_is_what_its_manifest_says() {
-    let Some(root) = shared("data") else { return };
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-manifests");
-    let manifest =
-        |name: &str| -> Manifest { toml::from_str(&fs::read_to_string(manifests.join(name)).unwrap()).unwrap() };
-    let subset = manifest("caltech101-20.toml");
-    let folder = root.join(&subset.folder);
-    for (part, items) in subset.split(&folder).unwrap().parts() {
-        for item in items {
-            assert!(folder.join(&subset.images).join(&item.path).is_file(), "{part}: {}", item.path);
-        }
-    }
-    // The full data set's manifest refuses the subset.
-    let error = manifest("caltech101.toml").split(&folder).unwrap_err().to_string();
-    assert!(error.contains("is not the published file: its SHA-256 is"), "{error}");
-}
-
 // ---- Images ----
-
-/// How far two 8-bit images of one size are apart.
-#[derive(Clone, Copy)]
-struct Difference {
-    /// The share of values that differ at all.
-    share: f64,
-    mean: f64,
-    largest: u8,
-}
-
-impl std::fmt::Display for Difference {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{:6.3}% differ, mean {:.4}, largest {}", 100.0 * self.share, self.mean, self.largest)
-    }
-}
-
-fn difference(ours: &RgbImage, reference: &RgbImage) -> Difference {
-    assert_eq!(ours.dimensions(), reference.dimensions());
-    let values = ours.as_raw().iter().zip(reference.as_raw()).map(|(ours, reference)| ours.abs_diff(*reference));
-    let count = ours.as_raw().len() as f64;
-    Difference {
-        share: values.clone().filter(|&value| value > 0).count() as f64 / count,
-        mean: values.clone().map(f64::from).sum::<f64>() / count,
-        largest: values.max().unwrap(),
-    }
-}
-
-fn open(path: &Path) -> RgbImage {
-    decode(&fs::read(path).unwrap(), path).unwrap()
-}
-
-fn evaluation(image: &RgbImage) -> RgbImage {
-    Transform::Evaluation { size: 224 }.apply(image, &mut generator(0, "unused", 0, 0))
-}
-
-/// Not one value differs.
-#[track_caller]
-fn assert_equal(name: &str, ours: &RgbImage, reference: &RgbImage) {
-    let difference = difference(ours, reference);
-    println!("{name}: {difference}");
-    assert_eq!(difference.largest, 0, "{name}: {difference}");
-}
 
 /// The test images in `folder`, by name without extension.
 fn sources(folder: &Path) -> BTreeMap<String, PathBuf> {
@@ -243,24 +141,6 @@ fn decoded_jpegs_equal_pillows() {
     }
 }
 
-/// The tensors of a reference file by name, as 8-bit images; `channels_first` tells their layout.
-fn reference_images(path: &Path, channels_first: bool) -> BTreeMap<String, RgbImage> {
-    let bytes = fs::read(path).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let image = |name: &str| {
-        let tensor = tensors.tensor(name).unwrap();
-        let (shape, data) = (tensor.shape(), tensor.data());
-        let (height, width) = if channels_first { (shape[1], shape[2]) } else { (shape[0], shape[1]) };
-        let value = |place: usize, channel: usize| {
-            if channels_first { data[channel * height * width + place] } else { data[3 * place + channel] }
-        };
-        RgbImage::from_fn(width as u32, height as u32, |x, y| {
-            image::Rgb([0, 1, 2].map(|channel| value(y as usize * width + x as usize, channel)))
-        })
-    };
-    tensors.names().into_iter().map(|name| (name.to_owned(), image(name))).collect()
-}
-
 /// `fixtures/data/formats/write.py` says how they were made.
 #[test]
 fn images_of_every_kind_equal_pillows() {
@@ -271,40 +151,4 @@ fn images_of_every_kind_equal_pillows() {
         assert_equal(name, &open(&folder.join("sources").join(name)), &reference);
     }
     assert_eq!(names.len(), 39);
-}
-
-#[test]
-fn all_evaluation_crops_equal_torchvisions() {
-    let Some(folder) = shared("golden/preprocess") else { return };
-    let decoded = reference_images(&folder.join("decoded_jpeg_u8_hwc.safetensors"), false);
-    for (name, reference) in reference_images(&folder.join("resized_cropped_u8.safetensors"), true) {
-        let source = folder.join("images").join(&name);
-        assert_equal(&name, &evaluation(&open(&source)), &reference);
-        if let Some(decoded) = decoded.get(&name) {
-            assert_equal(&format!("{name} as Pillow decodes it"), &evaluation(decoded), &reference);
-        }
-    }
-}
-
-#[test]
-fn all_decoded_jpegs_equal_pillows() {
-    let Some(folder) = shared("golden/preprocess") else { return };
-    for (name, reference) in reference_images(&folder.join("decoded_jpeg_u8_hwc.safetensors"), false) {
-        assert_equal(&name, &open(&folder.join("images").join(&name)), &reference);
-    }
-}
-
-#[test]
-fn normalised_values_are_torchvisions_to_the_bit() {
-    let Some(folder) = shared("golden/preprocess") else { return };
-    let crops = reference_images(&folder.join("resized_cropped_u8.safetensors"), true);
-    let bytes = fs::read(folder.join("normalised_f32.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(tensors.len(), 6);
-    for (name, tensor) in tensors.iter() {
-        let mut ours = vec![0.0f32; 3 * 224 * 224];
-        Normalisation::new(&Preprocessing::openai(224)).apply(crops[name].as_raw(), &mut ours);
-        let reference = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-        assert!(ours.iter().copied().eq(reference), "{name}");
-    }
 }

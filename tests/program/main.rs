@@ -1,12 +1,11 @@
 //! The program as people use it: the real binary is started in a small project, and everything it prints is compared.
-//! `SNAPSHOTS=overwrite cargo test --release --test program` writes what it prints now into these files.
+//! `SNAPSHOTS=overwrite cargo test --profile fast --test program` writes what it prints now into these files.
 
 mod arguments;
 mod axes;
 mod bench;
 mod command;
 mod data;
-mod disk;
 mod doctor;
 mod errors;
 mod faults;
@@ -18,6 +17,7 @@ mod inputs;
 mod keys;
 mod kills;
 mod made_by;
+mod numbers;
 mod pixels;
 mod prompts;
 mod report;
