@@ -3,7 +3,7 @@
 //! projections of its numbers, for every learner in every precision, after six steps at a rate that moves them; so another
 //! order of a sum passes, and another momentum does not. Numerics are portable, so the numbers are those of every processor.
 //!
-//! `MAPLE_PIPE_WRITE_PINS=1 cargo test --release --test versions` writes `tests/fixtures/versions.json` anew.
+//! `MAPLE_PIPE_WRITE_PINS=1 cargo test --profile fast --test versions` writes `tests/fixtures/versions.json` anew.
 
 use std::collections::BTreeMap;
 use std::fs;

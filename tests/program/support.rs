@@ -94,7 +94,10 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let program = Path::new(env!("CARGO_BIN_EXE_maple-pipe"));
         let worker = program.with_file_name("maple-pipe-worker");
-        assert!(worker.is_file(), "there is no `{}`: run `cargo build --release` first", worker.display());
+        // Both are of the profile that this test is of.
+        let folder = program.parent().and_then(Path::file_name).unwrap().to_string_lossy();
+        let profile = if folder == "debug" { "dev" } else { &folder };
+        assert!(worker.is_file(), "there is no `{}`: run `cargo build --profile {profile}`", worker.display());
         let mut command = Command::new(program);
         let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"];
         let kept = kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
