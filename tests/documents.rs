@@ -13,7 +13,8 @@ fn root() -> &'static Path {
 fn documents() -> Vec<(PathBuf, String)> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let documents = docs.filter(|path| path.extension().is_some_and(|one| one == "md"));
-    documents.chain([root().join("README.md")]).map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+    let own = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name));
+    documents.chain(own).map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
 /// What GitHub calls the place of a heading.
