@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image::decode;
 use super::item::Indexed;
-use super::pixels::{Form, PixelCache, Pixels};
+use super::pixels::{Form, Images, PixelCache, Pixels};
 use super::random;
 use super::transform::{Normalisation, Transform, View};
 use crate::backbone::Preprocessing;
@@ -220,16 +220,30 @@ impl Loader {
         self.cache.get_or_decode(place, || read(&self.folder, item))
     }
 
-    /// What can be prepared of the images: as far as it is the same in every epoch.
-    pub(super) fn form(&self) -> Form {
+    /// What is prepared of the images.
+    #[cfg(test)]
+    pub(super) fn prepared_pixels(&self) -> &Pixels {
+        &self.prepared
+    }
+}
+
+impl Images for Loader {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn items(&self) -> &[Indexed] {
+        &self.items
+    }
+
+    fn form(&self) -> Form {
         match self.transform {
             Transform::Evaluation { size } => Form::Squares(size),
             Transform::Training { .. } => Form::Pictures,
         }
     }
 
-    /// One image in this form; none where it cannot be decoded and is skipped.
-    pub(super) fn prepare(&self, place: usize) -> Result<Option<RgbImage>> {
+    fn prepare(&self, place: usize) -> Result<Option<RgbImage>> {
         let read = read(&self.folder, &self.items[place]);
         match (read, self.form(), self.on_bad_image) {
             (Ok(picture), Form::Pictures, _) => Ok(Some(picture)),
@@ -240,17 +254,6 @@ impl Loader {
             (Err(Error::Format { .. }), _, OnBadImage::Skip) => Ok(None),
             (Err(error), ..) => Err(or_skip(error)),
         }
-    }
-
-    /// What is prepared of the images.
-    #[cfg(test)]
-    pub(super) fn prepared_pixels(&self) -> &Pixels {
-        &self.prepared
-    }
-
-    /// The data set's folder.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
     }
 }
 

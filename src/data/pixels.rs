@@ -12,7 +12,7 @@ use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::batch::Loader;
+use super::item::Indexed;
 use crate::error::{Error, Result};
 use crate::files::{Claim, Claimed};
 use crate::identity;
@@ -121,10 +121,10 @@ impl Pixels {
     }
 
     /// The places of images that nobody has tried to prepare, each image once.
-    fn missing(&self, loader: &Loader) -> Vec<usize> {
+    fn missing(&self, images: &dyn Images) -> Vec<usize> {
         let mut seen = HashSet::new();
         let absent = (0..self.images.len()).filter(|&place| self.images[place].is_none());
-        absent.filter(|&place| seen.insert(&loader.items()[place].digest)).collect()
+        absent.filter(|&place| seen.insert(&images.items()[place].digest)).collect()
     }
 
     /// Bytes of the images.
@@ -162,33 +162,51 @@ fn open(file: &File, form: Form) -> Option<(Mmap, Vec<(blake3::Hash, Row)>)> {
     Some((map, rows))
 }
 
+/// Images that can be prepared.
+pub(super) trait Images: Sync {
+    /// The folder that they lie below.
+    fn folder(&self) -> &Path;
+
+    /// Where each lies, and the digest of its file.
+    fn items(&self) -> &[Indexed];
+
+    /// What can be prepared of the images: as far as it is the same in every epoch.
+    fn form(&self) -> Form;
+
+    /// One image in this form; none where it cannot be decoded and is skipped.
+    ///
+    /// # Errors
+    /// It cannot be read, or cannot be decoded and is not skipped.
+    fn prepare(&self, place: usize) -> Result<Option<RgbImage>>;
+}
+
 impl PixelCache {
-    /// The pixels of a loader's images, prepared now where they are not yet; without some where there is no room for them
+    /// The pixels of a images's images, prepared now where they are not yet; without some where there is no room for them
     /// or the folder cannot be written, which is no reason to fail.
     ///
     /// # Errors
     /// [`Error::Interrupted`] once `stop` is true; when an image cannot be read, or cannot be decoded and is not skipped.
-    pub(super) fn pixels(&self, loader: &Loader, stop: &dyn Fn() -> bool) -> Result<Pixels> {
-        self.pixels_up_to(loader.form().most(), loader, stop)
+    pub(super) fn pixels(&self, images: &dyn Images, stop: &dyn Fn() -> bool) -> Result<Pixels> {
+        self.pixels_up_to(images.form().most(), images, stop)
     }
 
     /// The same; once there are `most` bytes, the other images are not prepared.
-    fn pixels_up_to(&self, most: usize, loader: &Loader, stop: &dyn Fn() -> bool) -> Result<Pixels> {
-        let is_enough = |found: &Pixels| found.bytes() >= most || found.missing(loader).is_empty();
-        let found = self.find(loader);
+    fn pixels_up_to(&self, most: usize, images: &dyn Images, stop: &dyn Fn() -> bool) -> Result<Pixels> {
+        let is_enough = |found: &Pixels| found.bytes() >= most || found.missing(images).is_empty();
+        let found = self.find(images);
         if is_enough(&found) {
             return Ok(found);
         }
         loop {
-            match Claim::take(self.claim(loader)) {
+            match Claim::take(self.claim(images)) {
                 Ok(Claimed::Ours(_claim)) => {
                     // The last owner may have made some just now.
-                    let found = self.find(loader);
+                    let found = self.find(images);
                     let is_made = !is_enough(&found) && {
                         let room = most - found.bytes();
-                        self.prepare(loader, &found.missing(loader), room, stop)?
+                        self.prepare(images, &found.missing(images), room, stop)?
                     };
-                    return Ok(if is_made { self.find(loader) } else { found });
+                    return Ok(if is_made { self.find(images) } else { found });
                 }
                 Ok(Claimed::Elsewhere(_)) if stop() => return Err(Error::Interrupted),
                 Ok(Claimed::Elsewhere(_)) => std::thread::sleep(PAUSE),
@@ -197,17 +215,17 @@ impl PixelCache {
         }
     }
 
-    /// What there is of a loader's images.
-    fn find(&self, loader: &Loader) -> Pixels {
-        let digest = |place: usize| blake3::Hash::from_hex(&loader.items()[place].digest).ok();
-        let digests: Vec<Option<blake3::Hash>> = (0..loader.items().len()).map(digest).collect();
+    /// What there is of a images's images.
+    fn find(&self, images: &dyn Images) -> Pixels {
+        let digest = |place: usize| blake3::Hash::from_hex(&images.items()[place].digest).ok();
+        let digests: Vec<Option<blake3::Hash>> = (0..images.items().len()).map(digest).collect();
         let mut rows: HashMap<blake3::Hash, Option<(usize, Row)>> =
             digests.iter().flatten().map(|digest| (*digest, None)).collect();
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let is_one = entry.path().extension().is_some_and(|extension| extension == "pixels");
             let Some(file) = is_one.then(|| File::open(entry.path()).ok()).flatten() else { continue };
-            let Some((map, table)) = open(&file, loader.form()) else { continue };
+            let Some((map, table)) = open(&file, images.form()) else { continue };
             let mut is_used = false;
             for (digest, row) in table {
                 if let Some(wanted @ None) = rows.get_mut(&digest) {
@@ -226,16 +244,16 @@ impl PixelCache {
     }
 
     /// Whoever prepares images of a data set in a form holds this.
-    fn claim(&self, loader: &Loader) -> PathBuf {
+    fn claim(&self, images: &dyn Images) -> PathBuf {
         let mut hasher = blake3::Hasher::new_derive_key(VERSION);
-        hasher.update(&loader.form().line()).update(loader.folder().as_os_str().as_encoded_bytes());
+        hasher.update(&images.form().line()).update(images.folder().as_os_str().as_encoded_bytes());
         self.0.join(format!("{}.claim", hasher.finalize().to_hex()))
     }
 
     /// Writes a file with the images at these places, of which there is none yet, until `room` bytes are full; whole or
     /// not at all; false where that is not possible here.
-    fn prepare(&self, loader: &Loader, places: &[usize], room: usize, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let Ok(mut writer) = Writer::new(self, loader.form()) else { return Ok(false) };
+    fn prepare(&self, images: &dyn Images, places: &[usize], room: usize, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let Ok(mut writer) = Writer::new(self, images.form()) else { return Ok(false) };
         let mut bytes = 0;
         for places in places.chunks(TOGETHER) {
             if bytes >= room {
@@ -244,11 +262,11 @@ impl PixelCache {
             if stop() {
                 return Err(Error::Interrupted);
             }
-            let images: Vec<_> = places.par_iter().map(|&place| loader.prepare(place)).collect::<Result<_>>()?;
-            for (&place, image) in places.iter().zip(images) {
+            let prepared: Vec<_> = places.par_iter().map(|&place| images.prepare(place)).collect::<Result<_>>()?;
+            for (&place, image) in places.iter().zip(prepared) {
                 let image = image.unwrap_or_default();
                 bytes += image.len();
-                let Ok(digest) = blake3::Hash::from_hex(&loader.items()[place].digest) else { continue };
+                let Ok(digest) = blake3::Hash::from_hex(&images.items()[place].digest) else { continue };
                 if writer.add(digest, &image).is_err() {
                     return Ok(false);
                 }
@@ -313,6 +331,7 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
+    use crate::data::batch::Loader;
     use crate::data::{Indexed, Item, OnBadImage, Transform};
 
     /// A folder of `count` small images with a loader of them, and an empty cache.

@@ -148,7 +148,10 @@ mod tests {
         let adamw = json("optimizer = \"adamw\"\nbetas = [0.8, 0.999]\neps = 1e-3");
         assert_eq!((&adamw["optimizer"], &adamw["eps"]), (&"adamw".into(), &1e-3.into()));
         assert_eq!(adamw["betas"], serde_json::json!([0.8, 0.999]));
-        assert_eq!(json("optimizer = \"adam\"")["betas"], serde_json::Value::Null);
+        assert_eq!(adamw["momentum"], serde_json::Value::Null);
+        assert_eq!(json("optimizer = \"adam\"")["betas"], serde_json::json!([0.9, 0.999]));
+        let adam = Method::parse(&format!("{MAPLE}optimizer = \"adam\"\n")).unwrap();
+        assert_eq!(serde_json::from_value::<Method>(serde_json::to_value(&adam).unwrap()).unwrap(), adam);
         for (text, expected) in [
             ("betas = [0.8, 0.999]", "`betas` is an option of `adam` and `adamw`"),
             ("eps = 1e-3", "`eps` is an option of `adam` and `adamw`"),

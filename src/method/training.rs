@@ -1,13 +1,14 @@
 //! How a learner is trained.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::check::at_least_one;
 use crate::error::{Error, Result};
 
 /// How a learner is trained: by an optimizer, with a constant warm-up, then cosine annealing by epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// Passes over the training images, the warm-up included.
@@ -17,16 +18,16 @@ pub struct Training {
     /// The learning rate from which the annealing starts.
     pub learning_rate: f64,
     /// What makes a step of a gradient.
-    #[serde(default, skip_serializing_if = "Optimizer::is_sgd")]
+    #[serde(default)]
     pub optimizer: Optimizer,
     /// Momentum of SGD.
     #[serde(default = "momentum")]
     pub momentum: f64,
     /// Of Adam and AdamW: how much of the running means of gradients and of their squares is kept a step.
-    #[serde(default = "betas", skip_serializing_if = "are_usual_betas")]
+    #[serde(default = "betas")]
     pub betas: [f64; 2],
     /// Of Adam and AdamW: what is added to the root of the mean square, so that nothing is divided by zero.
-    #[serde(default = "eps", skip_serializing_if = "is_usual_eps")]
+    #[serde(default = "eps")]
     pub eps: f64,
     /// Weight decay, on every learned tensor.
     #[serde(default = "weight_decay")]
@@ -52,9 +53,39 @@ pub enum Optimizer {
     AdamW,
 }
 
-impl Optimizer {
-    fn is_sgd(&self) -> bool {
-        *self == Optimizer::Sgd
+/// Each optimizer has its own options in keys, and those of no other.
+impl Serialize for Training {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        // All of them: an option that is not written below is in no key.
+        let Training {
+            epochs,
+            batch_size,
+            learning_rate,
+            optimizer,
+            momentum,
+            betas,
+            eps,
+            weight_decay,
+            warmup_epochs,
+            warmup_learning_rate,
+        } = self;
+        let mut table = serializer.serialize_map(None)?;
+        table.serialize_entry("epochs", epochs)?;
+        table.serialize_entry("batch_size", batch_size)?;
+        table.serialize_entry("learning_rate", learning_rate)?;
+        match optimizer {
+            // The first, and so the one that keys do not name.
+            Optimizer::Sgd => table.serialize_entry("momentum", momentum)?,
+            Optimizer::Adam | Optimizer::AdamW => {
+                table.serialize_entry("optimizer", optimizer)?;
+                table.serialize_entry("betas", betas)?;
+                table.serialize_entry("eps", eps)?;
+            }
+        }
+        table.serialize_entry("weight_decay", weight_decay)?;
+        table.serialize_entry("warmup_epochs", warmup_epochs)?;
+        table.serialize_entry("warmup_learning_rate", warmup_learning_rate)?;
+        table.end()
     }
 }
 
@@ -66,16 +97,8 @@ const fn betas() -> [f64; 2] {
     [0.9, 0.999]
 }
 
-fn are_usual_betas(value: &[f64; 2]) -> bool {
-    *value == betas()
-}
-
 const fn eps() -> f64 {
     1e-8
-}
-
-fn is_usual_eps(value: &f64) -> bool {
-    *value == eps()
 }
 
 const fn weight_decay() -> f64 {
@@ -115,8 +138,7 @@ impl Training {
             let message = format!("`{name}` is {value}, so no gradient is ever forgotten");
             return Err(Error::hinted(message, "give a number below 1").about(*name));
         }
-        // An option that is not looked at would be in the key all the same.
-        let of_sgd = self.optimizer.is_sgd();
+        let of_sgd = self.optimizer == Optimizer::Sgd;
         let unused = [
             ("momentum", !of_sgd && self.momentum != momentum(), "of `sgd` alone", "remove it"),
             ("betas", of_sgd && self.betas != betas(), "of `adam` and `adamw`", "remove it, or set `optimizer`"),
