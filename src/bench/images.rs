@@ -11,6 +11,7 @@ use walkdir::WalkDir;
 
 use crate::data::image::decode;
 use crate::data::random::generator;
+use crate::data::reader::is_image;
 use crate::data::{Indexed, Item, Loader, PixelCache, Transform};
 use crate::error::{Error, Result};
 
@@ -171,9 +172,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry.map_err(|error| Error::io("read", folder)(error.into()))?;
-        let extension = entry.path().extension().unwrap_or_default().to_ascii_lowercase();
-        let known = ["jpg", "jpeg", "png", "webp", "gif", "bmp"].iter().any(|known| extension == *known);
-        if known && entry.file_type().is_file() {
+        if is_image(entry.path()) && entry.file_type().is_file() {
             paths.push(entry.path().strip_prefix(folder).expect("it is below").to_owned());
         }
     }

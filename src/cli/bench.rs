@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use super::project::{AT_ONCE, number};
-use super::terminal::print;
+use super::terminal::{print, print_json};
 use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, dag, images};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The most pixels a side: a batch of a hundred such images takes 1.3 GB.
 const SIZES: i64 = 1024;
@@ -88,11 +87,6 @@ impl Bench {
             }
         }
     }
-}
-
-fn print_json(report: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string(report).map_err(|error| Error::format("-", "report", error))?;
-    print(&(text + "\n"))
 }
 
 fn image_table(report: &ImageFigures) -> String {

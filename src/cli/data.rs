@@ -14,7 +14,7 @@ use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
 use crate::data::fetch::{Step, fetch};
 use crate::data::import::{bring, describe, recognise, text};
-use crate::data::manifest::{NAMED, Source};
+use crate::data::manifest::{DataSource, NAMED};
 use crate::data::sums::Sums;
 use crate::data::{Item, Manifest, Split};
 use crate::error::{Error, Result};
@@ -164,9 +164,9 @@ fn fetch_set(
         return Err(Error::hinted(message, "`maple-pipe data import` brings a folder that you have"));
     }
     let folder = data_root.join(&manifest.folder);
-    let get = |sources: &[&Source]| fetch_sources(name, manifest, sources, data_root, sums, bars);
+    let get = |sources: &[&DataSource]| fetch_sources(name, manifest, sources, data_root, sums, bars);
     let look = || check(manifest, &folder, &sums.lock().expect("nobody panics"), false, &|_, _| {});
-    let mut wanted: Vec<&Source> = manifest.sources.iter().filter(|source| !source.is_there(&folder)).collect();
+    let mut wanted: Vec<&DataSource> = manifest.sources.iter().filter(|source| !source.is_there(&folder)).collect();
     let is_there = wanted.is_empty();
     get(&wanted)?;
     // Which images there must be is known once the split is there.
@@ -194,7 +194,7 @@ fn fetch_set(
 }
 
 /// `a.tar and b.tar are needed`
-fn needed(sources: &[&Source]) -> String {
+fn needed(sources: &[&DataSource]) -> String {
     let files: Vec<String> = sources.iter().map(|source| format!("`{}`", source.file)).collect();
     format!("{} {} needed", files.join(" and "), if files.len() == 1 { "is" } else { "are" })
 }
@@ -203,7 +203,7 @@ fn needed(sources: &[&Source]) -> String {
 fn fetch_sources(
     name: &str,
     manifest: &Manifest,
-    sources: &[&Source],
+    sources: &[&DataSource],
     data_root: &Path,
     sums: &Mutex<Sums>,
     bars: &MultiProgress,
@@ -349,7 +349,7 @@ fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: b
     }
     let (differences, missing, broken) = (found.differences.len(), found.missing.len(), found.broken.len());
     let lacking = found.lacking();
-    let wanted = |source: &&Source| !source.is_there(folder) || source.has_some_of(folder, &lacking);
+    let wanted = |source: &&DataSource| !source.is_there(folder) || source.has_some_of(folder, &lacking);
     let mut wanted = manifest.sources.iter().filter(wanted).peekable();
     let hint = wanted.peek().is_some().then(|| {
         let does = if wanted.any(|source| source.can_be_had(folder)) { "gets" } else { "says how to get" };

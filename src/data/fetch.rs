@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::archive::unpack;
-use super::manifest::{Manifest, Source};
+use super::manifest::{DataSource, Manifest};
 use super::sums::Sums;
 use crate::download::{Checksum, download};
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub enum Step {
 /// When the file must be had by hand, cannot be had, or is another one; the hint says what to do.
 pub fn fetch(
     manifest: &Manifest,
-    source: &Source,
+    source: &DataSource,
     data_root: &Path,
     sums: &Mutex<Sums>,
     progress: &mut dyn FnMut(Step),
@@ -97,7 +97,7 @@ pub fn fetch(
 }
 
 /// The checksum that the manifest has for a source.
-fn published(manifest: &Manifest, source: &Source) -> Option<Checksum> {
+fn published(manifest: &Manifest, source: &DataSource) -> Option<Checksum> {
     let split = manifest.split_checksum().filter(|(file, _)| *file == source.file).map(|(_, checksum)| checksum);
     source.checksum.clone().or(split)
 }

@@ -42,7 +42,7 @@ pub struct Manifest {
     pub counts: Counts,
     /// The files that the data set is made from.
     #[serde(default, rename = "source", skip_serializing)]
-    pub sources: Vec<Source>,
+    pub sources: Vec<DataSource>,
     /// Under which licence or terms the images may be used.
     #[serde(default, skip_serializing)]
     pub licence: Option<String>,
@@ -96,7 +96,7 @@ impl Display for Difference {
 /// A file that a data set is made from: an archive to unpack, or a file to put into the data set's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct DataSource {
     /// Its name in the data set's folder.
     pub file: String,
     /// Where it can be had.
@@ -118,7 +118,7 @@ pub struct Source {
     pub unpack: BTreeMap<String, String>,
 }
 
-impl Source {
+impl DataSource {
     /// What the data set's folder has when this source is in place.
     pub fn places(&self) -> Vec<&str> {
         let places: Vec<&str> = self.gives.iter().chain(self.unpack.values()).map(String::as_str).collect();

@@ -13,6 +13,12 @@ use super::sampling::PythonRandom;
 use super::split::Split;
 use crate::error::{Error, Result};
 
+/// Whether a file counts as an image, by its name.
+pub fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    EXTENSIONS.iter().any(|known| extension == *known)
+}
+
 /// What counts as an image in class folders; other files there are not looked at.
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
@@ -405,12 +411,9 @@ fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
 fn class_files(folder: &Path) -> Result<Found> {
     let folders = entries(folder, |path, is_folder| is_folder.unwrap_or_else(|| path.is_dir()))?;
     let files = |name: String| {
-        let is_image = |path: &Path, is_folder: Option<bool>| {
-            let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-            extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
-                && !is_folder.unwrap_or_else(|| path.is_dir())
-        };
-        let files = entries(&folder.join(&name), is_image)?;
+        let is_wanted =
+            |path: &Path, is_folder: Option<bool>| is_image(path) && !is_folder.unwrap_or_else(|| path.is_dir());
+        let files = entries(&folder.join(&name), is_wanted)?;
         Ok((name, files))
     };
     folders.into_par_iter().map(files).collect()

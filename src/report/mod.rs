@@ -15,6 +15,7 @@ use crate::graph::picture::{By, Picture};
 use crate::graph::{Counts, kinds, mixed};
 use crate::kind::Section;
 use crate::plot::{Plot, Series};
+use crate::stages::train::Epoch;
 use crate::store::{NodeEnd, RunNode, RunRecord};
 use crate::table::Table;
 
@@ -96,11 +97,6 @@ impl Report {
 
 /// Losses by epoch: a plot a data set, a line a method, averaged over all else.
 fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Epoch {
-        epoch: u32,
-        loss: f64,
-    }
     // By data set, method and epoch: the losses. Names keep the order in which they come.
     let mut datasets: Vec<String> = Vec::new();
     let mut methods: Vec<String> = Vec::new();
@@ -122,7 +118,7 @@ fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
         let path = materials.store.artifact_path(&record.outputs["log"]);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         for line in text.lines() {
-            let Epoch { epoch, loss } =
+            let Epoch { epoch, loss, .. } =
                 serde_json::from_str(line).map_err(|error| Error::format(&path, "training log", error))?;
             losses.entry((dataset, method, epoch)).or_default().push(loss);
         }

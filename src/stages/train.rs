@@ -1,5 +1,7 @@
 //! `train`: trains a prompt on a few-shot sample. Runs in `worker`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,20 @@ pub static KIND: Kind = Kind {
     section: Some(Section::Training),
     ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 4)
 };
+
+/// A line of `training.jsonl`: one epoch. It has no times, so that the log is the same from run to run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: u32,
+    /// The mean loss of its steps.
+    pub loss: f64,
+    /// The terms of the loss as they enter the sum, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
+    /// The learning rate of its steps.
+    pub learning_rate: f64,
+}
 
 /// Parameters of a `train` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -18,7 +18,7 @@ use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
 use maple_pipe::method::Description;
 use maple_pipe::stages::dataset::Index;
-use maple_pipe::stages::train::Train;
+use maple_pipe::stages::train::{Epoch, Train};
 use maple_pipe::task::{Progress, Task};
 
 /// Decoded training images that are not prepared are kept in memory up to this size.
@@ -29,17 +29,6 @@ const SMALLER_RATE: &str = "a smaller `learning_rate` may help";
 /// What to do where no step has been taken that could have made it diverge.
 const DAMAGED_WEIGHTS: &str = "nothing is learned yet: look for damaged weights with `maple-pipe weights check`; in 16 bits, \
                                large ones overflow";
-
-/// One line of the training log; no times, so that the log is the same from run to run.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Epoch {
-    epoch: u32,
-    loss: f64,
-    /// The terms of the loss as they enter the sum, where there are several.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    terms: BTreeMap<String, f64>,
-    learning_rate: f64,
-}
 
 /// Where a training stands: whole epochs, and the steps of the next one.
 #[derive(Debug, Default, Deserialize, Serialize)]
