@@ -203,7 +203,8 @@ impl Known {
                 return Err(Error::hinted(
                     format!("`backbone.{name}` is {value}, but the tower is {width} wide"),
                     format!("give a divisor of {width}"),
-                ));
+                )
+                .about(format!("backbone.{name}")));
             }
         }
         let said = |get: fn(&BackboneOptions) -> Option<[f32; 3]>| statements.iter().find_map(|(_, said)| get(said));
@@ -219,7 +220,8 @@ impl Known {
             return Err(Error::hinted(
                 "`backbone.standard_deviation` and `backbone.mean` must be numbers, the first above 0",
                 "give one for red, green and blue each, of values from 0 to 1",
-            ));
+            )
+            .about("backbone.standard_deviation"));
         }
         Ok(Known {
             architecture,
@@ -299,7 +301,8 @@ fn told<T: Copy + Display + PartialEq>(
         Some(other) => Err(Error::hinted(
             format!("`backbone.{name}` is {} ({}), but also {} ({})", first.value, first.by, other.value, other.by),
             "remove what is wrong",
-        )),
+        )
+        .about(format!("backbone.{name}"))),
     }
 }
 

@@ -276,7 +276,9 @@ fn archive(path: &Path, architecture: &Architecture, class: &str, torch_script: 
     pickle.extend(b")\x81}bub.");
     let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
     let mut add = |name: &str, content: &[u8]| {
-        archive.start_file(format!("archive/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        // As PyTorch does.
+        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        archive.start_file(format!("archive/{name}"), stored).unwrap();
         archive.write_all(content).unwrap();
     };
     add("data.pkl", &pickle);

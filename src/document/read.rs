@@ -20,7 +20,7 @@ impl Value {
 /// A serde error with the place it belongs to, set by the innermost value that knows it.
 #[derive(Debug)]
 pub struct ReadError {
-    problem: Problem,
+    problem: Box<Problem>,
     span: Option<Span>,
 }
 
@@ -98,7 +98,7 @@ impl ReadError {
         let span = self.span.as_ref().unwrap_or(&value.span);
         // A tagged table is read through a buffer, which loses the places inside it: look them up again.
         let table = value.find(&|one| one.span.is(span) && matches!(one.data, Data::Table(_))).unwrap_or(value);
-        match &self.problem {
+        match &*self.problem {
             Problem::Unknown { word, expected, .. } => {
                 let key = table.entry(&[word]).map(|entry| &entry.span);
                 let place = key.or_else(|| Some(&table.find(&|one| one.text() == Some(word))?.span));
@@ -116,7 +116,7 @@ impl ReadError {
 
 impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.problem {
+        match &*self.problem {
             Problem::Unknown { noun, word, .. } => write!(formatter, "unknown {noun} `{word}`"),
             Problem::Missing(key) => write!(formatter, "missing key `{key}`"),
             Problem::Duplicate(key) => write!(formatter, "duplicate key `{key}`"),
@@ -132,7 +132,7 @@ impl std::error::Error for ReadError {}
 
 impl From<Problem> for ReadError {
     fn from(problem: Problem) -> ReadError {
-        ReadError { problem, span: None }
+        ReadError { problem: Box::new(problem), span: None }
     }
 }
 

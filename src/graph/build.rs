@@ -346,7 +346,7 @@ impl<'a> Builder<'a> {
         let one = |mistake: Diagnostic| vec![mistake];
         let Some(entry) = entry else { return self.default_path(context, port).map_err(one) };
         if let Takes::Nothing = port.from {
-            for reference in entry.value.elements().into_iter().filter_map(Reference::read) {
+            for reference in entry.value.elements().iter().filter_map(Reference::read) {
                 if let Some(target) = self.pipeline.stage(&reference.stage) {
                     let named = self.matching(target, context.coordinates);
                     self.unread.extend(named);

@@ -45,7 +45,8 @@ impl Pretraining {
         let [least, greatest] = crop;
         let architecture = &self.architecture;
         if let Some((field, right)) = architecture.mistake() {
-            return Err(Error::invalid(format!("`architecture.{field}` must be {right}")));
+            return Err(Error::invalid(format!("`architecture.{field}` must be {right}"))
+                .about(format!("architecture.{field}")));
         }
         let resnet = matches!(architecture.vision_layers, VisionLayers::ResNet(_));
         let (vision, text) = (architecture.vision_width, architecture.text_width);

@@ -11,7 +11,7 @@ use crate::support::{PIPELINE, Project};
 /// A command by the name of its page in the manual, its other arguments, and each number that it takes with a small value.
 type Command = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 11] = [
     ("bench-dag", &["bench", "dag"], &[("--nodes", "1"), ("--files", "1"), ("--runs", "1"), ("--jobs", "1")]),
     (
         "bench-images",
@@ -24,6 +24,12 @@ const COMMANDS: [Command; 9] = [
     ("run", &["run", PIPELINE, "--dry-run"], &[("--jobs", "1"), ("--threads", "1")]),
     ("runs", &["runs"], &[("-n", "1")]),
     ("runs", &["runs", "--json"], &[("-n", "1")]),
+    ("weights-check", &["weights", "check", "no.weights"], &[("--vision-heads", "1"), ("--text-heads", "1")]),
+    (
+        "weights-convert",
+        &["weights", "convert", "no.weights", "new.safetensors"],
+        &[("--vision-heads", "1"), ("--text-heads", "1")],
+    ),
     ("verify", &["verify", PIPELINE, "--rerun", "data/*"], &[("--jobs", "1"), ("--threads", "1")]),
 ];
 
@@ -48,7 +54,7 @@ fn no_number_is_a_panic() {
 fn every_number_is_tried() {
     let project = Project::new();
     project.run(&["man", "pages"]);
-    let number = Regex::new(r"(?m)^(?:.*\\fB)(\\-\\-?[a-z\\-]+)\\fR(?: |=)\\fI<(?:N|DAYS)>").unwrap();
+    let number = Regex::new(r"(?m)^(?:.*\\fB)((?:\\-)+[a-z\\-]+)\\fR(?: |=)\\fI<(?:N|DAYS)>").unwrap();
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(project.file("pages")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
