@@ -170,3 +170,29 @@ fn names_a_wrong_path(kind: ErrorKind) -> bool {
             | ReadOnlyFilesystem
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A script that looks at the exit code must not take a full disk for a mistake in its input.
+    #[test]
+    fn two_is_the_users_input_and_nothing_else() {
+        let io = |kind: ErrorKind| Error::io("write", "results")(kind.into()).exit_code();
+        for kind in
+            [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::IsADirectory, ErrorKind::AlreadyExists]
+        {
+            assert_eq!(io(kind), 2, "{kind:?}");
+        }
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::BrokenPipe, ErrorKind::Other] {
+            assert_eq!(io(kind), 1, "{kind:?}");
+        }
+        assert_eq!(Error::invalid("a stage has no `kind`").exit_code(), 2);
+        assert_eq!(Error::format("split.json", "split file", "it is empty").exit_code(), 2);
+        assert_eq!(Error::Torch("out of memory".into()).exit_code(), 1);
+        let download = Error::Download { url: "http://x".into(), message: "no route".into(), hint: None };
+        assert_eq!(download.exit_code(), 1);
+        assert_eq!(Error::NodesFailed { failed: 1 }.exit_code(), 1);
+        assert_eq!(Error::Interrupted.exit_code(), INTERRUPTED);
+    }
+}
