@@ -25,9 +25,9 @@ pub struct Executors {
     processes: Arc<Processes>,
 }
 
-impl Executors {
+impl Default for Executors {
     /// The executors of one run.
-    pub fn new() -> Executors {
+    fn default() -> Executors {
         let processes = Arc::<Processes>::default();
         let all: [Box<dyn Executor>; 3] = [
             Box::new(here::Here),
@@ -36,7 +36,9 @@ impl Executors {
         ];
         Executors { all, processes }
     }
+}
 
+impl Executors {
     /// The executor of a task.
     ///
     /// # Errors
@@ -60,11 +62,5 @@ impl Executors {
     /// Ends at once whatever is executed in processes.
     pub fn kill(&self) {
         self.processes.kill();
-    }
-}
-
-impl Default for Executors {
-    fn default() -> Executors {
-        Executors::new()
     }
 }

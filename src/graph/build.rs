@@ -259,7 +259,7 @@ impl<'a> Builder<'a> {
             })?;
         }
         let location = stage.kind.location.and_then(|port| {
-            let of_port = || inputs.iter().filter(|input| input.name.split('.').next() == Some(port));
+            let of_port = || inputs.iter().filter(|input| input.is_of(port));
             let location = of_port().find(|input| !input.keyed).or_else(|| of_port().next())?;
             Some(location.source.clone())
         });
@@ -292,21 +292,20 @@ impl<'a> Builder<'a> {
         entry: Option<&Entry>,
         inputs: &[Input],
     ) -> Result<(), Diagnostic> {
-        let of = |inputs: &'_ [Input], name: &str| -> Option<(Option<NodeIndex>, Source)> {
-            let input = inputs.iter().find(|input| input.name.split('.').next() == Some(name))?;
-            let node = if let Source::Output(node, _) = &input.source { Some(*node) } else { None };
-            Some((node, input.source.clone()))
+        let find = |inputs: &[Input], name: &str| {
+            inputs.iter().find(|input| input.is_of(name)).map(|input| input.source.clone())
         };
         // Of a node it is enough that it is the same; which of its outputs are read may differ.
-        let same = |one: (Option<NodeIndex>, Source), other: (Option<NodeIndex>, Source)| match (one.0, other.0) {
-            (Some(one), Some(other)) => one == other,
-            _ => one.1 == other.1,
+        let same = |one: Source, other: Source| match (&one, &other) {
+            (Source::Output(one, _), Source::Output(other, _)) => one == other,
+            _ => one == other,
         };
-        let referred = inputs.iter().filter(|input| input.name.split('.').next() == Some(&*port.name));
-        for input in referred {
+        for input in inputs.iter().filter(|input| input.is_of(&port.name)) {
             let Source::Output(node, _) = &input.source else { continue };
             for name in port.common {
-                let (Some(own), Some(other)) = (of(inputs, name), of(&self.dag[*node].inputs, name)) else { continue };
+                let (Some(own), Some(other)) = (find(inputs, name), find(&self.dag[*node].inputs, name)) else {
+                    continue;
+                };
                 if !same(own, other) {
                     let message =
                         format!("`{}` of stage `{}` is made with other `{name}` than its own", port.name, stage.name);

@@ -99,6 +99,11 @@ pub enum Source {
 }
 
 impl Input {
+    /// Stands for this port of its stage, alone or with others.
+    pub fn is_of(&self, port: &str) -> bool {
+        self.name.split('.').next() == Some(port)
+    }
+
     /// Enters the key from outside the graph.
     fn is_external(&self) -> bool {
         self.keyed && !matches!(self.source, Source::Output(..))

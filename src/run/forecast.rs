@@ -71,10 +71,10 @@ fn pixels(graph: &Graph, wanted: &[NodeIndex]) -> u64 {
         .iter()
         .filter_map(|&index| {
             let node = graph.node(index);
-            let has = |port: &str| node.inputs.iter().any(|input| input.name.split('.').next() == Some(port));
+            let has = |port: &str| node.inputs.iter().any(|input| input.is_of(port));
             let classes = node.work.decodes(&has)?;
             let source = |port: &str| {
-                let input = node.inputs.iter().find(|input| input.name.split('.').next() == Some(port))?;
+                let input = node.inputs.iter().find(|input| input.is_of(port))?;
                 if let Source::Output(index, _) = input.source { Some(index) } else { None }
             };
             let side = source("weights").and_then(|weights| graph.node(weights).work.image_size()).unwrap_or(SIDE);

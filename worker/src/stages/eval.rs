@@ -89,14 +89,10 @@ struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Evaluates images through the image tower.
     fn of_images<'i>(&self, items: &'i Index) -> Result<Found<'i>> {
-        let preprocessing = self.clip.backbone().preprocessing;
-        let size = preprocessing.size;
+        let size = self.clip.backbone().preprocessing.size;
         let folder = &self.task.one("dataset.location").path;
         let loader = Loader::new(folder, items.clone(), Transform::Evaluation { size }, 0, 0);
-        let mut loader = loader.normalised_for(&preprocessing).on_bad_image(self.stage.on_bad_image);
-        if let Some(cache) = &self.task.pixels {
-            loader = loader.prepared(cache, &|| self.control.is_stopping())?;
-        }
+        let loader = inputs::ready(loader, self.task, self.clip, self.stage.on_bad_image, self.control)?;
         let places: Vec<usize> = (0..items.len()).collect();
         let mut rows = Vec::with_capacity(items.len());
         let started = Instant::now();

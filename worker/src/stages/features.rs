@@ -25,13 +25,9 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     }
     let location = task.one(if from_shots { "shots.location" } else { "dataset.location" });
     let clip = inputs::clip(task, &stage.backbone, device, stage.precision)?;
-    let preprocessing = clip.backbone().preprocessing;
-    let size = preprocessing.size;
+    let size = clip.backbone().preprocessing.size;
     let loader = Loader::new(&location.path, items, Transform::Evaluation { size }, 0, 0);
-    let mut loader = loader.normalised_for(&preprocessing).on_bad_image(stage.on_bad_image);
-    if let Some(cache) = &task.pixels {
-        loader = loader.prepared(cache, &|| control.is_stopping())?;
-    }
+    let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let (mut listed, mut features) = (Index::new(), Vec::new());
     loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {

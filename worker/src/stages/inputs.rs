@@ -1,7 +1,7 @@
 //! What stages read: a CLIP model, and images as tensors.
 
 use maple_pipe::backbone::BackboneOptions;
-use maple_pipe::data::{Batch, Loader};
+use maple_pipe::data::{Batch, Loader, OnBadImage};
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use maple_pipe::stages::pretrain;
@@ -10,10 +10,26 @@ use maple_pipe::text::plural;
 use maple_pipe::weights::{Checkpoint, known};
 use tch::{Device, Kind, Tensor};
 
+use crate::Control;
 use crate::clip::{Clip, Weights};
 
 /// Evaluation images a batch, as in the published code.
 pub(super) const BATCH: usize = 100;
+
+/// A loader of images for a model, on prepared pixels where the task has a place for them.
+pub(super) fn ready(
+    loader: Loader,
+    task: &Task,
+    clip: &Clip,
+    on_bad_image: OnBadImage,
+    control: Control<'_>,
+) -> Result<Loader> {
+    let loader = loader.normalised_for(&clip.backbone().preprocessing).on_bad_image(on_bad_image);
+    match &task.pixels {
+        Some(cache) => loader.prepared(cache, &|| control.is_stopping()),
+        None => Ok(loader),
+    }
+}
 
 /// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
 pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {

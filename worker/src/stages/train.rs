@@ -20,6 +20,7 @@ use maple_pipe::method::Description;
 use maple_pipe::stages::dataset::Index;
 use maple_pipe::stages::train::{Epoch, Train};
 use maple_pipe::task::{Progress, Task};
+use maple_pipe::text::few;
 
 /// Decoded training images that are not prepared are kept in memory up to this size.
 const CACHE_BYTES: usize = 2 << 30;
@@ -72,14 +73,10 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let items: Index = task.json("shots.train")?;
     let model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, &Inputs::default(), stage.seed)?;
     let mut trainer = Trainer::new(model, training, stage.method.precision);
-    let preprocessing = clip.backbone().preprocessing;
-    let size = preprocessing.size;
+    let size = clip.backbone().preprocessing.size;
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
-    let mut loader = loader.normalised_for(&preprocessing).on_bad_image(stage.on_bad_image);
-    if let Some(cache) = &task.pixels {
-        loader = loader.prepared(cache, &|| control.is_stopping())?;
-    }
+    let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
     let partial = task.partial.join("epoch.safetensors");
     let mut position = resume(&partial, &mut trainer);
     // The last incomplete batch is dropped, unless it is the only one.
@@ -106,14 +103,14 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             let losses = trainer.step(&images, &labels, rate)?;
             let value = losses.total;
             if !value.is_finite() {
-                let images: Vec<&str> = batch.places.iter().map(|&place| loader.items()[place].path.as_str()).collect();
+                let images = batch.places.iter().map(|&place| format!("`{}`", loader.items()[place].path));
                 return Err(Error::hinted(
                     format!(
                         "the loss is {value} in epoch {} of {}, step {} of {steps_an_epoch}, at learning rate {rate:?}, on {}",
                         epoch + 1,
                         training.epochs,
                         position.steps,
-                        first_few(&images),
+                        few(3, images),
                     ),
                     match position.log.is_empty() && position.trained == 0 {
                         true => DAMAGED_WEIGHTS,
@@ -180,14 +177,6 @@ fn not_finite(model: &Model<'_>) -> Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-/// The first three of a batch's images, and how many there are besides.
-fn first_few(images: &[&str]) -> String {
-    let (shown, rest) = images.split_at(images.len().min(3));
-    let shown: Vec<String> = shown.iter().map(|path| format!("`{path}`")).collect();
-    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-    shown.join(", ") + &more
 }
 
 /// Writes the training log, one JSON object a line.
