@@ -81,8 +81,17 @@ impl Diagnostic {
 
     /// The text for a terminal, with colours (which the stream drops where there is none).
     pub fn render(&self) -> String {
+        self.render_as(Level::ERROR)
+    }
+
+    /// The same, where the command goes on.
+    pub fn warning(&self) -> String {
+        self.render_as(Level::WARNING)
+    }
+
+    fn render_as(&self, level: Level<'_>) -> String {
         let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
-        let title = Level::ERROR.primary_title(&self.message);
+        let title = level.primary_title(&self.message);
         let Some(span) = &self.span else {
             let nothing = Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new();
             let hint: String = self.hint.iter().map(|hint| format!("\nhint: {hint}")).collect();

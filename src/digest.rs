@@ -1,5 +1,6 @@
 //! The blake3 digest of a content or a key.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -17,6 +18,18 @@ const LARGE: usize = 1 << 20;
 /// A blake3 hash, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Digest(blake3::Hash);
+
+impl Ord for Digest {
+    fn cmp(&self, other: &Digest) -> Ordering {
+        self.0.as_bytes().cmp(other.0.as_bytes())
+    }
+}
+
+impl PartialOrd for Digest {
+    fn partial_cmp(&self, other: &Digest) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Digest {
     /// Of bytes in memory.

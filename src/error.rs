@@ -52,6 +52,14 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// The store holds an artifact no more, or holds other bytes than those that were made.
+    #[error("the store has {} the artifact `{}`", if *lost { "lost" } else { "a damaged copy of" }, path.display())]
+    Damaged {
+        /// Where the artifact lies, or lay.
+        path: PathBuf,
+        /// Nothing is there.
+        lost: bool,
+    },
     /// A run ended with nodes that failed; each has been reported.
     #[error("{failed} {} failed", if *failed == 1 { "node" } else { "nodes" })]
     NodesFailed {
@@ -88,6 +96,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Invalid { hint, .. } | Error::Download { hint, .. } | Error::Found { hint, .. } => hint.as_deref(),
+            Error::Damaged { .. } => Some("`maple-pipe run` makes again what it needs"),
             _ => None,
         }
     }
@@ -114,6 +123,7 @@ impl Error {
             Error::Interrupted => INTERRUPTED,
             Error::Io { .. }
             | Error::Download { .. }
+            | Error::Damaged { .. }
             | Error::NodesFailed { .. }
             | Error::Found { .. }
             | Error::Torch(_) => 1,
@@ -192,6 +202,7 @@ mod tests {
         assert_eq!(Error::Torch("out of memory".into()).exit_code(), 1);
         let download = Error::Download { url: "http://x".into(), message: "no route".into(), hint: None };
         assert_eq!(download.exit_code(), 1);
+        assert_eq!(Error::Damaged { path: "artifacts/ab/abcd".into(), lost: true }.exit_code(), 1);
         assert_eq!(Error::NodesFailed { failed: 1 }.exit_code(), 1);
         assert_eq!(Error::Interrupted.exit_code(), INTERRUPTED);
     }

@@ -4,6 +4,7 @@ use petgraph::graph::NodeIndex;
 
 use super::project::Project;
 use super::standing_report::{NodeReport, StandingReport};
+use super::status::blocked;
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
@@ -11,7 +12,8 @@ use crate::run::{Forecast, Options};
 use crate::text::bytes;
 use crate::text::{duration, nodes};
 
-/// Prints what running `selection`, which is in order, would execute, and about what that takes.
+/// Prints what running `selection`, which is in order, would execute, and about what that takes, with what is blocked once
+/// all is there.
 pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Options, json: bool) -> Result<()> {
     let held = project.hold()?;
     let inspection = project.inspect(selection, &held)?;
@@ -31,15 +33,19 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
         let word = if report.state == Standing::Stale { "would run" } else { "may run" };
         format!("{word:>12} {}   {}\n", report.node, report.explanation)
     };
-    print(&report.nodes.iter().map(line).collect::<String>())?;
+    // Of what is blocked it is enough to say why.
+    let can_run = |report: &&NodeReport<'_>| report.state != Standing::Blocked;
+    print(&report.nodes.iter().filter(can_run).map(line).collect::<String>())?;
+    project.list_absent(&inspection.selection);
     say(&format!(
-        "{}: {} would run, {} may run after them, {} up to date",
+        "{}: {} would run, {} may run after them, {} up to date{}",
         nodes(counts.nodes),
         counts.stale,
         counts.waiting,
-        counts.fresh
+        counts.fresh,
+        blocked(&counts)
     ));
-    if let Some(forecast) = report.forecast.filter(|_| counts.stale > 0) {
+    if let Some(forecast) = report.forecast.filter(|_| counts.stale + counts.blocked > 0) {
         say(&in_words(&forecast, options.jobs));
     }
     Ok(())

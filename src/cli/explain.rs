@@ -84,6 +84,10 @@ fn text(NodeAndCauses { node: NodeReport { node, explanation, .. }, upstream }: 
             let because = if upstream.is_empty() { "" } else { "  because these ran again\n" };
             format!("{node} is stale: changed since it last ran\n{}{because}{upstream}", table(changes))
         }
+        Explanation::Blocked { absent } => {
+            let absent: String = absent.iter().map(|message| format!("  {message}\n")).collect();
+            format!("{node} is blocked: something that it needs is not there\n{absent}")
+        }
         Explanation::UpstreamStale { .. } => format!(
             "{node} is waiting for nodes that are stale; whether it must run shows when they have run\n{}",
             upstream("  ")

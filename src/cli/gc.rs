@@ -170,7 +170,7 @@ fn keep_pipeline(arguments: &PipelineArguments, held: &Lock, needed: &mut Needed
                 needed.keys.extend(last);
             }
             // What it left last may turn out to be what it needs.
-            State::Pending => needed.keys.extend(last),
+            State::Pending | State::Blocked => needed.keys.extend(last),
         }
     }
     Ok(())

@@ -59,6 +59,7 @@ impl GraphCommand {
         let project = self.pipeline.open()?;
         let held = project.hold()?;
         let inspection = project.inspect(self.selection.of(&project)?, &held)?;
+        project.mention_absent(&inspection.selection);
         let by = match self.by {
             Some(BoxIs::Stage) => By::Stage,
             Some(BoxIs::Node) => By::Node,

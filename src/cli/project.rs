@@ -7,13 +7,14 @@ use clap::Args;
 use clap::builder::RangedI64ValueParser;
 use petgraph::graph::NodeIndex;
 
-use super::terminal::{bar, display, say_waiting};
+use super::terminal::{bar, display, say, say_waiting, warning_word};
 use crate::device::Devices;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options};
 use crate::store::{Lock, StatCache, Store};
+use crate::text::plural;
 
 /// What every command on a pipeline takes.
 #[derive(Args, Debug)]
@@ -112,6 +113,8 @@ impl Selection {
 
 /// A pipeline with its graph and its store.
 pub(super) struct Project {
+    /// The pipeline's file, as it was named.
+    pub file: PathBuf,
     pub pipeline: Pipeline,
     pub graph: Graph,
     pub store: Store,
@@ -146,6 +149,21 @@ impl Project {
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })
+    }
+
+    /// Lists what these nodes need from outside and is not there, with the commands that get it.
+    pub(super) fn list_absent(&self, nodes: &[NodeIndex]) {
+        self.graph.absent(nodes).into_iter().for_each(|absence| say(&format!("{}\n", absence.warning())));
+    }
+
+    /// Says that something is not there which these nodes need, and how to see what.
+    pub(super) fn mention_absent(&self, nodes: &[NodeIndex]) {
+        let count = self.graph.absent(nodes).len();
+        if count > 0 {
+            let things = plural(count, "data set or file of weights is", "data sets or files of weights are");
+            say(&format!("{}: {things} not there, and what needs them is left out", warning_word()));
+            say(&format!("hint: `maple-pipe status {}` lists them, and how to get them", self.file.display()));
+        }
     }
 
     /// All nodes, with the stages in the order in which the pipeline's file has them.
@@ -184,7 +202,7 @@ impl PipelineArguments {
         let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
         let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
-        Ok(Project { pipeline, graph, store, root })
+        Ok(Project { file: self.pipeline.clone(), pipeline, graph, store, root })
     }
 }
 

@@ -9,7 +9,7 @@ use super::terminal::{display, print, read_text, say};
 use super::weights::DataRoot;
 use crate::document::read_table;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::write_output;
 use crate::method::{Method, Prompt};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Checkpoint;
@@ -88,7 +88,7 @@ fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &P
         },
     };
     let classes = classes.map(class_names).transpose()?.unwrap_or_default();
-    write_atomically(output, &prompt.import(&method, &classes)?)?;
+    write_output(output, &prompt.import(&method, &classes)?)?;
     say(&format!("wrote {}: {}", display(output), prompt.told()));
     Ok(())
 }

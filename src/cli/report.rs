@@ -7,8 +7,8 @@ use clap::Args;
 use super::project::PipelineArguments;
 use super::table::tables;
 use super::terminal::{display, say};
-use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::error::Result;
+use crate::files::write_output;
 use crate::report::{Materials, Report};
 
 /// Write a report on what is up to date of a pipeline: one HTML file that needs nothing else; nothing is run
@@ -28,6 +28,7 @@ impl ReportCommand {
         let project = self.pipeline.open()?;
         let held = project.hold()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
+        project.mention_absent(&inspection.selection);
         let materials = Materials {
             pipeline: &project.pipeline,
             graph: &project.graph,
@@ -39,10 +40,7 @@ impl ReportCommand {
         let html = Report::new(materials)?.html();
         let folder = || project.root.join("results").join(&project.pipeline.name);
         let path = self.output.unwrap_or_else(|| folder().join("report.html"));
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        }
-        write_atomically(&path, html.as_bytes())?;
+        write_output(&path, html.as_bytes())?;
         say(&format!("wrote {}", display(&path)));
         Ok(())
     }

@@ -8,11 +8,12 @@ use petgraph::graph::NodeIndex;
 
 use super::project::{PipelineArguments, Project, Selection, WorkArguments};
 use super::terminal::{display, print, read_text, say, say_waiting};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::graph::{kinds, mixed};
-use crate::run::{self, Event, Interrupts, Recorder, Reporter};
-use crate::store::Output;
-use crate::store::{Invocation, Record};
+use crate::run::{self, Event, Interrupts, Recorder, Reporter, Wanted};
+use crate::store::{Invocation, Output, Record};
+use crate::text::plural;
 
 /// Execute what is stale, then write the tables to `results/<pipeline>/` and print them
 #[derive(Args, Debug)]
@@ -49,6 +50,15 @@ impl Run {
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, &options, self.json);
         }
+        let absent = project.graph.absent(&selection);
+        if !absent.is_empty() && !self.keep_going {
+            let hint =
+                "without them, `--keep-going` runs what does not need them, `--only GLOB` what you name".to_owned();
+            let last =
+                Diagnostic::new(format!("{} not there", plural(absent.len(), "thing is", "things are"))).hint(hint);
+            return Err(Error::Pipeline(absent.into_iter().cloned().chain([last]).collect()));
+        }
+        project.list_absent(&selection);
         let _lock = project.store.share(say_waiting)?;
         let mut reporter = Reporter::new(self.verbose);
         let names = selection.iter().map(|&index| project.graph.node(index).name.as_str());
@@ -64,7 +74,9 @@ impl Run {
         };
         let Project { graph, store, pipeline, .. } = &project;
         let interrupts = Interrupts::install()?;
-        let (summary, records) = run::run(graph, &selection, store, &pipeline.name, &options, &interrupts, &mut report);
+        let results = results(&project, &selection);
+        let wanted = Wanted { nodes: &selection, results: &results };
+        let (summary, records) = run::run(graph, wanted, store, &pipeline.name, &options, &interrupts, &mut report);
         if let Err(error) = recorder.keep(store) {
             say(&format!("this run is not recorded: {error}"));
         }
@@ -85,6 +97,17 @@ impl Run {
             devices: Vec::new(),
         })
     }
+}
+
+/// The outputs of the selected nodes that are results.
+fn results(project: &Project, selection: &[NodeIndex]) -> Vec<(NodeIndex, String)> {
+    let outputs = |&index: &NodeIndex| {
+        let node = project.graph.node(index);
+        let results = &project.pipeline.results;
+        let wanted = move |output: &&Output| results.iter().any(|one| one.means(&node.stage_name, &output.name));
+        node.work.outputs().iter().filter(wanted).map(move |output| (index, output.name.to_string()))
+    };
+    selection.iter().flat_map(outputs).collect()
 }
 
 /// Writes the artifacts of the pipeline's result stages and, if wanted, prints their Markdown.

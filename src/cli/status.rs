@@ -6,7 +6,7 @@ use super::project::{PipelineArguments, Selection};
 use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
-use crate::graph::{Group, group};
+use crate::graph::{Counts, Group, group};
 use crate::text::nodes;
 
 /// Say which nodes are stale and why; nothing is executed
@@ -20,8 +20,8 @@ pub(super) struct Status {
     #[arg(long)]
     all: bool,
     /// Print one JSON document: `pipeline`, `counts`, and `nodes`, each with `node`, `stage`, `state` (fresh, stale,
-    /// waiting), `reason` (up_to_date, never_run, record_missing, output_missing, changed, upstream_stale) and what
-    /// belongs to the reason (`key`, `started`, `seconds`; `output`; `changes`; `causes`)
+    /// waiting, blocked), `reason` (up_to_date, never_run, record_missing, output_missing, changed, upstream_stale,
+    /// blocked) and what belongs to the reason (`key`, `started`, `seconds`; `output`; `changes`; `causes`; `absent`)
     #[arg(long)]
     json: bool,
 }
@@ -46,15 +46,22 @@ impl Status {
             groups.iter().map(listed).collect()
         };
         print(&text)?;
+        project.list_absent(&inspection.selection);
         say(&format!(
-            "{}: {} up to date, {} stale, {} waiting for them",
+            "{}: {} up to date, {} stale, {} waiting for them{}",
             nodes(counts.nodes),
             counts.fresh,
             counts.stale,
-            counts.waiting
+            counts.waiting,
+            blocked(&counts)
         ));
         Ok(())
     }
+}
+
+/// How many nodes cannot run, where there are some.
+pub(super) fn blocked(counts: &Counts) -> String {
+    if counts.blocked > 0 { format!(", {} blocked", counts.blocked) } else { String::new() }
 }
 
 /// A group's reason, and its first nodes.

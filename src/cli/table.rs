@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::project::{Inspection, PipelineArguments, Project};
 use super::terminal::{display, print, print_json, say};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::write_output;
 use crate::graph::{FEW, Source, kinds, mixed};
 use crate::made_by::MadeBy;
 use crate::stages::table::{Evaluation, TableStage};
@@ -64,6 +64,7 @@ impl TableCommand {
         let project = self.pipeline.open()?;
         let held = project.hold()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
+        project.mention_absent(&inspection.selection);
         let mut tables = tables(&project, &inspection, &|stage| {
             stage.deviation = self.std.unwrap_or(stage.deviation);
             stage.layout = self.layout.unwrap_or(stage.layout);
@@ -95,7 +96,7 @@ impl TableCommand {
         let text = tables.iter().map(text).collect::<Vec<_>>().join("\n");
         match &self.output {
             Some(path) => {
-                write_atomically(path, text.as_bytes())?;
+                write_output(path, text.as_bytes())?;
                 say(&format!("wrote {}", display(path)));
                 Ok(())
             }
@@ -160,6 +161,7 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
                 published.extend(record.map(|record| project.store.artifact_path(&record.outputs[&**output])));
             }
             Source::File(path) | Source::Folder(path, _) => published.push(path.clone()),
+            Source::Absent(_) => {}
         }
     }
     let evaluations = evaluations.iter().map(|(coordinates, metrics, classes)| Evaluation {

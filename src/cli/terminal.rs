@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::run::error_word;
+pub(super) use crate::run::warning_word;
 
 pub(super) fn complain(error: &Error) {
     match error {

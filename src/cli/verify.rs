@@ -10,7 +10,7 @@ use super::project::{PipelineArguments, Project, Selection, StoreArguments, Work
 use super::terminal::{display, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::run::{self, Rerun};
-use crate::store::{Fault, Lock, Store, Verification};
+use crate::store::{Doubtful, Fault, Lock, Owner, Store, Verification};
 use crate::text::nodes;
 use crate::text::{bytes, plural};
 
@@ -66,6 +66,7 @@ impl Verify {
         let selection = self.selection.of(&project)?;
         self.read(&project.store, |store, held| {
             let inspection = project.inspect(selection, held)?;
+            project.mention_absent(&inspection.selection);
             let last_keys = store.last_keys(&project.pipeline.name);
             // What is not up to date may be so because its last result is damaged.
             let last_key = |index| last_keys.get(&project.graph.node(index).name).copied();
@@ -78,27 +79,48 @@ impl Verify {
         let held = if self.remove { store.have_alone(say_waiting)? } else { store.share(say_waiting)? };
         let found = verify(store, &held)?;
         if self.remove {
-            found.faults.iter().try_for_each(Fault::remove)?;
+            store.remove_faults(&found)?;
         }
         if self.json {
             let faults = found.faults.iter().map(|fault| {
-                json!({ "outputs": fault.outputs, "path": fault.path, "missing": fault.missing, "removed": self.remove })
+                let outputs = fault.outputs.iter().map(|Owner { node, output, .. }| format!("{node}:{output}"));
+                json!({
+                    "outputs": outputs.collect::<Vec<_>>(),
+                    "keys": fault.outputs.iter().map(|owner| owner.key).collect::<Vec<_>>(),
+                    "path": fault.path,
+                    "missing": fault.missing,
+                    "removed": self.remove,
+                })
             });
+            let doubtful = found.doubtful.iter().map(|one| json!({ "node": one.node, "key": one.key }));
             print_json(&json!({
-                "artifacts": found.artifacts, "bytes": found.bytes, "faults": faults.collect::<Vec<_>>()
+                "artifacts": found.artifacts,
+                "bytes": found.bytes,
+                "faults": faults.collect::<Vec<_>>(),
+                "doubtful": doubtful.collect::<Vec<_>>(),
             }))?;
         } else {
-            print(&found.faults.iter().map(line).collect::<String>())?;
+            let doubtful = found.doubtful.iter().map(doubtful_line);
+            print(&found.faults.iter().map(line).chain(doubtful).collect::<String>())?;
         }
         let read = format!("{}, {}", plural(found.artifacts, "artifact", "artifacts"), bytes(found.bytes));
         if found.faults.is_empty() {
             say(&format!("{read}: all as they were made"));
             return Ok(());
         }
-        let hint = if self.remove {
-            "they were removed: the next `maple-pipe run` makes again what it needs"
-        } else {
-            "`maple-pipe verify --remove` removes what is damaged; then `maple-pipe run` makes it again"
+        let hint = match (self.remove, found.doubtful.is_empty()) {
+            (true, true) => "they were removed: the next `maple-pipe run` makes again what it needs",
+            (true, false) => {
+                "they were removed, and so were the results that were made from them: the next `maple-pipe run` makes again \
+                 what it needs"
+            }
+            (false, true) => {
+                "`maple-pipe verify --remove` removes what is damaged; then `maple-pipe run` makes it again"
+            }
+            (false, false) => {
+                "`maple-pipe verify --remove` removes what is damaged, and the results that were made from it, because they \
+                 may have read the damaged bytes; then `maple-pipe run` makes them again"
+            }
         };
         let message = format!("{read}: {}", plural(found.faults.len(), "is damaged or lost", "are damaged or lost"));
         Err(Error::Found { message, hint: Some(hint.to_owned()) })
@@ -157,11 +179,16 @@ impl Verify {
     }
 }
 
+fn doubtful_line(doubtful: &Doubtful) -> String {
+    format!("doubtful  {} (key {})   made from what is damaged\n", doubtful.node, doubtful.key.short())
+}
+
 fn line(fault: &Fault) -> String {
     let word = if fault.missing { "missing" } else { "damaged" };
+    let owner = |Owner { node, output, key }: &Owner| format!("{node}:{output} (key {})", key.short());
     let what = match fault.outputs.as_slice() {
         [] => String::new(),
-        outputs => format!("{}   ", outputs.join(", ")),
+        outputs => format!("{}   ", outputs.iter().map(owner).collect::<Vec<_>>().join(", ")),
     };
     format!("{word}   {what}{}\n", display(&fault.path))
 }

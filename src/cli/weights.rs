@@ -11,7 +11,7 @@ use crate::architecture::{Architecture, VisionLayers};
 use crate::backbone::{Activation, BackboneOptions, Known, Told};
 use crate::download::sha256;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::write_output;
 use crate::weights::{Checkpoint, Format, Names, NumberFormat, PUBLISHED, PublishedWeights, known};
 
 /// Fetch, check and convert the weights of CLIP models
@@ -206,7 +206,7 @@ fn convert(path: &Path, output: &Path, precision: Option<NumberFormat>, given: G
     if let Some(precision) = precision {
         checkpoint = checkpoint.into_number_format(precision);
     }
-    write_atomically(output, &checkpoint.to_bytes(&known)?)?;
+    write_output(output, &checkpoint.to_bytes(&known)?)?;
     say(&format!("wrote {}: {}", display(output), values(&checkpoint)));
     Ok(())
 }

@@ -53,6 +53,7 @@ pub fn graph(graph: &Graph, plan: &Plan, forecast: &Forecast, store: &Store, roo
         counts.waiting
     );
     let mut findings = vec![Finding::ok(SUBJECT, text).details(json!(counts))];
+    findings.extend(graph.absent(graph.order()).into_iter().map(mistake));
     findings.extend(data_sets(graph, root));
     let wanted = forecast.results + forecast.pixels;
     if let Some(room) = room(store.root()).filter(|&room| room < wanted) {

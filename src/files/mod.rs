@@ -2,6 +2,7 @@
 
 mod claim;
 mod formats;
+mod output;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,6 +12,7 @@ use tempfile::NamedTempFile;
 
 pub use claim::{Claim, Claimed};
 pub use formats::{csv, read_csv, read_json, write_json};
+pub use output::{behind_links, write_output};
 
 use crate::error::{Error, Result};
 

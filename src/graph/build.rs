@@ -39,12 +39,14 @@ impl Graph {
             matches: HashMap::new(),
             unread: HashSet::new(),
             weights: Vec::new(),
+            absences: Vec::new(),
         };
         mistakes.extend(stages.into_iter().flat_map(|stage| builder.expand(stage)));
         mistakes.extend(builder.results());
         if !mistakes.is_empty() {
             return Err(few_at_each_place(mistakes));
         }
+        let absences = std::mem::take(&mut builder.absences);
         let dag = builder.without_unread();
         let mut by_name = HashMap::new();
         for index in dag.node_indices() {
@@ -56,7 +58,7 @@ impl Graph {
         }
         // Nodes were added stage by stage, each after what it refers to.
         let order = dag.node_indices().collect();
-        Ok(Graph { dag, order, by_name })
+        Ok(Graph { dag, order, by_name, absences })
     }
 }
 
@@ -144,6 +146,8 @@ struct Builder<'a> {
     unread: HashSet<NodeIndex>,
     /// The files of weights that were looked at, with what was said of them, and what is wrong with them.
     weights: Vec<(PathBuf, BackboneOptions, Result<(), Arc<Error>>)>,
+    /// What is not there.
+    absences: Vec<Diagnostic>,
 }
 
 impl<'a> Builder<'a> {
@@ -343,7 +347,10 @@ impl<'a> Builder<'a> {
         entry: Option<&Entry>,
     ) -> Result<Vec<Input>, Vec<Diagnostic>> {
         let one = |mistake: Diagnostic| vec![mistake];
-        let Some(entry) = entry else { return self.default_path(context, port).map_err(one) };
+        let Some(entry) = entry else {
+            let found = default_path(self.data_root, context, port).map_err(one)?;
+            return Ok(vec![self.there_or_absent(port, found)]);
+        };
         if let Takes::Nothing = port.from {
             for reference in entry.value.elements().iter().filter_map(Reference::read) {
                 if let Some(target) = self.pipeline.stage(&reference.stage) {
@@ -385,14 +392,28 @@ impl<'a> Builder<'a> {
     }
 
     /// The input behind a path, or behind a name for which the port knows a file.
-    fn path_input(&self, port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+    fn path_input(&mut self, port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
         let named = if let PathPort::Named(find) = &port.path { find(path, self.data_root) } else { None };
-        let Some(file) = named else { return path_input(port, listed, path, span) };
-        let file = file.map_err(|error| {
-            let hint = error.hint().map(str::to_owned);
-            Diagnostic { hint, ..Diagnostic::at(span, error.to_string()) }
-        })?;
-        Ok(vec![external(port, Source::File(file))])
+        let found = match named {
+            Some(file) => file.map(|file| external(port, Source::File(file))).map_err(|error| {
+                let hint = error.hint().map(str::to_owned);
+                Diagnostic { hint, ..Diagnostic::at(span, error.to_string()) }
+            }),
+            None => path_input(port, listed, path, span)?,
+        };
+        Ok(vec![self.there_or_absent(port, found)])
+    }
+
+    /// The input, or one that stands for what is not there.
+    fn there_or_absent(&mut self, port: &Port, found: Found) -> Input {
+        found.unwrap_or_else(|absence| {
+            let known = self.absences.iter().position(|known| known.message == absence.message);
+            let place = known.unwrap_or_else(|| {
+                self.absences.push(absence);
+                self.absences.len() - 1
+            });
+            external(port, Source::Absent(place))
+        })
     }
 
     /// The inputs behind `"@stage"` or `"@stage.output"`.
@@ -511,25 +532,30 @@ impl<'a> Builder<'a> {
         });
         index.get(&wanted).cloned().unwrap_or_default()
     }
+}
 
-    /// What a port stands for when the stage table does not mention it.
-    fn default_path(&self, context: &Context<'_>, port: &Port) -> Result<Vec<Input>, Diagnostic> {
-        if let PathPort::Program(path) = &port.path {
-            return Ok(vec![external(port, Source::File(path.clone()))]);
-        }
-        let PathPort::Folder { default, .. } = &port.path else {
-            let message = format!("stage `{}` has no `{}`", context.stage.name, port.name);
-            let mistake = Diagnostic::at(&context.stage.span, message);
-            let Takes::Outputs(kind, _) = &port.from else { return Err(mistake) };
-            return Err(mistake.hint(format!("name a `{}` stage: `{} = \"@...\"`", kind.name, port.name)));
-        };
-        let Some(data_root) = self.data_root else {
+/// An input, or that it is not there.
+type Found = Result<Input, Diagnostic>;
+
+/// What a port stands for when the stage table does not mention it.
+fn default_path(data_root: Option<&Path>, context: &Context<'_>, port: &Port) -> Result<Found, Diagnostic> {
+    if let PathPort::Program(path) = &port.path {
+        return Ok(Ok(external(port, Source::File(path.clone()))));
+    }
+    let PathPort::Folder { default, .. } = &port.path else {
+        let message = format!("stage `{}` has no `{}`", context.stage.name, port.name);
+        let mistake = Diagnostic::at(&context.stage.span, message);
+        let Takes::Outputs(kind, _) = &port.from else { return Err(mistake) };
+        return Err(mistake.hint(format!("name a `{}` stage: `{} = \"@...\"`", kind.name, port.name)));
+    };
+    Ok(match data_root {
+        Some(data_root) => folder_input(port, &data_root.join(default), &context.stage.span),
+        None => {
             let message = format!("stage `{}` needs the folder of your data sets", context.stage.name);
             let hint = format!("give `--data-root FOLDER` or set MAPLE_DATA; it should hold `{default}`");
-            return Err(Diagnostic::at(&context.stage.span, message).hint(hint));
-        };
-        folder_input(port, &data_root.join(default), &context.stage.span)
-    }
+            Err(Diagnostic::at(&context.stage.span, message).hint(hint))
+        }
+    })
 }
 
 /// Reads a node's parameters. What is wrong is taken out and the rest is read again, for all the mistakes at once.
@@ -642,7 +668,7 @@ fn shared_place(inputs: &[Input]) -> Option<&str> {
     places.windows(2).find(|pair| pair[1].starts_with(pair[0])).and_then(|pair| pair[1].to_str())
 }
 
-fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Found, Diagnostic> {
     let full = span.folder().join(path);
     match &port.path {
         PathPort::Refused | PathPort::Program(_) => {
@@ -651,10 +677,11 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
         }
         PathPort::File | PathPort::Named(_) if !full.is_file() => {
             let message = format!("there is no file `{}`", full.display());
-            Err(Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in"))
+            let absence = Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in");
+            if matches!(port.path, PathPort::Named(_)) { Ok(Err(absence)) } else { Err(absence) }
         }
-        PathPort::File | PathPort::Named(_) => Ok(vec![external(port, Source::File(full))]),
-        PathPort::Folder { .. } => folder_input(port, &full, span),
+        PathPort::File | PathPort::Named(_) => Ok(Ok(external(port, Source::File(full)))),
+        PathPort::Folder { .. } => Ok(folder_input(port, &full, span)),
         PathPort::Any => {
             let name = match full.file_name().filter(|_| listed) {
                 Some(file) => format!("{}/{}", port.name, file.to_string_lossy()),
@@ -675,12 +702,12 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Vec<
                     );
                 }
             };
-            Ok(vec![Input { name, ..external(port, source) }])
+            Ok(Ok(Input { name, ..external(port, source) }))
         }
     }
 }
 
-fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, Diagnostic> {
+fn folder_input(port: &Port, folder: &Path, span: &Span) -> Found {
     let PathPort::Folder { within, sources, known_as, .. } = &port.path else {
         unreachable!("the port takes a folder")
     };
@@ -704,7 +731,7 @@ fn folder_input(port: &Port, folder: &Path, span: &Span) -> Result<Vec<Input>, D
         let hint = format!("{command}put the data set there, so that `{folder}` holds {contents}{addresses}");
         return Err(Diagnostic::at(span, message).hint(hint));
     }
-    Ok(vec![external(port, Source::Folder(folder.to_owned(), within.clone()))])
+    Ok(external(port, Source::Folder(folder.to_owned(), within.clone())))
 }
 
 /// A path stands for the first output that the port would read of a stage.

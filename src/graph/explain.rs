@@ -54,6 +54,11 @@ pub enum Explanation<'a> {
         /// Those of them that have a reason of their own.
         causes: Vec<&'a str>,
     },
+    /// It cannot run.
+    Blocked {
+        /// What is not there.
+        absent: Vec<&'a str>,
+    },
 }
 
 /// Explains the nodes of a plan.
@@ -82,7 +87,8 @@ impl<'a> Explainer<'a> {
             let own = match plan.state(index) {
                 State::Fresh(_) => continue,
                 State::Stale { .. } => Rc::new(BTreeSet::from([index])),
-                State::Pending => {
+                State::Blocked if graph.node(index).lacks_something() => Rc::new(BTreeSet::from([index])),
+                State::Pending | State::Blocked => {
                     let mut sets = graph.needs(index).filter_map(|needed| causes.get(&needed));
                     let first = sets.next().expect("a node waits for something").clone();
                     sets.fold(first, |all, set| {
@@ -109,6 +115,11 @@ impl<'a> Explainer<'a> {
                 let names = self.causes(index).map(|cause| self.graph.node(cause).name.as_str());
                 Explanation::UpstreamStale { causes: names.collect() }
             }
+            State::Blocked => {
+                let causes: Vec<NodeIndex> = self.causes(index).collect();
+                let absent = self.graph.absent(&causes).into_iter().map(|absence| absence.message.as_str());
+                Explanation::Blocked { absent: absent.collect() }
+            }
             State::Stale { key, recipe } => {
                 let outputs = self.graph.node(index).work.outputs();
                 if let Some(output) = self.store.record(key).and_then(|record| self.store.missing(&record, outputs)) {
@@ -130,7 +141,7 @@ impl<'a> Explainer<'a> {
     pub fn upstream(&self, index: NodeIndex) -> Vec<(&'a str, Explanation<'a>)> {
         let name = |index: NodeIndex| self.graph.node(index).name.as_str();
         match self.plan.state(index) {
-            State::Fresh(_) => Vec::new(),
+            State::Fresh(_) | State::Blocked => Vec::new(),
             State::Pending => self.causes(index).map(|cause| (name(cause), self.explain(cause))).collect(),
             State::Stale { recipe, .. } => {
                 let reruns =
@@ -198,6 +209,9 @@ impl fmt::Display for Explanation<'_> {
                 [name, rest @ ..] if !rest.is_empty() => write!(formatter, "waits for {name} and {} more", rest.len()),
                 names => write!(formatter, "waits for {}", names.join("")),
             },
+            Explanation::Blocked { absent } => {
+                write!(formatter, "blocked: {}", few(FEW, absent.iter().map(ToString::to_string)))
+            }
         }
     }
 }

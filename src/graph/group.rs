@@ -15,16 +15,18 @@ pub struct Group<'a> {
     pub nodes: Vec<&'a str>,
 }
 
-/// Groups nodes by what is missing or changed; those that wait are one group, the last, whatever they wait for. Fresh
-/// ones are left out.
+/// Groups nodes by what is missing or changed. Those that wait are one group, whatever they wait for, and those that are
+/// blocked are another: the last ones. Fresh ones are left out.
 pub fn group<'a>(explained: impl IntoIterator<Item = (&'a str, Explanation<'a>)>) -> Vec<Group<'a>> {
     const WAITING: &str = "waiting for stale nodes";
+    const BLOCKED: &str = "blocked: something that they need is not there";
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut groups: Vec<(Vec<Shared>, Group<'a>)> = Vec::new();
     for (node, explanation) in explained {
         let (general, changes) = match explanation {
             Explanation::UpToDate { .. } => continue,
             Explanation::UpstreamStale { .. } => (WAITING.to_owned(), Vec::new()),
+            Explanation::Blocked { .. } => (BLOCKED.to_owned(), Vec::new()),
             Explanation::Changed { changes } => {
                 let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
                 (format!("changed: {}", paths.join(", ")), changes.iter().map(Shared::new).collect())
@@ -49,8 +51,8 @@ pub fn group<'a>(explained: impl IntoIterator<Item = (&'a str, Explanation<'a>)>
             Group { reason: format!("changed: {}", few(FEW, shared.into_iter().map(|change| change.text))), ..group }
         }
     });
-    let (waiting, mut groups): (Vec<_>, Vec<_>) = named.partition(|group| group.reason == WAITING);
-    groups.extend(waiting);
+    let mut groups: Vec<Group<'_>> = named.collect();
+    groups.sort_by_key(|group| [WAITING, BLOCKED].iter().position(|last| group.reason == *last));
     groups
 }
 
@@ -85,14 +87,21 @@ mod tests {
                 changes: vec![change("parameters.seed", 1, seed), change("parameters.shots", 16, shots)],
             }
         };
+        let blocked = || Explanation::Blocked { absent: vec!["there is no folder `x`"] };
         let waiting = || Explanation::UpstreamStale { causes: vec!["a"] };
-        let groups =
-            group([("a", changed(2, 8)), ("c", waiting()), ("b", changed(3, 8)), ("d", Explanation::NeverRun)]);
+        let groups = group([
+            ("e", blocked()),
+            ("a", changed(2, 8)),
+            ("c", waiting()),
+            ("b", changed(3, 8)),
+            ("d", Explanation::NeverRun),
+        ]);
         let shown: Vec<(&str, &[&str])> = groups.iter().map(|group| (&*group.reason, &*group.nodes)).collect();
-        let expected: [(&str, &[&str]); 3] = [
+        let expected: [(&str, &[&str]); 4] = [
             ("changed: parameters.seed, parameters.shots 16 -> 8", &["a", "b"]),
             ("never run", &["d"]),
             ("waiting for stale nodes", &["c"]),
+            ("blocked: something that they need is not there", &["e"]),
         ];
         assert_eq!(shown, expected);
     }

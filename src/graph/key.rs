@@ -72,7 +72,7 @@ impl Node {
             Source::File(path) | Source::Folder(path, _) => {
                 Some((input.name.as_str(), path.as_path(), digest_in(&recipe, input)?.to_owned()))
             }
-            Source::Output(..) => None,
+            Source::Output(..) | Source::Absent(_) => None,
         });
         outside.collect()
     }

@@ -11,7 +11,7 @@ mod plan;
 mod standing;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ pub use plan::{Inspector, Plan, State};
 pub use standing::{Counts, Standing};
 
 use crate::coordinates::Coordinates;
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::kind::Work;
 use crate::store::ArtifactKind;
@@ -40,6 +41,8 @@ pub struct Graph {
     /// Every node after all it needs.
     order: Vec<NodeIndex>,
     by_name: HashMap<String, NodeIndex>,
+    /// What nodes need from outside and is not there, each once.
+    absences: Vec<Diagnostic>,
 }
 
 /// One unit of work.
@@ -58,6 +61,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Something that it needs from outside is not there.
+    pub fn lacks_something(&self) -> bool {
+        self.inputs.iter().any(Input::is_absent)
+    }
+
     /// What an output is called among those of other nodes, in `results/` and where many are collected: the node's name
     /// with the output's extension, e.g. `table/eurosat.csv`; also with its name, where the extension does not tell.
     pub fn file_name(&self, output: &Output) -> String {
@@ -96,6 +104,8 @@ pub enum Source {
     File(PathBuf),
     /// Files and folders in a folder of the user's.
     Folder(PathBuf, Vec<String>),
+    /// A data set or weights that are not there: the place among [`Graph::absent`]'s.
+    Absent(usize),
 }
 
 impl Input {
@@ -106,7 +116,12 @@ impl Input {
 
     /// Enters the key from outside the graph.
     fn is_external(&self) -> bool {
-        self.keyed && !matches!(self.source, Source::Output(..))
+        self.keyed && matches!(self.source, Source::File(_) | Source::Folder(..))
+    }
+
+    /// Is not there.
+    fn is_absent(&self) -> bool {
+        matches!(self.source, Source::Absent(_))
     }
 }
 
@@ -114,6 +129,14 @@ impl Graph {
     /// The node at an index.
     pub fn node(&self, index: NodeIndex) -> &Node {
         &self.dag[index]
+    }
+
+    /// What these nodes need from outside and is not there, each thing once.
+    pub fn absent(&self, nodes: &[NodeIndex]) -> Vec<&Diagnostic> {
+        let inputs = nodes.iter().flat_map(|&index| &self.dag[index].inputs);
+        let absent =
+            inputs.filter_map(|input| if let Source::Absent(place) = input.source { Some(place) } else { None });
+        absent.collect::<BTreeSet<usize>>().into_iter().map(|place| &self.absences[place]).collect()
     }
 
     /// Every node after all it needs.

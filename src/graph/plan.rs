@@ -27,6 +27,8 @@ pub enum State {
     },
     /// Something that it needs is stale, so its key is not known yet.
     Pending,
+    /// Something from outside is not there, which it or a node that it needs would read.
+    Blocked,
 }
 
 impl State {
@@ -49,7 +51,9 @@ impl Plan {
             let record = |node| states.get(&node).and_then(State::record);
             let found = inspector.inspect_all(nodes, &record);
             for (&index, state) in nodes.iter().zip(found) {
-                states.insert(index, state?);
+                let is_blocked = |needed| matches!(states[&needed], State::Blocked);
+                let state = if inspector.graph.needs(index).any(is_blocked) { State::Blocked } else { state? };
+                states.insert(index, state);
             }
         }
         Ok(Plan { states })
@@ -109,10 +113,13 @@ impl<'a> Inspector<'a> {
 
     /// How a node stands, given the records of the nodes it needs as far as they are fresh.
     pub fn inspect(&self, index: NodeIndex, record: &Records<'_>) -> Result<State> {
+        let node = self.graph.node(index);
+        if node.lacks_something() {
+            return Ok(State::Blocked);
+        }
         if self.graph.needs(index).any(|needed| record(needed).is_none()) {
             return Ok(State::Pending);
         }
-        let node = self.graph.node(index);
         let recipe = recipe(node, &|input| match &input.source {
             Source::Output(source, output) => {
                 let record = record(*source).expect("just checked");
@@ -147,6 +154,7 @@ impl<'a> Inspector<'a> {
                 };
                 (self.store.artifact(artifact)?, Some(record.key.to_string()), listing)
             }
+            Source::Absent(_) => unreachable!("a node that lacks something is not run"),
             Source::File(path) => (absolute(path)?, None, None),
             Source::Folder(path, within) => {
                 let listing = input.keyed.then(|| self.listing(&input.source, path, within)).transpose()?;
@@ -155,22 +163,40 @@ impl<'a> Inspector<'a> {
         };
         let kind = match input.source {
             Source::Output(source, _) => Some(self.graph.node(source).work.kind().name.to_owned()),
-            Source::File(_) | Source::Folder(..) => None,
+            Source::File(_) | Source::Folder(..) | Source::Absent(_) => None,
         };
         Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, kind, listing })
     }
 
-    /// The inputs of a node that changed since they were first read.
-    pub fn changed_inputs(&self, index: NodeIndex) -> Result<Vec<PathBuf>> {
-        let mut changed = Vec::new();
-        for input in self.graph.node(index).inputs.iter().filter(|input| input.is_external()) {
-            if let Source::File(path) | Source::Folder(path, _) = &input.source
-                && self.read(&input.source)? != self.external(&input.source)?
-            {
-                changed.push(path.clone());
+    /// Looks whether a node that has read its inputs read what its key says. `record` as for [`Inspector::inspect`].
+    ///
+    /// # Errors
+    /// An input from outside changed since it was first read; [`Error::Damaged`] where an artifact did.
+    pub fn check_inputs(&self, index: NodeIndex, record: &Records<'_>) -> Result<()> {
+        for input in self.graph.node(index).inputs.iter().filter(|input| input.keyed) {
+            match &input.source {
+                Source::Output(source, output) => {
+                    let record = record(*source).expect("what a node has read is fresh");
+                    self.store.artifact(&record.outputs[&**output]).map_err(|error| match error {
+                        Error::Damaged { path, .. } => {
+                            let message = format!("its input `{}` changed while it ran: `{}`", input.name, path.display());
+                            let hint = "a command must not write to its inputs, but to a copy; `maple-pipe run` makes the \
+                                        input again";
+                            Error::hinted(message, hint)
+                        }
+                        other => other,
+                    })?;
+                }
+                Source::Absent(_) => {}
+                Source::File(path) | Source::Folder(path, _) => {
+                    if self.read(&input.source)? != self.external(&input.source)? {
+                        let message = format!("`{}` changed while the node read it", path.display());
+                        return Err(Error::hinted(message, "run again when it no longer changes"));
+                    }
+                }
             }
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// The digest that an input from outside the graph had when it was first asked for.
@@ -187,7 +213,7 @@ impl<'a> Inspector<'a> {
         match source {
             Source::File(path) => self.cache.file(path),
             Source::Folder(path, within) => self.cache.folder(path, within),
-            Source::Output(..) => unreachable!("outputs are known by their records"),
+            Source::Output(..) | Source::Absent(_) => unreachable!("only what is outside and there is read"),
         }
     }
 

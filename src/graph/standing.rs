@@ -16,11 +16,13 @@ pub enum Standing {
     Stale,
     /// Something that it needs is stale.
     Waiting,
+    /// It cannot run: something from outside is not there, which it or a node that it needs would read.
+    Blocked,
 }
 
 impl Standing {
     /// All of them.
-    pub const ALL: [Standing; 3] = [Standing::Fresh, Standing::Stale, Standing::Waiting];
+    pub const ALL: [Standing; 4] = [Standing::Fresh, Standing::Stale, Standing::Waiting, Standing::Blocked];
 
     /// The word in the attributes of pictures; as in JSON.
     pub fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Standing {
             Standing::Fresh => "fresh",
             Standing::Stale => "stale",
             Standing::Waiting => "waiting",
+            Standing::Blocked => "blocked",
         }
     }
 }
@@ -38,6 +41,7 @@ impl From<&State> for Standing {
             State::Fresh(_) => Standing::Fresh,
             State::Stale { .. } => Standing::Stale,
             State::Pending => Standing::Waiting,
+            State::Blocked => Standing::Blocked,
         }
     }
 }
@@ -60,6 +64,8 @@ pub struct Counts {
     pub stale: usize,
     /// Need a stale one.
     pub waiting: usize,
+    /// Cannot run.
+    pub blocked: usize,
 }
 
 impl Counts {
@@ -69,12 +75,14 @@ impl Counts {
             Standing::Fresh => self.fresh,
             Standing::Stale => self.stale,
             Standing::Waiting => self.waiting,
+            Standing::Blocked => self.blocked,
         }
     }
 
-    /// What is most urgent among them: stale before waiting before fresh.
+    /// What is most urgent among them: blocked before stale before waiting before fresh.
     pub fn worst(&self) -> Standing {
         match self {
+            Counts { blocked: 1.., .. } => Standing::Blocked,
             Counts { stale: 1.., .. } => Standing::Stale,
             Counts { waiting: 1.., .. } => Standing::Waiting,
             _ => Standing::Fresh,
@@ -91,6 +99,7 @@ impl FromIterator<Standing> for Counts {
                 Standing::Fresh => &mut counts.fresh,
                 Standing::Stale => &mut counts.stale,
                 Standing::Waiting => &mut counts.waiting,
+                Standing::Blocked => &mut counts.blocked,
             } += 1;
         }
         counts

@@ -205,6 +205,7 @@ fn location(materials: &Materials<'_>, index: NodeIndex) -> Option<PathBuf> {
     let input = materials.graph.node(index).inputs.iter().find(|input| input.name == "dataset.location")?;
     match &input.source {
         Source::File(path) | Source::Folder(path, _) => Some(path.clone()),
+        Source::Absent(_) => None,
         Source::Output(node, output) => {
             Some(materials.store.artifact_path(&materials.plan.record(*node)?.outputs[&**output]))
         }

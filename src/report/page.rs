@@ -73,7 +73,7 @@ fn page(report: &Report) -> Markup {
 
 fn summary(report: &Report) -> String {
     let counts = &report.counts;
-    let standing = match counts.stale + counts.waiting {
+    let standing = match counts.stale + counts.waiting + counts.blocked {
         0 => "all up to date".to_owned(),
         missing => format!("{} up to date, {missing} not: the numbers below are partial", counts.fresh),
     };
@@ -287,10 +287,7 @@ fn mistakes(mistakes: &[Mistake]) -> Markup {
 
 fn pipeline(report: &Report) -> Markup {
     let counts = &report.counts;
-    let says = format!(
-        "The stages of the pipeline and how their {} nodes stand: {} up to date, {} stale, {} waiting.",
-        counts.nodes, counts.fresh, counts.stale, counts.waiting
-    );
+    let says = format!("The stages of the pipeline and how their {} nodes stand: {counts}.", counts.nodes);
     html! {
         p { (says) }
         div.scroll tabindex="0" role="region" aria-label="Stages" {

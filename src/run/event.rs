@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::devices::Warning;
 use super::job::Failure;
 use crate::device::{Device, Devices};
+use crate::error::Error;
 use crate::store::Record;
 use crate::task::Progress;
 
@@ -38,6 +39,13 @@ pub enum Event<'a> {
         node: &'a str,
         /// Who computes it.
         owner: &'a str,
+    },
+    /// A result in the store is damaged; the nodes that left it run again.
+    Damaged {
+        /// The name of such a node.
+        node: &'a str,
+        /// What is damaged.
+        error: &'a Error,
     },
     /// A running node got somewhere.
     Progress {

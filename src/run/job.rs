@@ -1,6 +1,6 @@
 //! One node's execution: in this process, or in a worker process where it needs libtorch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(super) struct Job<'a> {
     pub key: Digest,
     pub recipe: CanonicalJson,
     pub inputs: BTreeMap<String, Vec<TaskInput>>,
+    /// The records of the nodes that it needs.
+    pub needs: HashMap<NodeIndex, Record>,
     pub scratch: PathBuf,
     pub partial: PathBuf,
     pub tensorboard: Option<PathBuf>,
@@ -127,13 +129,14 @@ impl Job<'_> {
         if executor.keeps_log() {
             *log = Some(self.log.clone());
         }
-        let done = executor.execute(&order, progress)?;
-        if let Some(path) = self.inspector.changed_inputs(self.node)?.first() {
-            return Err(Error::hinted(
-                format!("`{}` changed while the node read it", path.display()),
-                "run again when it no longer changes",
-            ));
+        let done = executor.execute(&order, progress);
+        let unchanged = self.inspector.check_inputs(self.node, &|needed| self.needs.get(&needed));
+        if unchanged.is_err() {
+            // What it would resume from was made from something else than its key says.
+            let _ = std::fs::remove_dir_all(&task.partial);
         }
+        let done = done?;
+        unchanged?;
         let outputs = task.outputs.iter().map(|output| (output.name.to_string(), task.output(&output.name))).collect();
         let record = Record {
             key: self.key,

@@ -14,6 +14,9 @@ pub fn json(event: &Event<'_>) -> Value {
         Event::Hashing { read, of } => object!({ "event": "hashing", "read": read, "of": of }),
         Event::Started { node, device } => object!({ "event": "started", "node": node, "device": device }),
         Event::Elsewhere { node, owner } => object!({ "event": "elsewhere", "node": node, "owner": owner }),
+        Event::Damaged { node, error } => {
+            object!({ "event": "damaged", "node": node, "message": error.to_string() })
+        }
         Event::Progress { node, progress } => {
             let mut line = object!({ "event": "progress", "node": node });
             merge(&mut line, serde_json::to_value(progress));

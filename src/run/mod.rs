@@ -5,8 +5,11 @@
 //!    |                               |                                                    |
 //!    |                               +--stale--> Queued --slot and claim--> Running --+--> Done
 //!    |                                                                                +--> Failed
-//!    +--something needed failed--> Blocked                                            +--> Queued, if interrupted
+//!    +--something needed failed or is not there--> Blocked                            +--> Queued, if interrupted
 //! ```
+//!
+//! What a node needs is compared with its digest before the node runs. Where it is damaged, the nodes that left it go back
+//! from Done or Cached to Ready, and what was Queued behind them to Wanted.
 //!
 //! Of the queued nodes the one with the longest way to the end goes first. A node that another run has claimed stays
 //! queued until its record is there or the claim is free.
@@ -26,7 +29,8 @@ mod rerun;
 mod slots;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::Scope;
@@ -42,7 +46,7 @@ pub use interrupt::Interrupts;
 pub use job::Failure;
 pub use json::json;
 pub use recorder::Recorder;
-pub use reporter::{Reporter, error_word};
+pub use reporter::{Reporter, error_word, warning_word};
 pub use rerun::{Made, Rerun, rerun};
 
 use crate::data::PixelCache;
@@ -54,6 +58,7 @@ use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness};
 use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::task::Progress;
+use crate::text::nodes;
 use estimate::Estimates;
 use job::{End, Job};
 use slots::Slots;
@@ -101,11 +106,20 @@ const LOOK_ELSEWHERE: Duration = Duration::from_millis(100);
 /// How long a killed process may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(2);
 
-/// Runs what is stale among `selection`, which is in order and holds all it needs. A node that fails is counted in the
-/// summary, and so is an interrupt.
+/// What a run is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// These nodes, in order, with all that they need.
+    pub nodes: &'a [NodeIndex],
+    /// Outputs of theirs that are read when all has run.
+    pub results: &'a [(NodeIndex, String)],
+}
+
+/// Runs what is stale of what is wanted, and what left a result that is damaged. A node that fails is counted in the summary,
+/// and so is an interrupt.
 pub fn run(
     graph: &Graph,
-    selection: &[NodeIndex],
+    Wanted { nodes: selection, results }: Wanted<'_>,
     store: &Store,
     pipeline: &str,
     options: &Options,
@@ -120,6 +134,7 @@ pub fn run(
         store,
         pipeline,
         selection,
+        results,
         inspector: &Inspector::new(graph, store, &cache),
         options,
         last_keys: &last_keys,
@@ -129,6 +144,7 @@ pub fn run(
         queue: BTreeSet::new(),
         stale: HashMap::new(),
         elsewhere: BTreeSet::new(),
+        remade: HashSet::new(),
         working: HashMap::new(),
         running: HashMap::new(),
         left: BTreeMap::new(),
@@ -163,6 +179,8 @@ struct Scheduler<'a> {
     store: &'a Store,
     pipeline: &'a str,
     selection: &'a [NodeIndex],
+    /// Outputs that are read when all has run.
+    results: &'a [(NodeIndex, String)],
     inspector: &'a Inspector<'a>,
     options: &'a Options,
     /// The keys of the last time, by node name.
@@ -177,6 +195,8 @@ struct Scheduler<'a> {
     stale: HashMap<NodeIndex, (Digest, CanonicalJson)>,
     /// Nodes in state Queued that another run computes.
     elsewhere: BTreeSet<NodeIndex>,
+    /// Nodes that were made ready again, because what they had left is damaged.
+    remade: HashSet<NodeIndex>,
     /// Keys that are queued or running, with the other nodes that wait for the same key.
     working: HashMap<Digest, Vec<NodeIndex>>,
     /// The devices of nodes in state Running, and the memory that they are expected to use there.
@@ -193,6 +213,14 @@ struct Scheduler<'a> {
 
 impl<'a> Scheduler<'a> {
     fn run(&mut self, interrupts: &Interrupts, report: &mut dyn FnMut(&Event<'_>)) {
+        for &index in self.selection {
+            if self.graph.node(index).lacks_something() && self.states[&index] == State::Wanted {
+                self.states.insert(index, State::Blocked);
+                self.summary.blocked += 1;
+                self.tell(index, Outcome::Blocked, report);
+                self.block(index, report);
+            }
+        }
         for &index in self.selection {
             self.make_ready(index);
         }
@@ -304,9 +332,15 @@ impl<'a> Scheduler<'a> {
             let found = inspector.watch(&ready, &mut |read, of| report(&Event::Hashing { read, of }), work);
             for (index, state) in ready.into_iter().zip(found) {
                 match state {
-                    Ok(Staleness::Fresh(record)) => self.settle(index, State::Cached, *record, report),
+                    Ok(Staleness::Fresh(record)) => {
+                        let damage = self.damaged_result(index, &record);
+                        self.settle(index, State::Cached, *record, report);
+                        if let Some(error) = damage {
+                            self.make_again(&error, report);
+                        }
+                    }
                     Ok(Staleness::Stale { key, recipe }) => self.enqueue(index, key, recipe),
-                    Ok(Staleness::Pending) => unreachable!("a ready node's needs are fresh"),
+                    Ok(Staleness::Pending | Staleness::Blocked) => unreachable!("a ready node has all that it needs"),
                     Err(error) => self.fail(index, &Failure::new(None, &error), report),
                 }
             }
@@ -353,7 +387,10 @@ impl<'a> Scheduler<'a> {
             }
             self.give_back(device);
             if let Err(error) = job {
-                self.give_up(index, &error, report);
+                // Where it is a need of this node that is made again, the node waits for it.
+                if !self.make_again(&error, report) || self.states[&index] == State::Queued {
+                    self.give_up(index, &error, report);
+                }
             }
         }
     }
@@ -381,6 +418,65 @@ impl<'a> Scheduler<'a> {
         if let (Some((device, bytes)), Some(slots)) = (device, &mut self.slots) {
             slots.give(device, bytes);
         }
+    }
+
+    /// What is damaged of a node's outputs that are results.
+    fn damaged_result(&self, index: NodeIndex, record: &Record) -> Option<Error> {
+        let outputs = self.results.iter().filter(|(node, _)| *node == index).map(|(_, output)| output);
+        outputs.filter_map(|output| self.store.artifact(&record.outputs[output]).err()).next()
+    }
+
+    /// Done or Cached -> Ready, for the nodes that left a damaged artifact; Ready or Queued -> Wanted, for what needs them.
+    /// Whether it did so: each node is made again once, lest a broken disk keep a run for ever.
+    fn make_again(&mut self, error: &Error, report: &mut dyn FnMut(&Event<'_>)) -> bool {
+        let Error::Damaged { path, .. } = error else { return false };
+        let left_it = |record: &Record| record.outputs.values().any(|one| self.store.artifact_path(one) == *path);
+        let makers = self.records.iter().filter(|(_, record)| left_it(record)).map(|(&index, _)| index);
+        let mut makers: Vec<NodeIndex> = makers.collect();
+        makers.sort();
+        if makers.is_empty() || makers.iter().any(|maker| !self.remade.insert(*maker)) || !self.remove(path) {
+            return false;
+        }
+        for &maker in &makers {
+            report(&Event::Damaged { node: self.name(maker), error });
+            self.records.remove(&maker);
+            match self.states.insert(maker, State::Wanted) {
+                Some(State::Done) => self.summary.ran -= 1,
+                _ => self.summary.cached -= 1,
+            }
+            *self.left.entry(&self.graph.node(maker).stage_name).or_insert(0) += 1;
+            for child in self.graph.needed_by(maker).collect::<Vec<_>>() {
+                if matches!(self.states.get(&child), Some(State::Ready | State::Queued)) {
+                    self.states.insert(child, State::Wanted);
+                }
+            }
+        }
+        let freed = self.forget_unqueued();
+        makers.into_iter().chain(freed).for_each(|index| self.make_ready(index));
+        true
+    }
+
+    /// Takes what is Wanted out of the lists that it was in while it was Ready or Queued. Returns nodes that are Wanted now,
+    /// because they waited for the key of such a node.
+    fn forget_unqueued(&mut self) -> Vec<NodeIndex> {
+        let Scheduler { states, ready, queue, elsewhere, stale, working, .. } = self;
+        ready.retain(|index| states[index] == State::Ready);
+        for waiting in working.values_mut() {
+            waiting.retain(|index| states[index] == State::Queued);
+        }
+        let gone = stale.extract_if(|index, _| states[index] != State::Queued);
+        let freed: Vec<NodeIndex> = gone.filter_map(|(_, (key, _))| working.remove(&key)).flatten().collect();
+        for &index in &freed {
+            states.insert(index, State::Wanted);
+        }
+        queue.retain(|(_, index)| states[index] == State::Queued);
+        elsewhere.retain(|index| states[index] == State::Queued);
+        freed
+    }
+
+    /// Removes what is damaged, if it can be removed.
+    fn remove(&self, damaged: &Path) -> bool {
+        self.store.remove_damaged(damaged).is_ok()
     }
 
     /// Claims a queued node. Without a claim it is Cached, because another run has just made it, or another run is making
@@ -443,6 +539,7 @@ impl<'a> Scheduler<'a> {
             key,
             recipe,
             inputs,
+            needs: self.graph.needs(index).map(|needed| (needed, self.records[&needed].clone())).collect(),
             scratch,
             partial: self.store.partial(&key),
             tensorboard: Some(self.store.events(self.pipeline, self.name(index))),
@@ -561,6 +658,10 @@ impl<'a> Scheduler<'a> {
 pub fn check(summary: &Summary) -> Result<()> {
     match summary.failed {
         _ if summary.interrupted => Err(Error::Interrupted),
+        0 if summary.blocked > 0 => Err(Error::Found {
+            message: format!("{} did not run, because something that they need is not there", nodes(summary.blocked)),
+            hint: Some("`maple-pipe status` lists what is not there, and how to get it".to_owned()),
+        }),
         0 => Ok(()),
         failed => Err(Error::NodesFailed { failed }),
     }

@@ -80,6 +80,9 @@ impl Reporter {
             Event::Elsewhere { node, owner } => {
                 vec![format!("{} {node}   waiting for {owner}, which computes it", word("ELSEWHERE", AnsiColor::Cyan))]
             }
+            Event::Damaged { node, error } => {
+                vec![format!("{} {node}   it runs again: {error}", word("DAMAGED", AnsiColor::Yellow))]
+            }
             Event::Settled { node, outcome, position, of, .. } => {
                 let width = of.to_string().len();
                 let (status, seconds, note) = match outcome {
@@ -161,7 +164,7 @@ impl Bars {
                 self.run
                     .set_prefix(remaining.map_or_else(String::new, |seconds| format!("{} left", duration(seconds))));
             }
-            Event::Elsewhere { .. } | Event::Devices { .. } => {}
+            Event::Elsewhere { .. } | Event::Damaged { .. } | Event::Devices { .. } => {}
             Event::Stopping { .. } => self.run.set_message("STOPPING"),
             Event::Finished(_) => self.run.finish_and_clear(),
         }
@@ -224,7 +227,7 @@ pub fn error_word() -> String {
 }
 
 /// The coloured word before a warning.
-fn warning_word() -> String {
+pub fn warning_word() -> String {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
     format!("{style}warning{style:#}")
 }

@@ -152,6 +152,7 @@ impl Again<'_> {
             key: record.key,
             recipe: record.recipe.clone(),
             inputs: self.inspector.task_inputs(index, &|needed| self.records.get(&needed).copied())?,
+            needs: self.graph.needs(index).map(|needed| (needed, self.records[&needed].clone())).collect(),
             scratch,
             partial: folder.join("partial"),
             tensorboard: None,

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Artifact, ArtifactKind, Store};
 use crate::error::{Error, Result};
-use crate::files::{TEMPORARY, create_parent, sync_parent, temporary_file};
+use crate::files::{TEMPORARY, behind_links, create_parent, sync_parent, temporary_file};
 
 impl Store {
-    /// Copies an artifact to `target`, in place of what is there, unless that is the same.
+    /// Copies an artifact to `target`, in place of what is there, unless that is the same. Where `target` is a link, what it
+    /// leads to is replaced.
     pub fn materialise(&self, artifact: &Artifact, target: &Path) -> Result<()> {
+        let target = &behind_links(target)?;
         if Artifact::of(target).is_ok_and(|(present, _)| present == *artifact) {
             return Ok(());
         }

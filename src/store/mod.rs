@@ -15,6 +15,7 @@
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them
 //! inputs/                     digests of input files by path, size, times and inode
+//! verified/                   digests of artifacts as they were last read, in the same way
 //! format                      the number of this layout
 //! ```
 
@@ -43,7 +44,7 @@ pub use run_record::{Commit, End, Invocation, NodeEnd, RunNode, RunRecord};
 pub use scratch::Scratch;
 pub use shelf::{LocalShelf, Shelf};
 pub use stat_cache::StatCache;
-pub use verify::{Fault, Verification};
+pub use verify::{Doubtful, Fault, Owner, Verification};
 
 use rayon::prelude::*;
 
@@ -173,10 +174,11 @@ impl Store {
         self.shelf.path(artifact)
     }
 
-    /// Where an artifact can be read.
+    /// Where an artifact can be read, after its bytes have been compared with its digest; what has not changed since it
+    /// was last compared is not read again.
     ///
     /// # Errors
-    /// The store has lost it.
+    /// [`Error::Damaged`] where the store has lost it, or holds other bytes.
     pub fn artifact(&self, artifact: &Artifact) -> Result<PathBuf> {
         self.shelf.get(artifact)
     }
@@ -184,6 +186,24 @@ impl Store {
     /// The digests of a folder artifact's files.
     pub fn listing(&self, artifact: &Artifact) -> Result<Listing> {
         self.shelf.listing(artifact)
+    }
+
+    /// Removes a damaged artifact, so that the next run makes it again, and what unfinished nodes would resume from, because
+    /// nobody knows which of it was computed from the damage.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_damaged(&self, path: &Path) -> Result<()> {
+        remove(path).map_err(Error::io("remove", path))?;
+        for entry in fs::read_dir(self.root.join("partial")).into_iter().flatten().flatten() {
+            // Who works on it goes on with what it has read already, and is looked at when it is done.
+            if let Some(key) = entry.file_name().to_str().and_then(Digest::parse)
+                && let Ok(Claimed::Ours(_claim)) = self.claim(&key)
+            {
+                remove(&entry.path()).map_err(Error::io("remove", entry.path()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a node's outputs out of its scratch folder, then writes the record. What took long to make is on the disk when
@@ -288,9 +308,9 @@ impl Store {
         self.write(&path, text.as_bytes())
     }
 
-    /// Keeps what a stat cache of this store has learned.
+    /// Keeps what a stat cache of this store has learned, and what was learned of its artifacts.
     pub fn keep_digests(&self, cache: &StatCache) -> Result<()> {
-        cache.save(&|path, bytes| self.write(path, bytes))
+        [cache, self.shelf.read()].into_iter().try_for_each(|cache| cache.save(&|path, bytes| self.write(path, bytes)))
     }
 
     /// Writes a file of the store by way of the scratch folder, without syncing it: it carries a checksum, or is worth

@@ -87,6 +87,19 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The digests of what it was made from.
+    pub fn inputs(&self) -> Vec<Digest> {
+        let recipe = self.recipe.value();
+        let inputs = recipe["inputs"].as_object().into_iter().flat_map(serde_json::Map::values);
+        let digests = inputs.flat_map(|input| match input {
+            Value::Array(many) => many.iter().map(|one| &one["digest"]).collect(),
+            one => vec![one],
+        });
+        digests.filter_map(|digest| Digest::parse(digest.as_str()?)).collect()
+    }
+}
+
 /// JSON with sorted keys and shortest numbers, so that equal meaning is equal text. Kept as text: most records are only
 /// looked at for their outputs.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::listing::Listing;
 use super::record::{Artifact, ArtifactKind};
 use super::scratch::Scratch;
+use super::stat_cache::StatCache;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{create_parent, is_executable, sync, sync_parent, temporary_file, write_by_way_of};
@@ -19,10 +20,10 @@ pub trait Shelf: std::fmt::Debug + Send + Sync {
     /// from far away.
     fn has(&self, artifacts: &[&Artifact]) -> Vec<bool>;
 
-    /// Where an artifact can be read on this machine.
+    /// Where an artifact can be read on this machine. Its bytes have been compared with its digest.
     ///
     /// # Errors
-    /// It is not there.
+    /// [`Error::Damaged`] where it is not there, or where it holds other bytes.
     fn get(&self, artifact: &Artifact) -> Result<PathBuf>;
 
     /// Takes a file or a folder, which is moved, and returns what it is. What is on its way lies in `scratch`. With `durably`
@@ -38,6 +39,8 @@ pub trait Shelf: std::fmt::Debug + Send + Sync {
 pub struct LocalShelf {
     /// The store's folder.
     root: PathBuf,
+    /// The digests of artifacts as they were last read, so that an unchanged one is read once.
+    read: StatCache,
 }
 
 /// Where a store keeps what has this digest.
@@ -53,13 +56,11 @@ impl Shelf for LocalShelf {
 
     fn get(&self, artifact: &Artifact) -> Result<PathBuf> {
         let path = self.path(artifact);
-        if self.holds(artifact) {
+        if self.holds(artifact) && self.is_as_made(artifact)? {
             return Ok(path);
         }
-        Err(Error::hinted(
-            format!("the store has lost the artifact `{}`", path.display()),
-            "`maple-pipe run` makes it again",
-        ))
+        let lost = !path.exists();
+        Err(Error::Damaged { path, lost })
     }
 
     fn put(&self, path: &Path, scratch: &Scratch, durably: bool) -> Result<Artifact> {
@@ -88,7 +89,12 @@ impl Shelf for LocalShelf {
 impl LocalShelf {
     /// The shelf of the store in `root`.
     pub(super) fn new(root: &Path) -> LocalShelf {
-        LocalShelf { root: root.to_owned() }
+        LocalShelf { root: root.to_owned(), read: StatCache::open(root.join("verified")) }
+    }
+
+    /// What was read of artifacts.
+    pub(super) fn read(&self) -> &StatCache {
+        &self.read
     }
 
     /// Where an artifact lies, if it is there.
@@ -109,6 +115,18 @@ impl LocalShelf {
 
     fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
         place(&self.root, kind, digest)
+    }
+
+    /// The same as [`LocalShelf::is_intact`], but what has not changed since it was read is not read again.
+    fn is_as_made(&self, artifact: &Artifact) -> Result<bool> {
+        let path = self.path(artifact);
+        Ok(match artifact.kind {
+            ArtifactKind::File => self.read.file(&path)? == artifact.digest,
+            ArtifactKind::Folder => {
+                self.listing(artifact)?.digest() == artifact.digest
+                    && self.read.folder(&path, &[String::new()])? == artifact.digest
+            }
+        })
     }
 
     /// Waits until an artifact is on the disk.

@@ -1,6 +1,6 @@
 //! Rehashes what is in the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,21 +21,45 @@ pub struct Verification {
     pub bytes: u64,
     /// What is wrong.
     pub faults: Vec<Fault>,
+    /// Nodes that were made from something that is damaged now. Nobody knows whether they read it before or after.
+    pub doubtful: Vec<Doubtful>,
+}
+
+/// A result that may have been computed from damaged bytes.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Doubtful {
+    /// The node.
+    pub node: String,
+    /// Its key.
+    pub key: Digest,
+    /// Its record.
+    path: PathBuf,
 }
 
 /// Something that is not what it must be.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Fault {
-    /// The nodes and outputs whose artifact it is, as `node:output`; none where nothing refers to it, or for a record.
-    pub outputs: Vec<String>,
+    /// The outputs whose artifact it is; none where nothing refers to it, or for a record.
+    pub outputs: Vec<Owner>,
     /// Where it is.
     pub path: PathBuf,
     /// It is not there at all.
     pub missing: bool,
 }
 
+/// An output of a node, when it had this key.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Owner {
+    /// The node.
+    pub node: String,
+    /// The output.
+    pub output: String,
+    /// The node's key.
+    pub key: Digest,
+}
+
 /// An artifact to be read, with all that is said to be it.
-type Owners = HashMap<(ArtifactKind, Digest), Vec<String>>;
+type Owners = HashMap<(ArtifactKind, Digest), Vec<Owner>>;
 
 impl Store {
     /// Reads the artifacts of the records with these keys.
@@ -97,14 +121,45 @@ impl Store {
         let (artifacts, bytes) = (read.len(), read.iter().map(|(size, _)| size).sum());
         faults.extend(read.into_iter().filter_map(|(_, fault)| fault));
         faults.sort();
-        Ok(Verification { artifacts, bytes, faults })
+        let doubtful = self.made_from(&faults.iter().filter_map(Fault::damaged).collect());
+        Ok(Verification { artifacts, bytes, faults, doubtful })
+    }
+
+    /// What was made from artifacts with these digests. What was made from that in turn is what it should be: its key holds
+    /// the digest of what it read.
+    fn made_from(&self, damaged: &HashSet<Digest>) -> Vec<Doubtful> {
+        if damaged.is_empty() {
+            return Vec::new();
+        }
+        let records = self.records().into_iter();
+        let doubtful = records.filter(|record| record.inputs().iter().any(|digest| damaged.contains(digest)));
+        let mut doubtful: Vec<Doubtful> = doubtful
+            .map(|record| Doubtful { path: self.record_path(&record.key), node: record.node, key: record.key })
+            .collect();
+        doubtful.sort();
+        doubtful
+    }
+
+    /// Removes what is damaged, and the records of what left it and of what was made from it: the next run makes again what
+    /// it needs, and nothing refers to what is lost.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove_faults(&self, found: &Verification) -> Result<()> {
+        // The records first: while the fault is there, all this can be found again.
+        let owners = found.faults.iter().flat_map(|fault| &fault.outputs).map(|owner| self.record_path(&owner.key));
+        for path in found.doubtful.iter().map(|doubtful| doubtful.path.clone()).chain(owners) {
+            remove(&path).map_err(Error::io("remove", &path))?;
+        }
+        found.faults.iter().try_for_each(|fault| self.remove_damaged(&fault.path))
     }
 }
 
 impl Fault {
-    /// Removes what is damaged, so that the next run makes it again.
-    pub fn remove(&self) -> Result<()> {
-        remove(&self.path).map_err(Error::io("remove", &self.path))
+    /// The digest of an artifact that is there and holds other bytes.
+    fn damaged(&self) -> Option<Digest> {
+        let digest = || Digest::parse(self.path.file_name()?.to_str()?);
+        (!self.missing).then(digest).flatten()
     }
 }
 
@@ -123,9 +178,8 @@ fn is_sealed(path: &Path) -> Result<bool> {
 }
 
 fn note_owner(owners: &mut Owners, record: &Record) {
-    let outputs: &BTreeMap<String, Artifact> = &record.outputs;
-    for (name, artifact) in outputs {
-        let output = format!("{}:{name}", record.node);
+    for (name, artifact) in &record.outputs {
+        let output = Owner { node: record.node.clone(), output: name.clone(), key: record.key };
         if artifact.kind == ArtifactKind::Folder {
             owners.entry((ArtifactKind::File, artifact.digest)).or_default().push(output.clone());
         }

@@ -1393,6 +1393,9 @@ error: `pipelines/../data/shapes` lacks `split.json`
    |        ^^^^^^^^^^^^^^^^^^^
    |
    = hint: put the data set there, so that `pipelines/../data/shapes` holds `images` and `split.json`
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],
@@ -1409,6 +1412,9 @@ error: there is no folder `pipelines/../data/shapes`
    |        ^^^^^^^^^^^^^^^^^^^
    |
    = hint: put the data set there, so that `pipelines/../data/shapes` holds `images` and `split.json`
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],
@@ -1425,6 +1431,9 @@ error: stage `data` needs the folder of your data sets
    |        ^^^^
    |
    = hint: give `--data-root FOLDER` or set MAPLE_DATA; it should hold `shapes`
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],
@@ -1440,6 +1449,9 @@ error: there is no folder `nowhere/shapes`
    |        ^^^^
    |
    = hint: put the data set there, so that `nowhere/shapes` holds `images` and `split.json`
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],

@@ -93,6 +93,7 @@ flowchart LR
   classDef fresh fill:#d8f0e5,stroke:#2e8b67,color:#1b2733
   classDef stale fill:#fbe0b5,stroke:#b36b00,color:#1b2733
   classDef waiting fill:#ffffff,stroke:#8895a3,color:#1b2733
+  classDef blocked fill:#d0d0d0,stroke:#8895a3,color:#1b2733
 <exit code 0>
 
 "#]],
@@ -128,6 +129,7 @@ flowchart LR
   classDef fresh fill:#d8f0e5,stroke:#2e8b67,color:#1b2733
   classDef stale fill:#fbe0b5,stroke:#b36b00,color:#1b2733
   classDef waiting fill:#ffffff,stroke:#8895a3,color:#1b2733
+  classDef blocked fill:#d0d0d0,stroke:#8895a3,color:#1b2733
 <exit code 0>
 
 "#]],
@@ -217,15 +219,15 @@ fn a_graph_is_data_too() {
     let data = json!({"state": "stale", "reason": "never_run", "needs": [], "coordinates": {"dataset": "shapes"}});
     let expected = json!({
         "pipeline": "tiny",
-        "counts": {"nodes": 3, "fresh": 0, "stale": 1, "waiting": 2},
+        "counts": {"nodes": 3, "fresh": 0, "stale": 1, "waiting": 2, "blocked": 0},
         "stages": [
             {
                 "stage": "data", "kind": "dataset", "axes": ["dataset"], "needs": [],
-                "counts": {"nodes": 1, "fresh": 0, "stale": 1, "waiting": 0}
+                "counts": {"nodes": 1, "fresh": 0, "stale": 1, "waiting": 0, "blocked": 0}
             },
             {
                 "stage": "shots", "kind": "fewshot", "axes": ["dataset", "seed"], "needs": ["data"],
-                "counts": {"nodes": 2, "fresh": 0, "stale": 0, "waiting": 2}
+                "counts": {"nodes": 2, "fresh": 0, "stale": 0, "waiting": 2, "blocked": 0}
             }
         ],
         "nodes": [node("data/shapes", "data", data), shots(1), shots(2)]

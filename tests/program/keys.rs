@@ -401,7 +401,8 @@ fn execute(pipeline: &Path, store: &Store, jobs: usize) -> (Vec<String>, BTreeMa
             done.push((*node).to_owned());
         }
     };
-    let (_, records) = run::run(&graph, graph.order(), store, "model", &options, &interrupts, &mut report);
+    let wanted = run::Wanted { nodes: graph.order(), results: &[] };
+    let (_, records) = run::run(&graph, wanted, store, "model", &options, &interrupts, &mut report);
     assert_eq!(records.len(), graph.order().len());
     let digests = records.into_iter().map(|(index, record)| {
         let digests = record.outputs.values().map(|artifact| artifact.digest).collect();

@@ -1,10 +1,12 @@
 //! The program as people use it: the real binary is started in a small project, and everything it prints is compared.
 //! `SNAPSHOTS=overwrite cargo test --profile fast --test program` writes what it prints now into these files.
 
+mod absent;
 mod arguments;
 mod axes;
 mod bench;
 mod command;
+mod damage;
 mod data;
 mod doctor;
 mod errors;

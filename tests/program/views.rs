@@ -419,7 +419,7 @@ fn status_and_dry_run_say_the_same_in_json() {
     let change = ["--set", "stage.shots.shots=1"];
     let status = document(&project, &[&["status", PIPELINE, "--json"][..], &change].concat());
     assert_eq!(status["pipeline"], "tiny");
-    assert_eq!(status["counts"], json!({"nodes": 20, "fresh": 5, "stale": 2, "waiting": 13}));
+    assert_eq!(status["counts"], json!({"nodes": 20, "fresh": 5, "stale": 2, "waiting": 13, "blocked": 0}));
     let nodes = status["nodes"].as_array().unwrap();
     let node = |name: &str| nodes.iter().find(|node| node["node"] == name).unwrap().clone();
     let change_of_shots = json!([{"path": "parameters.shots", "before": 2, "now": 1}]);

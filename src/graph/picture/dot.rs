@@ -71,6 +71,7 @@ fn color(standing: Standing) -> &'static str {
         Standing::Fresh => "\"#8fd3b6\"",
         Standing::Stale => "\"#f0a030\"",
         Standing::Waiting => "\"#ffffff\"",
+        Standing::Blocked => "\"#d0d0d0\"",
     }
 }
 

@@ -29,7 +29,8 @@ pub fn mermaid(picture: &Picture<'_>) -> String {
     }
     text + "  classDef fresh fill:#d8f0e5,stroke:#2e8b67,color:#1b2733\n\
             \x20 classDef stale fill:#fbe0b5,stroke:#b36b00,color:#1b2733\n\
-            \x20 classDef waiting fill:#ffffff,stroke:#8895a3,color:#1b2733\n"
+            \x20 classDef waiting fill:#ffffff,stroke:#8895a3,color:#1b2733\n\
+            \x20 classDef blocked fill:#d0d0d0,stroke:#8895a3,color:#1b2733\n"
 }
 
 /// Mermaid's entities are HTML's with `#` for `&`.

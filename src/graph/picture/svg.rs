@@ -43,6 +43,7 @@ const STYLE: &str = "text { font-family: system-ui, 'Segoe UI', 'DejaVu Sans', s
     .fresh { fill: #8fd3b6; stroke: #2e8b67; }\n\
     .stale { fill: #f0a030; stroke: #8f5600; }\n\
     .waiting { fill: #ffffff; stroke: #8895a3; }\n\
+    .blocked { fill: #d0d0d0; stroke: #8895a3; stroke-dasharray: 2 2; }\n\
     .mark { fill: #5c3600; }";
 
 /// A drawn document.
@@ -280,7 +281,8 @@ fn draw(block: &Block<'_>, place: Point) -> Group {
     group
 }
 
-/// Told apart without colours, too: a stale cell has a mark, a waiting one is empty.
+/// Told apart without colours, too: a stale cell has a mark, a waiting one is empty, a
+/// blocked one has a broken line around it.
 fn draw_cell(standing: Standing, place: Point) -> Group {
     let square = Rectangle::new().set("class", standing.name()).set("width", CELL).set("height", CELL).set("rx", 2);
     let mut group = Group::new().add(square.set("x", place.x).set("y", place.y));
@@ -291,14 +293,15 @@ fn draw_cell(standing: Standing, place: Point) -> Group {
     group
 }
 
-/// The width of the legend.
+/// The width of the legend, where nothing is blocked.
 const LEGEND: f64 = 3.0 * LEGEND_STEP;
 const LEGEND_STEP: f64 = 130.0;
 
 fn draw_legend(picture: &Picture<'_>, place: Point) -> Group {
     let mut group = Group::new();
     let counts = picture.counts();
-    for (column, standing) in Standing::ALL.into_iter().enumerate() {
+    let is_shown = |standing: &Standing| *standing != Standing::Blocked || counts.blocked > 0;
+    for (column, standing) in Standing::ALL.into_iter().filter(is_shown).enumerate() {
         let x = place.x + column as f64 * LEGEND_STEP;
         let words = format!("{standing} ({})", counts.of(standing));
         group.append(draw_cell(standing, Point::new(x, place.y)));
