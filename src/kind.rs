@@ -278,6 +278,8 @@ pub struct Port {
     pub many: bool,
     /// The axes that the stage referred to must have, and those that it may have.
     pub axes: Option<(&'static [&'static str], &'static [&'static str])>,
+    /// An axis that the stage referred to must have, and this one must not: it takes the nodes of all its values.
+    pub over: Option<String>,
     /// Also wants to know where the referenced node's images lie.
     pub location: bool,
     /// Inputs that the referenced node must have in common with this one.
@@ -294,6 +296,7 @@ impl Port {
             from: Takes::Outputs(kind, outputs),
             many: false,
             axes: None,
+            over: None,
             location: false,
             common: &[],
             path: PathPort::Refused,
@@ -308,6 +311,11 @@ impl Port {
     /// The referenced node must have these inputs in common with this one.
     pub fn with_common(self, common: &'static [&'static str]) -> Port {
         Port { common, ..self }
+    }
+
+    /// It takes the nodes of all values of an axis.
+    pub fn over(self, axis: &str) -> Port {
+        Port { many: true, over: Some(axis.to_owned()), ..self }
     }
 
     /// It also wants to know where the referenced node's images lie.
@@ -327,6 +335,7 @@ impl Port {
             from: Takes::Anything,
             many: false,
             axes: None,
+            over: None,
             location: false,
             common: &[],
             path: PathPort::Any,

@@ -9,6 +9,7 @@ use petgraph::graph::NodeIndex;
 
 use super::terminal::{bar, display, say, say_waiting, warning_word};
 use crate::device::Devices;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
@@ -185,6 +186,26 @@ impl Project {
 }
 
 impl PipelineArguments {
+    /// Where the results go below `folder`: what was set is in the name, e.g. `quickstart+stage.shots.shots=8`, so that a
+    /// table of other values or fewer seeds never takes the place of the pipeline's own.
+    pub(super) fn results(&self, project: &Project, folder: &Path) -> PathBuf {
+        const LONG: usize = 100;
+        let name = &project.pipeline.name;
+        if self.overrides.is_empty() {
+            return folder.join(name);
+        }
+        let mut overrides: Vec<&str> = self.overrides.iter().map(String::as_str).collect();
+        // A value that is set twice is the last one.
+        overrides.sort_by_key(|one| one.split('=').next());
+        let all = overrides.join(",");
+        let plain = |letter: &char| letter.is_ascii_alphanumeric() || "._=-,".contains(*letter);
+        let readable: String = all.chars().filter(plain).take(LONG).collect();
+        // What is left out is told apart, too.
+        let rest =
+            if readable == all { String::new() } else { format!("-{}", &Digest::of(all.as_bytes()).short()[..6]) };
+        folder.join(format!("{name}+{readable}{rest}"))
+    }
+
     /// The pipeline's absolute path.
     pub(super) fn file(&self) -> Result<PathBuf> {
         std::path::absolute(&self.pipeline).map_err(Error::io("resolve", &self.pipeline))

@@ -35,10 +35,11 @@ impl ReportCommand {
             plan: &inspection.plan,
             explainer: &project.explainer(&inspection),
             store: &project.store,
+            overrides: &self.pipeline.overrides,
             tables: tables(&project, &inspection, &|_| {})?,
         };
         let html = Report::new(materials)?.html();
-        let folder = || project.root.join("results").join(&project.pipeline.name);
+        let folder = || self.pipeline.results(&project, &project.root.join("results"));
         let path = self.output.unwrap_or_else(|| folder().join("report.html"));
         write_output(&path, html.as_bytes())?;
         say(&format!("wrote {}", display(&path)));

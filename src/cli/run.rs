@@ -37,7 +37,8 @@ pub(super) struct Run {
     /// `status --json` prints, without the nodes that are up to date
     #[arg(long)]
     json: bool,
-    /// Where tables are written [default: `results` in the pipeline's project]
+    /// Where tables are written, in a folder with the pipeline's name; `--set` has a folder of its own, so that it replaces no
+    /// other table [default: `results` in the pipeline's project]
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
 }
@@ -80,7 +81,8 @@ impl Run {
         if let Err(error) = recorder.keep(store) {
             say(&format!("this run is not recorded: {error}"));
         }
-        let results = self.results.unwrap_or_else(|| project.root.join("results")).join(&project.pipeline.name);
+        let results = self.results.unwrap_or_else(|| project.root.join("results"));
+        let results = self.pipeline.results(&project, &results);
         write_results(&project, &records, &results, !self.json)?;
         run::check(&summary)
     }

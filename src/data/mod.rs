@@ -27,5 +27,5 @@ pub use manifest::Manifest;
 pub use pixels::PixelCache;
 pub use reader::Reader;
 pub use sampling::few_shot;
-pub use split::Split;
+pub use split::{Split, SplitPart};
 pub use transform::Transform;

@@ -2,9 +2,10 @@
 //! `{"train": [[path, label, class name], ...], "val": ..., "test": ...}`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::item::{Item, Labelled, stays_inside};
@@ -110,6 +111,37 @@ impl Split<Item> {
             }
         }
         Ok(names)
+    }
+}
+
+/// A part of a data set's split.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitPart {
+    /// The training images.
+    Train,
+    /// The validation images.
+    Val,
+    /// The test images.
+    #[default]
+    Test,
+}
+
+impl SplitPart {
+    /// They are the test images.
+    pub fn is_test(&self) -> bool {
+        *self == SplitPart::Test
+    }
+}
+
+impl fmt::Display for SplitPart {
+    /// As in "the test images".
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            SplitPart::Train => "training",
+            SplitPart::Val => "validation",
+            SplitPart::Test => "test",
+        })
     }
 }
 

@@ -9,8 +9,17 @@ use crate::coordinates::AxisValue;
 use crate::diagnostic::{Diagnostic, SourceText, Span};
 use crate::text::did_you_mean;
 
-/// What `{axis}` and `{axis.attribute}` stand for, by the axis's name.
-pub type Bindings<'a> = BTreeMap<&'a str, Binding<'a>>;
+/// What names in braces stand for.
+#[derive(Clone, Debug, Default)]
+pub struct Bindings<'a> {
+    /// `{axis}` and `{axis.attribute}`, by the axis's name.
+    pub axes: BTreeMap<&'a str, Binding<'a>>,
+    /// `{stage.NAME.KEY}`: the tables of the stages.
+    pub stages: BTreeMap<&'a str, &'a Value>,
+}
+
+/// The word that a name begins with which stands for a value of a stage.
+pub const STAGE: &str = "stage";
 
 /// One value of an axis.
 #[derive(Clone, Copy, Debug)]
@@ -84,19 +93,19 @@ impl Reader {
     /// Replaces `{axis}` in every string by the axis's value, `{axis.attribute}` by that value's attribute, and every
     /// `include` by the files it names, which the table's own keys overlay. A string that is nothing else becomes the
     /// typed value.
-    pub fn resolve(&self, value: &Value, axes: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
-        self.resolve_in(value, axes, &[])
+    pub fn resolve(&self, value: &Value, names: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
+        self.resolve_in(value, names, &[])
     }
 
     /// `within`: the included files that the value stands in, outermost first.
-    fn resolve_in(&self, value: &Value, axes: &Bindings<'_>, within: &[PathBuf]) -> Result<Value, Vec<Diagnostic>> {
+    fn resolve_in(&self, value: &Value, names: &Bindings<'_>, within: &[PathBuf]) -> Result<Value, Vec<Diagnostic>> {
         let data = match &value.data {
-            Data::Text(text) => return substitute(text, &value.span, axes).map_err(|error| vec![error]),
+            Data::Text(text) => return self.substitute(text, &value.span, names),
             Data::Array(values) => {
-                Data::Array(gather(values.iter().map(|value| self.resolve_in(value, axes, within)))?)
+                Data::Array(gather(values.iter().map(|value| self.resolve_in(value, names, within)))?)
             }
             Data::Table(table) => {
-                let table = self.include(table, axes, within)?;
+                let table = self.include(table, names, within)?;
                 return Ok(Value { span: place(value, &table), data: Data::Table(table) });
             }
             other => other.clone(),
@@ -105,11 +114,11 @@ impl Reader {
     }
 
     /// The table with its includes below it and everything in it resolved.
-    fn include(&self, table: &Table, axes: &Bindings<'_>, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
+    fn include(&self, table: &Table, names: &Bindings<'_>, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
         let mut table = table.clone();
         let mut result = Table::default();
         if let Some(include) = table.take("include") {
-            let include = self.resolve_in(&include.value, axes, within)?;
+            let include = self.resolve_in(&include.value, names, within)?;
             for name in include.elements() {
                 let text = match &name.data {
                     Data::Text(text) => text,
@@ -129,11 +138,11 @@ impl Reader {
                     return Err(vec![Diagnostic::at(&name.span, format!("`{text}` includes itself"))]);
                 }
                 let within: Vec<PathBuf> = within.iter().cloned().chain([below.place.clone()]).collect();
-                result.overlay(self.include(&below.table, axes, &within)?);
+                result.overlay(self.include(&below.table, names, &within)?);
             }
         }
         let entries = table.0.into_iter().map(|entry| {
-            Ok(Entry { value: self.resolve_in(&entry.value, axes, within)?, key: entry.key, span: entry.span })
+            Ok(Entry { value: self.resolve_in(&entry.value, names, within)?, key: entry.key, span: entry.span })
         });
         result.overlay(Table(gather(entries)?));
         Ok(result)
@@ -160,7 +169,7 @@ pub fn read_table(path: &Path) -> Result<Value, Vec<Diagnostic>> {
     let source = SourceText { name: path.display().to_string(), folder: PathBuf::new(), text: String::new() };
     let span = table.entries().first().map(|first| first.span.clone());
     let span = span.unwrap_or_else(|| Span { source: Arc::new(source), range: 0..0 });
-    reader.resolve(&Value { span, data: Data::Table(table) }, &Bindings::new())
+    reader.resolve(&Value { span, data: Data::Table(table) }, &Bindings::default())
 }
 
 /// All values, or all the mistakes; a failure may come without a mistake where it only follows from another.
@@ -175,67 +184,110 @@ pub fn gather<T>(results: impl IntoIterator<Item = Result<T, Vec<Diagnostic>>>) 
     failure.map_or(Ok(values), Err)
 }
 
-/// `{axis}` becomes the axis's value, `{axis.attribute}` that value's attribute; `{{` and `}}` are plain braces, and so
-/// are those of a shell's `${name}`, and of what no axis could be called, such as the `{}` of a prompt template.
-fn substitute(text: &str, span: &Span, axes: &Bindings<'_>) -> Result<Value, Diagnostic> {
-    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-    let is_name = |name: &str| name.splitn(2, '.').all(is_word);
-    let whole = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    if let Some(name) = whole.filter(|name| is_name(name)) {
-        return lookup(name, span, axes);
-    }
-    let mut result = String::new();
-    let mut rest = text;
-    while let Some(brace) = rest.find(['{', '}']) {
-        result.push_str(&rest[..brace]);
-        rest = &rest[brace..];
-        let name = rest[1..].split('}').next().filter(|name| rest.starts_with('{') && rest.len() > name.len() + 1);
-        if rest.starts_with("{{") || rest.starts_with("}}") {
-            result.push_str(&rest[..1]);
-            rest = &rest[2..];
-        } else if let Some(name) = name.filter(|name| is_name(name) && !result.ends_with('$')) {
-            let value = lookup(name, span, axes)?;
-            match &value.data {
-                Data::Integer(value) => result.push_str(&value.to_string()),
-                Data::Float(value) => result.push_str(&value.to_string()),
-                Data::Boolean(value) => result.push_str(&value.to_string()),
-                Data::Text(value) => result.push_str(value),
-                Data::Array(_) | Data::Table(_) => {
-                    let message = format!("`{{{name}}}` is {}, which no text can hold", value.type_name());
-                    return Err(Diagnostic::at(span, message).hint(format!("write `\"{{{name}}}\"` alone")));
+impl Reader {
+    /// `{axis}` becomes the axis's value, `{axis.attribute}` that value's attribute, `{stage.NAME.KEY}` the value in that
+    /// stage's table; `{{` and `}}` are plain braces, and so are those of a shell's `${name}`, and of what no axis could be
+    /// called, such as the `{}` of a prompt template.
+    fn substitute(&self, text: &str, span: &Span, names: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
+        let is_word =
+            |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let is_name = |name: &str| {
+            let of_a_stage = name.split_once('.').is_some_and(|(first, _)| first == STAGE);
+            name.splitn(if of_a_stage { usize::MAX } else { 2 }, '.').all(is_word)
+        };
+        let whole = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        if let Some(name) = whole.filter(|name| is_name(name)) {
+            return self.lookup(name, span, names);
+        }
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some(brace) = rest.find(['{', '}']) {
+            result.push_str(&rest[..brace]);
+            rest = &rest[brace..];
+            let name = rest[1..].split('}').next().filter(|name| rest.starts_with('{') && rest.len() > name.len() + 1);
+            if rest.starts_with("{{") || rest.starts_with("}}") {
+                result.push_str(&rest[..1]);
+                rest = &rest[2..];
+            } else if let Some(name) = name.filter(|name| is_name(name) && !result.ends_with('$')) {
+                let value = self.lookup(name, span, names)?;
+                match &value.data {
+                    Data::Integer(value) => result.push_str(&value.to_string()),
+                    Data::Float(value) => result.push_str(&value.to_string()),
+                    Data::Boolean(value) => result.push_str(&value.to_string()),
+                    Data::Text(value) => result.push_str(value),
+                    Data::Array(_) | Data::Table(_) => {
+                        let message = format!("`{{{name}}}` is {}, which no text can hold", value.type_name());
+                        return Err(vec![Diagnostic::at(span, message).hint(format!("write `\"{{{name}}}\"` alone"))]);
+                    }
                 }
+                rest = &rest[name.len() + 2..];
+            } else {
+                result.push_str(&rest[..1]);
+                rest = &rest[1..];
             }
-            rest = &rest[name.len() + 2..];
-        } else {
-            result.push_str(&rest[..1]);
-            rest = &rest[1..];
+        }
+        result.push_str(rest);
+        Ok(Value { span: span.clone(), data: Data::Text(result) })
+    }
+
+    /// What a name in braces stands for. A value from elsewhere stands where it was written, so that a path in it starts
+    /// there.
+    fn lookup(&self, name: &str, span: &Span, names: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
+        let (axis, attribute) = name.split_once('.').map_or((name, None), |(axis, name)| (axis, Some(name)));
+        match (names.axes.get(axis), attribute) {
+            (Some(Binding { value, .. }), None) => Ok(Value { span: span.clone(), data: (*value).into() }),
+            (Some(Binding { value, attributes }), Some(attribute)) => {
+                let entries = attributes.map_or(&[][..], |attributes| attributes.entries());
+                let entry = entries.iter().find(|entry| entry.key == attribute);
+                entry.map(|entry| entry.value.clone()).ok_or_else(|| {
+                    let message = format!("`{value}` of axis `{axis}` has no attribute `{attribute}`");
+                    let known: Vec<&str> =
+                        entries.iter().map(|entry| entry.key.as_str()).filter(|key| *key != "name").collect();
+                    let add = || format!("in `axes`: `{{ name = \"{value}\", {attribute} = ... }}`");
+                    let hint = did_you_mean(attribute, &known).unwrap_or_else(add);
+                    vec![Diagnostic::at(span, message).hint(hint)]
+                })
+            }
+            (None, Some(path)) if axis == STAGE => self.of_stage(path, span, names),
+            (None, _) => {
+                let message = format!("`{{{axis}}}` is not an axis of this stage");
+                let known: Vec<&str> = names.axes.keys().copied().collect();
+                let plain = || format!("add `{axis}` to its `axes`, or write `{{{{{name}}}}}` for the plain text");
+                let hint = did_you_mean(axis, &known).unwrap_or_else(plain);
+                Err(vec![Diagnostic::at(span, message).hint(hint)])
+            }
         }
     }
-    result.push_str(rest);
-    Ok(Value { span: span.clone(), data: Data::Text(result) })
-}
 
-/// What `axis` or `axis.attribute` stands for. An attribute stands where it was written, so that a path in it starts
-/// there.
-fn lookup(name: &str, span: &Span, axes: &Bindings<'_>) -> Result<Value, Diagnostic> {
-    let (axis, attribute) = name.split_once('.').map_or((name, None), |(axis, name)| (axis, Some(name)));
-    let Some(Binding { value, attributes }) = axes.get(axis) else {
-        let message = format!("`{{{axis}}}` is not an axis of this stage");
-        let known: Vec<&str> = axes.keys().copied().collect();
-        let plain = || format!("add `{axis}` to its `axes`, or write `{{{{{name}}}}}` for the plain text");
-        return Err(Diagnostic::at(span, message).hint(did_you_mean(axis, &known).unwrap_or_else(plain)));
-    };
-    let Some(attribute) = attribute else { return Ok(Value { span: span.clone(), data: (*value).into() }) };
-    let entries = attributes.map_or(&[][..], |attributes| attributes.entries());
-    match entries.iter().find(|entry| entry.key == attribute) {
-        Some(entry) => Ok(entry.value.clone()),
-        None => {
-            let message = format!("`{value}` of axis `{axis}` has no attribute `{attribute}`");
-            let known: Vec<&str> =
-                entries.iter().map(|entry| entry.key.as_str()).filter(|key| *key != "name").collect();
-            let add = || format!("in `axes`: `{{ name = \"{value}\", {attribute} = ... }}`");
-            Err(Diagnostic::at(span, message).hint(did_you_mean(attribute, &known).unwrap_or_else(add)))
+    /// The value at `NAME.KEY` among the stages. It is resolved with the same axes, and names no further stage.
+    fn of_stage(&self, path: &str, span: &Span, names: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
+        let (stage, keys) = path.split_once('.').unwrap_or((path, ""));
+        let unknown =
+            |message: String, word: &str, known: &[&str]| vec![Diagnostic::at(span, message).suggest(word, known)];
+        let Some(table) = names.stages.get(stage) else {
+            let known: Vec<&str> = names.stages.keys().copied().collect();
+            return Err(unknown(format!("`{{{STAGE}.{path}}}`: there is no stage `{stage}`"), stage, &known));
+        };
+        let axes_alone = Bindings { axes: names.axes.clone(), stages: BTreeMap::new() };
+        let mut found = (*table).clone();
+        for (place, key) in keys.split('.').enumerate() {
+            let entry = |value: &Value| match &value.data {
+                Data::Table(table) => table.get(key).map(|entry| entry.value.clone()),
+                _ => None,
+            };
+            let direct = entry(&found);
+            // What is not in the table itself may be in a file that it includes.
+            let resolved = if direct.is_none() { self.resolve(&found, &axes_alone)? } else { found.clone() };
+            found = direct.or_else(|| entry(&resolved)).ok_or_else(|| {
+                let known = match &resolved.data {
+                    Data::Table(table) => table.entries().iter().map(|entry| entry.key.as_str()).collect(),
+                    _ => Vec::new(),
+                };
+                let above = keys.split('.').take(place).fold(format!("{STAGE}.{stage}"), |path, key| path + "." + key);
+                unknown(format!("`{{{STAGE}.{path}}}`: `{above}` has no `{key}`"), key, &known)
+            })?;
         }
+        self.resolve(&found, &axes_alone)
     }
 }
 
@@ -249,19 +301,20 @@ mod tests {
         let value = table("a = \"{seed}\"\nb = \"x/{seed}/{}\"\nc = \"{seed.rate}\"");
         let (seed, attributes) = (AxisValue::Integer(3), table("rate = 0.5\nlist = [1]"));
         let Data::Table(attributes) = &attributes.data else { panic!() };
-        let axes = Bindings::from([("seed", Binding { value: &seed, attributes: Some(attributes) })]);
+        let axes = BTreeMap::from([("seed", Binding { value: &seed, attributes: Some(attributes) })]);
+        let axes = Bindings { axes, ..Bindings::default() };
         let Data::Table(table) = Reader::default().resolve(&value, &axes).unwrap().data else { panic!() };
         assert!(matches!(table.get("a").unwrap().value.data, Data::Integer(3)));
         assert!(matches!(table.get("c").unwrap().value.data, Data::Float(0.5)));
         assert_eq!(table.get("b").unwrap().value.text(), Some("x/3/{}"));
-        let plain = |text: &str| match substitute(text, &value.span, &axes).unwrap().data {
+        let plain = |text: &str| match Reader::default().substitute(text, &value.span, &axes).unwrap().data {
             Data::Text(text) => text,
             other => panic!("{other:?}"),
         };
         assert_eq!(plain("\\textbf{{x}} {a b} {seed}}}"), "\\textbf{x} {a b} 3}");
         assert_eq!(plain("${HOME} {seed.rate}"), "${HOME} 0.5");
         for wrong in ["{sead}", "x {sead}", "{seed.rat}", "{seed.list} x"] {
-            assert!(substitute(wrong, &value.span, &axes).is_err(), "{wrong}");
+            assert!(Reader::default().substitute(wrong, &value.span, &axes).is_err(), "{wrong}");
         }
     }
 }

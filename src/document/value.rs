@@ -53,6 +53,7 @@ impl From<&AxisValue> for Data {
     fn from(value: &AxisValue) -> Data {
         match value {
             AxisValue::Integer(value) => Data::Integer(*value),
+            AxisValue::Float(value) => Data::Float(value.get()),
             AxisValue::Text(value) => Data::Text(value.clone()),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::data::Classes;
+use crate::data::{Classes, SplitPart};
 
 /// What an evaluation measures.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -20,6 +20,9 @@ pub struct Metrics {
     pub total: usize,
     /// Test images that could not be decoded and were left out, where the stage says `on_bad_image = "skip"`.
     pub skipped: usize,
+    /// Which images; those of the test list, where nothing is said.
+    #[serde(default, skip_serializing_if = "SplitPart::is_test")]
+    pub split: SplitPart,
 }
 
 /// What an evaluation counts of one class: a row of `per-class.csv`.
@@ -74,7 +77,15 @@ impl Metrics {
         let correct = counts.iter().map(|one| one.correct).sum();
         let scores: Vec<f64> = counts.iter().filter_map(|one| one.f1).collect();
         let macro_f1 = scores.iter().sum::<f64>() / scores.len() as f64;
-        Metrics { classes, accuracy: 100.0 * correct as f64 / total as f64, macro_f1, correct, total, skipped: 0 }
+        Metrics {
+            classes,
+            accuracy: 100.0 * correct as f64 / total as f64,
+            macro_f1,
+            correct,
+            total,
+            skipped: 0,
+            split: SplitPart::Test,
+        }
     }
 }
 

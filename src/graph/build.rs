@@ -120,11 +120,14 @@ fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<Reference>
     inputs.iter().flat_map(|entry| entry.value.elements()).filter_map(Reference::read).collect()
 }
 
-/// What `{axis}` stands for in a node.
+/// What names in braces stand for in a node.
 fn bindings<'a>(pipeline: &'a Pipeline, coordinates: &'a Coordinates) -> Bindings<'a> {
     let attributes = |axis: &str, value| pipeline.axis(axis).and_then(|axis| axis.attributes(value));
     let binding = |axis, value| Binding { value, attributes: attributes(axis, value) };
-    coordinates.iter().map(|(axis, value)| (axis.as_str(), binding(axis, value))).collect()
+    Bindings {
+        axes: coordinates.iter().map(|(axis, value)| (axis.as_str(), binding(axis, value))).collect(),
+        stages: pipeline.stages.iter().map(|stage| (stage.name.as_str(), &stage.table)).collect(),
+    }
 }
 
 /// Nodes by their values on some axes.
@@ -462,6 +465,24 @@ impl<'a> Builder<'a> {
                 ]);
             }
         }
+        if let Some(axis) = &port.over {
+            let has = |stage: &StageSpecification| stage.axes.contains(axis);
+            let message = match (has(target), has(context.stage)) {
+                (false, _) => format!("stage `{name}` has no axis `{axis}`, of which `{}` takes all values", port.name),
+                (true, true) => {
+                    format!(
+                        "`{}` takes all values of axis `{axis}`, which `{}` has, too",
+                        port.name, context.stage.name
+                    )
+                }
+                (true, false) => String::new(),
+            };
+            if !message.is_empty() {
+                let hint =
+                    format!("`{axis}` is an axis of the stages that are compared, and not of the one that chooses");
+                return Err(vec![Diagnostic::at(span, message).hint(hint)]);
+            }
+        }
         let found = self.matching(target, context.coordinates);
         let surplus = target.axes.iter().any(|axis| !context.coordinates.contains_key(axis));
         let collects = port.many || matches!(port.from, Takes::Anything) && (listed || surplus);
@@ -743,12 +764,12 @@ fn external(port: &Port, source: Source) -> Input {
     Input { name, source, keyed: true, many: false, coordinates: Arc::default() }
 }
 
-/// `stage/value/value`; an integer carries its axis's name, e.g. `seed1`.
+/// `stage/value/value`; a number carries its axis's name, e.g. `seed1`.
 fn node_name(stage: &StageSpecification, coordinates: &Coordinates) -> String {
     let mut name = stage.name.clone();
     for axis in &stage.axes {
         match &coordinates[axis] {
-            AxisValue::Integer(value) => name += &format!("/{axis}{value}"),
+            value @ (AxisValue::Integer(_) | AxisValue::Float(_)) => name += &format!("/{axis}{value}"),
             AxisValue::Text(value) => name += &format!("/{value}"),
         }
     }

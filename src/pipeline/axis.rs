@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::coordinates::AxisValue;
+use crate::coordinates::{AxisValue, Float};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Data, Entry, Table, Value};
 
@@ -80,6 +80,7 @@ impl AxisValue {
         };
         match &name.data {
             Data::Integer(integer) => Ok(AxisValue::Integer(*integer)),
+            Data::Float(float) => Ok(AxisValue::Float(Float::new(*float).expect("documents hold finite numbers"))),
             Data::Text(text)
                 if text.is_empty()
                     || text.starts_with('.')
@@ -91,7 +92,7 @@ impl AxisValue {
             }
             Data::Text(text) => Ok(AxisValue::Text(text.clone())),
             _ => {
-                let message = format!("an axis value is a string or an integer, not {}", name.type_name());
+                let message = format!("an axis value is a string or a number, not {}", name.type_name());
                 Err(Diagnostic::at(&name.span, message))
             }
         }

@@ -68,7 +68,7 @@ impl Pipeline {
         let folder = path.parent().unwrap_or(Path::new(""));
         // Overrides reach into what the axes include.
         if let Some(mut axes) = table.take("axes") {
-            axes.value = reader.resolve(&axes.value, &Bindings::new())?;
+            axes.value = reader.resolve(&axes.value, &Bindings::default())?;
             table.put(axes);
         }
         // Its mistakes are told when the axes are read again with the overrides.

@@ -21,7 +21,7 @@ const STAGE: &str = "stage";
 /// Of a pipeline.
 pub fn pipeline() -> Value {
     let mut generator = generator();
-    let value = json!({ "type": ["string", "integer"] });
+    let value = json!({ "type": ["string", "number"] });
     let with_attributes = json!({
         "description": "A value with attributes, for `{axis.attribute}`.",
         "type": "object",
@@ -103,7 +103,8 @@ fn table(kind: &Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
     let mut schema = (kind.schema)(generator);
     loosen(&mut schema);
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut).map(std::mem::take);
-    let mut properties = properties.expect("parameters are a table");
+    // A kind without parameters has none.
+    let mut properties = properties.unwrap_or_default();
     for name in kind.table_parameters {
         let table = properties.remove(*name).expect("a parameter of this kind");
         properties.insert((*name).to_owned(), or(PATH, table));
@@ -121,7 +122,7 @@ fn table(kind: &Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
 /// A stage of a kind, with the keys that `defaults` describes.
 fn stage<'a>(kind: &Kind, keys: impl Iterator<Item = &'a String>) -> Value {
     let defaults = format!("#/properties/defaults/properties/{}/properties", kind.name);
-    let values = json!({ "type": ["string", "integer", "array"] });
+    let values = json!({ "type": ["string", "number", "array"] });
     let combination = json!({ "type": "object", "additionalProperties": values });
     let combinations =
         |text| described(text, json!({ "anyOf": [combination, { "type": "array", "items": combination }] }));

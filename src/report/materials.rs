@@ -20,6 +20,8 @@ pub struct Materials<'a> {
     pub explainer: &'a Explainer<'a>,
     /// Where their results lie.
     pub store: &'a Store,
+    /// What was set in place of its own values, as `--set` takes it.
+    pub overrides: &'a [String],
     /// Its tables, of what is up to date.
     pub tables: Vec<(NodeIndex, Table)>,
 }

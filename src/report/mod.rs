@@ -5,11 +5,12 @@ mod materials;
 mod page;
 mod thumbnail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 pub use materials::Materials;
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph::picture::{By, Picture};
 use crate::graph::{Counts, kinds, mixed};
@@ -40,12 +41,27 @@ pub struct Report {
     pub dag: String,
     /// The time of each stage.
     pub stages: Vec<StageTime>,
-    /// The last run that executed something, and its nodes that ran.
-    pub run: Option<(RunRecord, Vec<RunNode>)>,
+    /// The runs that made what is shown, newest first.
+    pub runs: Vec<MakingRun>,
+    /// Results that are shown, and of which no run is recorded any more.
+    pub of_unknown_runs: usize,
+    /// What was set in place of the pipeline's own values, as `--set` takes it.
+    pub overrides: Vec<String>,
     /// What computed the results, and how many of them.
     pub made_by: Vec<(String, usize)>,
     /// What the results were made from: a name, a place or note, and a digest.
     pub provenance: Vec<[String; 3]>,
+}
+
+/// A run that made something that is shown.
+#[derive(Debug)]
+pub struct MakingRun {
+    /// The run.
+    pub run: RunRecord,
+    /// How many of the results that are shown it made.
+    pub made: usize,
+    /// Its nodes that ran.
+    pub nodes: Vec<RunNode>,
 }
 
 /// The time that the nodes of a stage took.
@@ -74,6 +90,7 @@ impl Report {
             materials.graph.order(),
             By::Stage,
         );
+        let (runs, of_unknown_runs) = making_runs(&materials)?;
         Ok(Report {
             name: materials.pipeline.name.clone(),
             counts,
@@ -83,7 +100,9 @@ impl Report {
             datasets: evaluation::details(&materials)?,
             dag: crate::graph::picture::svg(&picture)?,
             stages: stages(&materials),
-            run: last_run(&materials)?,
+            runs,
+            of_unknown_runs,
+            overrides: materials.overrides.to_vec(),
             made_by: made_by(&materials),
             provenance: provenance(&materials),
             tables: {
@@ -161,16 +180,24 @@ fn stages(materials: &Materials<'_>) -> Vec<StageTime> {
     stages
 }
 
-fn last_run(materials: &Materials<'_>) -> Result<Option<(RunRecord, Vec<RunNode>)>> {
-    let runs = materials.store.runs()?;
+/// The runs that made what is up to date, newest first, and how many results none of them made.
+fn making_runs(materials: &Materials<'_>) -> Result<(Vec<MakingRun>, usize)> {
+    let mut shown: HashSet<Digest> = materials.fresh().map(|(_, record)| record.key).collect();
+    let mut making = Vec::new();
     let executed = |run: &RunRecord| run.counts.get(&NodeEnd::Done).is_some_and(|&count| count > 0);
-    let Some(run) = runs.into_iter().find(|run| run.invocation.pipeline == materials.pipeline.name && executed(run))
-    else {
-        return Ok(None);
-    };
-    let mut nodes = materials.store.run_nodes(&run)?;
-    nodes.retain(|node| node.started.is_some() && node.seconds.is_some());
-    Ok(Some((run, nodes)))
+    for run in materials.store.runs()?.into_iter().filter(executed) {
+        if shown.is_empty() {
+            break;
+        }
+        let mut nodes = materials.store.run_nodes(&run)?;
+        nodes.retain(|node| node.started.is_some() && node.seconds.is_some());
+        let done = nodes.iter().filter(|node| node.end == NodeEnd::Done);
+        let made = done.filter(|node| node.key.is_some_and(|key| shown.remove(&key))).count();
+        if made > 0 {
+            making.push(MakingRun { run, made, nodes });
+        }
+    }
+    Ok((making, shown.len()))
 }
 
 /// What computed the nodes that are up to date, and how many of them.

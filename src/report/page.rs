@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::evaluation::share;
-use super::{Confusion, DatasetDetail, Mistake, Report};
+use super::{Confusion, DatasetDetail, MakingRun, Mistake, Report};
 use crate::store::{RunNode, RunRecord};
 use crate::table::{Cell, Table};
-use crate::text::{duration, utc};
+use crate::text::{duration, plural, utc};
 
 const STYLE: &str = include_str!("report.css");
 /// The colours that the style sheet has for stages.
@@ -29,7 +29,7 @@ fn page(report: &Report) -> Markup {
         ("classes", "Classes and mistakes", (!report.datasets.is_empty()).then(|| details(&report.datasets))),
         ("pipeline", "Pipeline", Some(pipeline(report))),
         ("time", "Time", Some(time(report))),
-        ("run", "Last run", report.run.as_ref().map(|(run, nodes)| last_run(run, nodes))),
+        ("run", "Runs", (!report.runs.is_empty()).then(|| runs(report))),
         ("provenance", "Provenance", (!report.made_by.is_empty()).then(|| provenance(report))),
     ];
     let title = format!("{} - maple-pipe report", report.name);
@@ -77,7 +77,11 @@ fn summary(report: &Report) -> String {
         0 => "all up to date".to_owned(),
         missing => format!("{} up to date, {missing} not: the numbers below are partial", counts.fresh),
     };
-    format!("{} nodes, {standing}; {} of computing.", counts.nodes, duration(report.seconds))
+    let set = match report.overrides.as_slice() {
+        [] => String::new(),
+        overrides => format!(" Set for this report: {}.", overrides.join(", ")),
+    };
+    format!("{} nodes, {standing}; {} of computing.{set}", counts.nodes, duration(report.seconds))
 }
 
 fn results(report: &Report) -> Markup {
@@ -323,7 +327,32 @@ fn time(report: &Report) -> Markup {
     }
 }
 
-fn last_run(run: &RunRecord, nodes: &[RunNode]) -> Markup {
+/// The runs that made what is shown, the one that made most in full.
+fn runs(report: &Report) -> Markup {
+    let all = &report.runs;
+    let largest = all.iter().max_by_key(|one| one.made);
+    let unknown = report.of_unknown_runs;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Runs that made these results" {
+            table.digests {
+                caption { "The runs that made the results on this page, newest first" }
+                thead { tr {
+                    th scope="col" { "Run" } th scope="col" { "Started" } th.number scope="col" { "Results" }
+                    th scope="col" { "Set" } th scope="col" { "Ended" } th scope="col" { "Commit" }
+                } }
+                tbody { @for MakingRun { run, made, .. } in all { tr {
+                    th scope="row" { (run.id) } td { (utc(run.started)) } td.number { (made) }
+                    td { (run.invocation.overrides.join(" ")) } td { (run.end) " in " (duration(run.seconds)) }
+                    td { (run.commit.as_ref().map(ToString::to_string).unwrap_or_default()) }
+                } } }
+            }
+        }
+        @if unknown > 0 { p { (plural(unknown, "result was", "results were")) " made by runs that are not recorded any more." } }
+        @if let Some(MakingRun { run, nodes, .. }) = largest { (one_run(run, nodes)) }
+    }
+}
+
+fn one_run(run: &RunRecord, nodes: &[RunNode]) -> Markup {
     let commit = run.commit.as_ref().map(ToString::to_string).unwrap_or_else(|| "in no repository".to_owned());
     let facts = [
         ("Run", run.id.clone()),
@@ -361,7 +390,8 @@ fn timeline(run: &RunRecord, nodes: &[RunNode]) -> Markup {
     }
     let mut stages: Vec<&str> = Vec::new();
     let height = lanes.len().max(1) * LANE;
-    let says = format!("{} nodes ran in {} lanes over {}", placed.len(), lanes.len(), duration(run.seconds));
+    let (ran, at_once) = (plural(placed.len(), "node", "nodes"), lanes.len());
+    let says = format!("{ran} ran in {}, {at_once} at most at the same time", duration(run.seconds));
     html! {
         figure {
             svg.timeline viewBox={ "0 0 1000 " (height) } preserveAspectRatio="none" role="img" aria-label=(says)

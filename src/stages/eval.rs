@@ -1,25 +1,27 @@
-//! `eval`: a trained prompt, or zero-shot CLIP, on test images: accuracy and macro F1, the same by class, and every image's
+//! `eval`: a trained prompt, or zero-shot CLIP, on test images, or on validation images to choose by: accuracy and macro F1, the same by class, and every image's
 //! prediction. Runs in `worker`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dataset::test_output;
-use super::features::{Features, SplitPart};
+use super::chosen::Chosen;
+use super::features::{Features, list_output, takes_shots};
+use super::fewshot::FewShot;
 use super::pretrain::weights;
-use super::{dataset, features, pretrain, train};
+use super::{dataset, features, fewshot, pretrain, train};
 use crate::backbone::BackboneOptions;
-use crate::data::{Classes, OnBadImage};
+use crate::data::{Classes, OnBadImage, SplitPart};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, PathPort, Place, Port, Section, Work, file};
 use crate::method::{Input, Method};
 use crate::numerics::Numerics;
 
-/// Measures a trained prompt, or zero-shot CLIP, on test images.
+/// Measures a trained prompt, or zero-shot CLIP, on test or validation images.
 pub static KIND: Kind = Kind {
     inputs: &[
         ("dataset", "A `dataset` stage."),
-        ("prompt", "A `train` or `imported` stage, or the file of a trained prompt."),
+        ("shots", "A `fewshot` stage, in place of `dataset`: its validation images, with `split = \"val\"`."),
+        ("prompt", "A `train`, `imported` or `chosen` stage, or the file of a trained prompt."),
         ("weights", pretrain::INPUT),
         (
             "features",
@@ -34,15 +36,18 @@ pub static KIND: Kind = Kind {
     ],
     table_parameters: &["method", "backbone"],
     section: Some(Section::Evaluation),
-    ..Kind::of::<Eval>("eval", "Measures a trained prompt, or zero-shot CLIP, on test images.", 2)
+    ..Kind::of::<Eval>("eval", "Measures a trained prompt, or zero-shot CLIP, on test or validation images.", 2)
 };
 
 /// Parameters of an `eval` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
-    /// The classes to tell apart.
+    /// The classes to tell apart; of a few-shot sample, those that it was cut to.
     pub classes: Classes,
+    /// Which images: those of `test` are for results, those of `val` for choices.
+    #[serde(default, skip_serializing_if = "SplitPart::is_test")]
+    pub split: SplitPart,
     /// A method that needs no training (zero-shot); a trained prompt brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
@@ -75,7 +80,7 @@ impl Work for Eval {
     }
 
     fn decodes(&self, has: &dyn Fn(&str) -> bool) -> Option<Classes> {
-        (!has("features")).then_some(self.classes)
+        (!has("features") && self.split.is_test()).then_some(self.classes)
     }
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
@@ -83,7 +88,8 @@ impl Work for Eval {
         if let Some(method) = &self.method {
             method.validate()?;
         }
-        let mut reads = vec!["classes", test_output(self.classes)];
+        let from_shots = takes_shots(&KIND, self.split, given)?;
+        let mut reads = vec!["classes", list_output(self.split, self.classes)];
         let mut ports = vec![weights()];
         match (&self.method, given.has("prompt")) {
             (None, true) => ports.push(prompt),
@@ -106,9 +112,14 @@ impl Work for Eval {
                 ));
             }
         }
-        ports.push(Port::one("dataset", &dataset::KIND, reads).with_location());
+        if from_shots {
+            self.check_shots(given)?;
+            ports.push(Port::one("shots", &fewshot::KIND, reads).with_location());
+        } else {
+            ports.push(Port::one("dataset", &dataset::KIND, reads).with_location());
+        }
         if given.has("features") {
-            ports.push(if self.takes_features(given)? {
+            ports.push(if self.split.is_test() && self.takes_features(given)? {
                 Port::one("features", &features::KIND, vec!["features", "images"]).with_common(&["dataset", "weights"])
             } else {
                 Port::unread("features")
@@ -119,17 +130,40 @@ impl Work for Eval {
 }
 
 impl Eval {
+    /// A few-shot sample has what is needed.
+    fn check_shots(&self, given: &Given<'_>) -> Result<()> {
+        if self.method.is_some() {
+            return Err(Error::hinted(
+                "a few-shot sample has no template, which a `method` without training needs",
+                "give `dataset` in place of `shots`",
+            ));
+        }
+        match given.work("shots").and_then(<dyn Work>::as_kind::<FewShot>) {
+            Some(sample) if sample.classes != self.classes => Err(Error::hinted(
+                format!("`shots` was cut to {} classes, but {} classes are told apart", sample.classes, self.classes),
+                "give both stages the same `classes`",
+            )
+            .about("classes")),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the features that are given are those which the method's image tower would compute.
     fn takes_features(&self, given: &Given<'_>) -> Result<bool> {
         // Anything but a `features` stage is refused where it is connected.
         let Some(features) = given.work("features").and_then(<dyn Work>::as_kind::<Features>) else { return Ok(true) };
-        let Some(method) = self.method.as_ref().or_else(|| given.work("prompt")?.method()) else {
+        let prompt = given.work("prompt");
+        let Some(method) = self.method.as_ref().or_else(|| prompt?.method()) else {
+            // Which prompt is chosen shows later.
+            if prompt.is_some_and(|work| work.as_kind::<Chosen>().is_some()) {
+                return Ok(false);
+            }
             return Err(Error::hinted(
                 "`features` cannot be taken for a prompt from a file, whose method is not known before it is read",
                 "remove `features`",
             ));
         };
-        if features.split != SplitPart::Test {
+        if !features.split.is_test() {
             return Err(Error::hinted("`features` are not those of test images", "give that stage `split = \"test\"`"));
         }
         if ![Classes::All, self.classes].contains(&features.classes) {

@@ -8,7 +8,7 @@ use super::dataset::test_output;
 use super::pretrain::weights;
 use super::{dataset, fewshot, pretrain};
 use crate::backbone::BackboneOptions;
-use crate::data::{Classes, OnBadImage};
+use crate::data::{Classes, OnBadImage, SplitPart};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Work, file};
 use crate::method::Precision;
@@ -50,32 +50,36 @@ pub struct Features {
     pub numerics: Numerics,
 }
 
-/// A part of a data set's split.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SplitPart {
-    /// The training images.
-    Train,
-    /// The validation images.
-    Val,
-    /// The test images.
-    #[default]
-    Test,
+/// The input with the list of images: of a few-shot sample, or of a data set.
+pub fn list(split: SplitPart, classes: Classes, from_shots: bool) -> String {
+    format!("{}.{}", if from_shots { "shots" } else { "dataset" }, list_output(split, classes))
 }
 
-impl Features {
-    /// The input with the list of images.
-    pub fn list(&self, from_shots: bool) -> String {
-        format!("{}.{}", if from_shots { "shots" } else { "dataset" }, self.output())
+/// The output of a `dataset` or `fewshot` stage that lists the images.
+pub(super) fn list_output(split: SplitPart, classes: Classes) -> &'static str {
+    match split {
+        SplitPart::Train => "train",
+        SplitPart::Val => "val",
+        SplitPart::Test => test_output(classes),
     }
+}
 
-    /// The output of the stage referred to that lists the images.
-    fn output(&self) -> &'static str {
-        match self.split {
-            SplitPart::Train => "train",
-            SplitPart::Val => "val",
-            SplitPart::Test => test_output(self.classes),
-        }
+/// Whether the images are those of a few-shot sample and not of a data set.
+///
+/// # Errors
+/// Both are given, or the sample has no such images.
+pub(super) fn takes_shots(kind: &Kind, split: SplitPart, given: &Given<'_>) -> Result<bool> {
+    match (given.has("dataset"), given.has("shots")) {
+        (true, true) => Err(Error::hinted(
+            format!("a stage of kind `{}` takes the images of a `dataset` or of `shots`, not of both", kind.name),
+            "remove one of the two inputs",
+        )),
+        (false, true) if split.is_test() => Err(Error::hinted(
+            "`split` is `test`, of which a few-shot sample has no images",
+            "`split = \"train\"` takes the images of the sample, `split = \"val\"` those to choose parameters by",
+        )
+        .about("split")),
+        (_, shots) => Ok(shots),
     }
 }
 
@@ -85,29 +89,19 @@ impl Work for Features {
     }
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
-        let images = match (given.has("dataset"), given.has("shots")) {
-            (true, true) => {
-                return Err(Error::hinted(
-                    "a `features` stage takes the images of a `dataset` or of `shots`, not of both",
-                    "remove one of the two inputs",
-                ));
-            }
-            (_, false) => Port::one("dataset", &dataset::KIND, vec!["classes", self.output()]),
-            (false, true) if self.split == SplitPart::Test => {
-                return Err(Error::hinted(
-                    "`split` is `test`, of which a few-shot sample has no images",
-                    "`split = \"train\"` takes the images of the sample",
-                )
-                .about("split"));
-            }
-            (false, true) if self.classes != Classes::All => {
-                return Err(Error::hinted(
-                    "`classes` is not for a few-shot sample, which has been cut to its classes",
-                    "remove `classes`, or say it in the `fewshot` stage",
-                )
-                .about("classes"));
-            }
-            (false, true) => Port::one("shots", &fewshot::KIND, vec![self.output()]),
+        let output = list_output(self.split, self.classes);
+        let from_shots = takes_shots(&KIND, self.split, given)?;
+        if from_shots && self.classes != Classes::All {
+            return Err(Error::hinted(
+                "`classes` is not for a few-shot sample, which has been cut to its classes",
+                "remove `classes`, or say it in the `fewshot` stage",
+            )
+            .about("classes"));
+        }
+        let images = if from_shots {
+            Port::one("shots", &fewshot::KIND, vec![output])
+        } else {
+            Port::one("dataset", &dataset::KIND, vec!["classes", output])
         };
         Ok(vec![weights(), images.with_location()])
     }

@@ -1,6 +1,7 @@
 //! The kinds of stage, one file each, and the list of them. Kinds that need libtorch have a second file in `worker`, which
 //! computes what the kind describes here.
 
+pub mod chosen;
 pub mod command;
 pub mod dataset;
 pub mod eval;
@@ -8,6 +9,7 @@ pub mod features;
 pub mod fewshot;
 pub mod imported;
 pub mod pretrain;
+pub mod select;
 pub mod table;
 pub mod train;
 pub mod world;
@@ -15,7 +17,7 @@ pub mod world;
 use crate::kind::Kind;
 
 /// Every kind. Schema, reference, completions, forecasts, reports and tests walk this list.
-pub static KINDS: [&Kind; 10] = [
+pub static KINDS: [&Kind; 12] = [
     &world::KIND,
     &dataset::KIND,
     &pretrain::KIND,
@@ -24,6 +26,8 @@ pub static KINDS: [&Kind; 10] = [
     &imported::KIND,
     &features::KIND,
     &eval::KIND,
+    &select::KIND,
+    &chosen::KIND,
     &table::KIND,
     &command::KIND,
 ];

@@ -145,8 +145,8 @@ impl Evaluation<'_> {
     fn integer(&self, axis: &str) -> Result<Option<i64>> {
         match self.coordinates.get(axis) {
             Some(AxisValue::Integer(value)) => Ok(Some(*value)),
-            Some(AxisValue::Text(value)) => {
-                Err(Error::hinted(format!("the {axis} `{value}` is no integer"), "write it without quotes"))
+            Some(value @ (AxisValue::Text(_) | AxisValue::Float(_))) => {
+                Err(Error::hinted(format!("the {axis} `{value}` is no integer"), "write it without quotes and point"))
             }
             None => Ok(None),
         }

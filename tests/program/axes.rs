@@ -74,7 +74,7 @@ fn refused_before(text: &str, expected: impl IntoData) {
 fn values_bring_their_attributes() {
     let project = project();
     assert_eq!(project.ran(&["run", PLAN]).len(), 4);
-    let note = |node: &str| project.read(&format!("results/plan/note/{node}.txt"));
+    let note = |node: &str| std::fs::read_to_string(project.artifact(&format!("note/{node}"), "text")).unwrap();
     assert_eq!(note("pets/seed1"), "cats and dogs\n{\"rate\":0.25,\"steps\":10,\"title\":\"Pets (pets 1)\"}\n");
     assert_eq!(note("cars/seed2"), "wheels\n{\"rate\":2,\"steps\":10,\"title\":\"Cars (cars 2)\"}\n");
     // An override that names a value keeps what is known of it, and may say more.
@@ -286,14 +286,14 @@ error: an axis value with attributes needs a `name`
     );
     refused(
         "name = \"pets\"",
-        "name = 1.5",
+        "name = true",
         str![[r#"
 <stderr>
-error: an axis value is a string or an integer, not a float
+error: an axis value is a string or a number, not a boolean
  --> pipelines/../shared/axes.toml:3:14
   |
-3 |     { name = 1.5, manifest = "pets.txt", rate = 0.25, title = "Pets" },
-  |              ^^^
+3 |     { name = true, manifest = "pets.txt", rate = 0.25, title = "Pets" },
+  |              ^^^^
 <exit code 2>
 
 "#]],

@@ -196,7 +196,7 @@ error: stage `shots` has no `kind`
 35 | [stage.shots]
    |        ^^^^^
    |
-   = hint: known: world, dataset, pretrain, fewshot, train, imported, features, eval, table, command
+   = hint: known: world, dataset, pretrain, fewshot, train, imported, features, eval, select, chosen, table, command
 <exit code 2>
 
 "#]],
@@ -259,14 +259,14 @@ fn axes_that_are_none() {
     refused(
         PIPELINE,
         "seed = [1, 2]",
-        "seed = [1, 2.5]",
+        "seed = [1, true]",
         str![[r#"
 <stderr>
-error: an axis value is a string or an integer, not a float
+error: an axis value is a string or a number, not a boolean
  --> pipelines/tiny.toml:8:12
   |
-8 | seed = [1, 2.5]
-  |            ^^^
+8 | seed = [1, true]
+  |            ^^^^
 <exit code 2>
 
 "#]],
@@ -496,7 +496,7 @@ error: `kind` must be a string, not an integer
 71 | kind = 1
    |        ^
    |
-   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `features`, `eval`, `table`, `command`
+   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `features`, `eval`, `select`, `chosen`, `table`, `command`
 <exit code 2>
 
 "#]],
@@ -656,6 +656,9 @@ error: there is no file `pipelines/clip.safetensors`
    |           ^^^^^^^^^^^^^^^^^^
    |
    = hint: paths start from the folder of the file they stand in
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],

@@ -32,6 +32,7 @@ mod schema;
 mod server;
 mod staleness;
 mod support;
+mod sweep;
 mod tables;
 mod tensorboard;
 mod verify;

@@ -33,7 +33,7 @@ fn a_first_run_executes_everything_and_a_second_nothing() {
         DONE [TIME] (12/13) eval/shapes/maple/seed1/novel   [NUMBER]
         DONE [TIME] (13/13) table   6 evaluations
 13 nodes: 13 ran, 0 cached, 0 failed in [TIME]
-wrote results/tiny
+wrote results/tiny+axes.seed=1-de7976
 <exit code 0>
 
 "#]],
@@ -48,19 +48,21 @@ wrote results/tiny
 
 <stderr>
 13 nodes: 0 ran, 13 cached, 0 failed in [TIME]: nothing had to run
-wrote results/tiny
+wrote results/tiny+axes.seed=1-de7976
 <exit code 0>
 
 "#]],
     );
     assert_eq!(project.digests(), digests);
-    let listed: Vec<_> =
-        fs::read_dir(project.file("results/tiny")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let listed: Vec<_> = fs::read_dir(project.file("results/tiny+axes.seed=1-de7976"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
     let results = [("table.csv", "csv"), ("table.tex", "latex"), ("table.md", "markdown"), ("table.svg", "plot")];
     assert_eq!(listed.len(), results.len(), "{listed:?}");
     for (file, output) in results {
         let stored = fs::read_to_string(project.artifact("table", output)).unwrap();
-        assert_eq!(project.read(&format!("results/tiny/{file}")), stored);
+        assert_eq!(project.read(&format!("results/tiny+axes.seed=1-de7976/{file}")), stored);
     }
     let scratch = fs::read_dir(project.file(".maple/work")).unwrap().count();
     assert_eq!((scratch, fs::read_dir(project.file(".maple/partial")).unwrap().count()), (0, 0));

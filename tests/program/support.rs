@@ -119,8 +119,13 @@ impl Project {
     /// instead: the project's folder, times, digests, accuracies, losses, and the table, which must be the one in
     /// `results/`.
     pub fn printed(&self, output: Output) -> Printed {
-        let table = fs::read_to_string(self.file("results/tiny/table.md")).unwrap_or("no table".to_owned());
-        let text = |bytes: Vec<u8>| self.normalise(&String::from_utf8(bytes).unwrap().replace(&table, "[TABLE]\n"));
+        let folders = fs::read_dir(self.file("results")).into_iter().flatten().flatten();
+        let tables: Vec<String> =
+            folders.filter_map(|folder| fs::read_to_string(folder.path().join("table.md")).ok()).collect();
+        let text = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).unwrap();
+            self.normalise(&tables.iter().fold(text, |text, table| text.replace(table, "[TABLE]\n")))
+        };
         Printed { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 

@@ -1,6 +1,7 @@
 //! Runs an `eval` stage: text features once, then logits of every test image, batch by batch.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
@@ -11,21 +12,29 @@ use super::inputs;
 use crate::Control;
 use crate::clip::{Clip, Tokenizer, Weights, torch};
 use crate::method::{Evaluator, Inputs, Model, prompt};
-use maple_pipe::data::{Classes, Indexed, Loader, OnBadImage, Transform};
+use maple_pipe::data::{Indexed, Loader, OnBadImage, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
 use maple_pipe::method::Input;
-use maple_pipe::stages::dataset::{Index, Template, test_output};
+use maple_pipe::stages::dataset::{Index, Template};
 use maple_pipe::stages::eval::Eval;
+use maple_pipe::stages::features::list;
 use maple_pipe::task::Task;
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Eval = task.parameters()?;
-    let all_names: Vec<String> = task.json("dataset.classes")?;
-    let class_names = stage.classes.names(&all_names);
-    let items: Index = task.json(&format!("dataset.{}", test_output(stage.classes)))?;
+    let from_shots = task.inputs.contains_key("shots.classes");
+    let source = if from_shots { "shots" } else { "dataset" };
+    let all_names: Vec<String> = task.json(&format!("{source}.classes"))?;
+    // A few-shot sample has been cut to its classes, and so have the lists of test images.
+    let class_names = if from_shots { &all_names[..] } else { stage.classes.names(&all_names) };
+    let mut items: Index = task.json(&list(stage.split, stage.classes, from_shots))?;
+    if !from_shots && !stage.split.is_test() {
+        items = stage.classes.select(&items, all_names.len());
+    }
+    let location = &task.one(&format!("{source}.location")).path;
     if items.is_empty() {
-        return Err(no_images(task, stage.classes, all_names.len()));
+        return Err(no_images(location, &stage, all_names.len()));
     }
     let tokenizer = Tokenizer::new();
     let clip;
@@ -49,15 +58,15 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             model
         }
     };
-    let work = Evaluation { task, stage: &stage, clip: &clip, evaluator: model.evaluator(), control };
+    let work = Evaluation { task, stage: &stage, location, clip: &clip, evaluator: model.evaluator(), control };
     let Found { rows, skipped, loading_wait } =
         if task.inputs.contains_key("features.features") { work.of_features(&items)? } else { work.of_images(&items)? };
     if rows.is_empty() {
-        return Err(Error::invalid("none of the test images could be decoded"));
+        return Err(Error::invalid(format!("none of the {} images could be decoded", stage.split)));
     }
     let pairs = rows.iter().map(|(item, prediction)| (item.label, prediction.label()));
     let counts = ClassMetrics::count(class_names, pairs);
-    let metrics = Metrics { skipped, ..Metrics::new(stage.classes, &counts) };
+    let metrics = Metrics { skipped, split: stage.split, ..Metrics::new(stage.classes, &counts) };
     events(task, 0)
         .scalars(0, &[("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1), ("loading_wait", loading_wait)]);
     task.write_json("metrics", &metrics)?;
@@ -81,6 +90,8 @@ struct Found<'i> {
 struct Evaluation<'a> {
     task: &'a Task,
     stage: &'a Eval,
+    /// Where the images lie.
+    location: &'a Path,
     clip: &'a Clip,
     evaluator: Evaluator<'a>,
     control: Control<'a>,
@@ -90,8 +101,7 @@ impl Evaluation<'_> {
     /// Evaluates images through the image tower.
     fn of_images<'i>(&self, items: &'i Index) -> Result<Found<'i>> {
         let size = self.clip.backbone().preprocessing.size;
-        let folder = &self.task.one("dataset.location").path;
-        let loader = Loader::new(folder, items.clone(), Transform::Evaluation { size }, 0, 0);
+        let loader = Loader::new(self.location, items.clone(), Transform::Evaluation { size }, 0, 0);
         let loader = inputs::ready(loader, self.task, self.clip, self.stage.on_bad_image, self.control)?;
         let places: Vec<usize> = (0..items.len()).collect();
         let mut rows = Vec::with_capacity(items.len());
@@ -154,11 +164,14 @@ impl Evaluation<'_> {
 }
 
 /// There is nothing to measure.
-fn no_images(task: &Task, classes: Classes, of: usize) -> Error {
-    let (folder, number) = (task.one("dataset.location").path.display(), classes.labels(of).len());
+fn no_images(location: &Path, stage: &Eval, of: usize) -> Error {
+    let Eval { classes, split, .. } = stage;
+    let (folder, number) = (location.display(), classes.labels(of).len());
     Error::hinted(
-        format!("the data set in `{folder}` has no test images of its {classes} classes, which are {number} of {of}"),
-        "leave this data set out of the stage with `exclude`, or give it test images",
+        format!(
+            "the data set in `{folder}` has no {split} images of its {classes} classes, which are {number} of {of}"
+        ),
+        format!("leave this data set out of the stage with `exclude`, or give it {split} images"),
     )
 }
 

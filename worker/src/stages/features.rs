@@ -5,10 +5,10 @@ use tch::{Device, Tensor, no_grad};
 use super::inputs;
 use crate::Control;
 use crate::clip::Weights;
-use maple_pipe::data::{Loader, Transform};
+use maple_pipe::data::{Loader, SplitPart, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::stages::dataset::Index;
-use maple_pipe::stages::features::{Features, SplitPart};
+use maple_pipe::stages::features::{Features, list};
 use maple_pipe::task::Task;
 use maple_pipe::text::plural;
 
@@ -18,7 +18,7 @@ pub(super) const FEATURES: &str = "features";
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Features = task.parameters()?;
     let from_shots = task.inputs.contains_key("shots.location");
-    let mut items: Index = task.json(&stage.list(from_shots))?;
+    let mut items: Index = task.json(&list(stage.split, stage.classes, from_shots))?;
     if !from_shots && stage.split != SplitPart::Test {
         let class_names: Vec<String> = task.json("dataset.classes")?;
         items = stage.classes.select(&items, class_names.len());
