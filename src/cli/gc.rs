@@ -119,7 +119,6 @@ impl Gc {
             needed.runs.insert(run.id.clone());
             for node in store.run_nodes(run)? {
                 needed.logs.insert(store.log(&run.invocation.pipeline, &node.node));
-                needed.events.insert(store.events(&run.invocation.pipeline, &node.node));
                 // An interrupted or failed node has no result yet, but something to resume from.
                 needed.keys.extend(node.key);
                 needed.partial.extend(node.key);
@@ -161,7 +160,6 @@ fn keep_pipeline(arguments: &PipelineArguments, held: &Lock, needed: &mut Needed
     for &index in project.graph.order() {
         let name = &project.graph.node(index).name;
         needed.logs.insert(project.store.log(&project.pipeline.name, name));
-        needed.events.insert(project.store.events(&project.pipeline.name, name));
         let last = last_keys.get(name);
         match inspection.plan.state(index) {
             State::Fresh(record) => drop(needed.keys.insert(record.key)),
@@ -185,7 +183,7 @@ fn describe(what: Leftovers) -> &'static str {
     match what {
         Leftovers::Partial => "what unfinished nodes would resume from",
         Leftovers::Logs => "logs of nodes that are gone",
-        Leftovers::Events => "event files of nodes that are gone",
+        Leftovers::Events => "event files of results that are gone",
         Leftovers::Pixels => "prepared pixels that nobody has read for 30 days",
         Leftovers::Runs => "records of runs",
         Leftovers::Fragments => "what killed commands left",

@@ -93,7 +93,7 @@ impl WorkArguments {
         let named = self.devices.as_ref().map(|text| Devices::parse(text, jobs)).transpose()?;
         let devices = DeviceChoice::new(named, jobs);
         let threads = self.threads.map_or(processors, |number| number as usize);
-        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache })
+        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache, label: None })
     }
 }
 
@@ -189,10 +189,15 @@ impl PipelineArguments {
     /// Where the results go below `folder`: what was set is in the name, e.g. `quickstart+stage.shots.shots=8`, so that a
     /// table of other values or fewer seeds never takes the place of the pipeline's own.
     pub(super) fn results(&self, project: &Project, folder: &Path) -> PathBuf {
-        const LONG: usize = 100;
         let name = &project.pipeline.name;
+        folder.join(self.label().map_or_else(|| name.clone(), |label| format!("{name}+{label}")))
+    }
+
+    /// What was set, as a part of a file name, e.g. `stage.shots.shots=8`; what cannot stand in one is told by six digits.
+    pub(super) fn label(&self) -> Option<String> {
+        const LONG: usize = 100;
         if self.overrides.is_empty() {
-            return folder.join(name);
+            return None;
         }
         let mut overrides: Vec<&str> = self.overrides.iter().map(String::as_str).collect();
         // A value that is set twice is the last one.
@@ -203,7 +208,7 @@ impl PipelineArguments {
         // What is left out is told apart, too.
         let rest =
             if readable == all { String::new() } else { format!("-{}", &Digest::of(all.as_bytes()).short()[..6]) };
-        folder.join(format!("{name}+{readable}{rest}"))
+        Some(readable + &rest)
     }
 
     /// The pipeline's absolute path.

@@ -11,7 +11,7 @@ use super::terminal::{display, print, read_text, say, say_waiting};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::graph::{kinds, mixed};
-use crate::run::{self, Event, Interrupts, Recorder, Reporter, Wanted};
+use crate::run::{self, Event, Interrupts, Options, Recorder, Reporter, Wanted};
 use crate::store::{Invocation, Output, Record};
 use crate::text::plural;
 
@@ -47,7 +47,7 @@ impl Run {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let selection = self.selection.of(&project)?;
-        let options = self.work.options(self.keep_going)?;
+        let options = Options { label: self.pipeline.label(), ..self.work.options(self.keep_going)? };
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, &options, self.json);
         }

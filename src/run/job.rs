@@ -18,7 +18,7 @@ use crate::graph::{Graph, Inspector};
 use crate::identity;
 use crate::store::{CanonicalJson, Record, Store};
 use crate::task::{Progress, Task, TaskInput};
-use crate::tensorboard::EventFolder;
+use crate::tensorboard::{EventFolder, hyper_parameters};
 
 /// A node ready to run.
 #[derive(Debug)]
@@ -119,7 +119,16 @@ impl Job<'_> {
             inputs: self.inputs,
             scratch: self.scratch,
             partial: self.partial,
-            tensorboard: self.tensorboard.map(|path| EventFolder { path, key: self.key }),
+            tensorboard: self.tensorboard.map(|path| EventFolder {
+                path,
+                key: self.key,
+                hyper_parameters: {
+                    let axes = serde_json::to_value(&*node.coordinates).expect("coordinates are plain data");
+                    let mut values = hyper_parameters(&node.work.parameters());
+                    values.extend(hyper_parameters(&axes));
+                    values
+                },
+            }),
             pixels: self.pixels,
             threads: self.threads,
             device: self.device.unwrap_or_default(),

@@ -76,6 +76,8 @@ pub struct Options {
     pub keep_going: bool,
     /// Keep the pixels of images in the store once they are decoded.
     pub pixel_cache: bool,
+    /// What was set, as a part of a folder's name; it tells people which curve is which.
+    pub label: Option<String>,
 }
 
 /// Where a node stands in this run.
@@ -542,7 +544,7 @@ impl<'a> Scheduler<'a> {
             needs: self.graph.needs(index).map(|needed| (needed, self.records[&needed].clone())).collect(),
             scratch,
             partial: self.store.partial(&key),
-            tensorboard: Some(self.store.events(self.pipeline, self.name(index))),
+            tensorboard: Some(self.store.events(self.pipeline, self.name(index), &key, self.options.label.as_deref())),
             pixels: self.options.pixel_cache.then(|| PixelCache(self.store.pixels())),
             log: self.store.log(self.pipeline, self.name(index)),
             threads: (self.options.threads / wanted).max(1),

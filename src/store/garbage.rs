@@ -10,7 +10,7 @@ use std::time::Duration;
 use walkdir::WalkDir;
 
 use super::scratch::is_dead;
-use super::{Artifact, ArtifactKind, Store};
+use super::{Artifact, ArtifactKind, Store, key_of_events};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -26,8 +26,6 @@ pub struct Needed {
     pub partial: HashSet<Digest>,
     /// Logs, as [`Store::log`] names them.
     pub logs: HashSet<PathBuf>,
-    /// Folders of event files, as [`Store::events`] names them.
-    pub events: HashSet<PathBuf>,
     /// The records of these runs.
     pub runs: HashSet<String>,
 }
@@ -52,7 +50,7 @@ pub enum Leftovers {
     Partial,
     /// Logs of nodes that are gone.
     Logs,
-    /// Event files of nodes that are gone.
+    /// Event files of results that are gone.
     Events,
     /// Prepared pixels that nobody has read for long.
     Pixels,
@@ -126,8 +124,10 @@ impl Store {
             (Leftovers::Fragments, dead, &HashSet::new()),
             (Leftovers::Differing, self.entries("differs", 1)?, &HashSet::new()),
         ];
+        let curves: HashSet<String> = needed.keys.union(&needed.partial).map(Digest::short).collect();
         for file in self.entries_below("tensorboard")? {
-            if !file.parent().is_some_and(|folder| needed.events.contains(folder)) {
+            let key = file.parent().and_then(key_of_events);
+            if !key.is_some_and(|key| curves.contains(key)) {
                 garbage.leave(Leftovers::Events, file)?;
             }
         }

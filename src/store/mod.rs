@@ -9,7 +9,7 @@
 //! work/run-<...>/             scratch of a command that writes, with its claim beside it
 //! state/<pipeline>.json       the key each node had when it was last fresh, for `explain`
 //! logs/<pipeline>/<node>.log  what a worker wrote to its standard error
-//! tensorboard/<pipeline>/<node>/  event files: what training and evaluation tell TensorBoard while they run
+//! tensorboard/<pipeline>/<node>/<key>/  event files: what training and evaluation tell TensorBoard while they run
 //! pixels/<digest>.pixels  decoded images, many a file; may be removed at any time
 //! runs/<id>.jsonl             what each run did
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
@@ -250,9 +250,17 @@ impl Store {
         self.root.join("logs").join(pipeline).join(format!("{node}.log"))
     }
 
-    /// Where the event files of a node are.
-    pub fn events(&self, pipeline: &str, node: &str) -> PathBuf {
-        self.root.join("tensorboard").join(pipeline).join(node)
+    /// Where the event files of a node with this key are: in a folder whose name ends with the key's first digits, after the
+    /// `label` that it had when it was first made.
+    pub fn events(&self, pipeline: &str, node: &str, key: &Digest, label: Option<&str>) -> PathBuf {
+        let folder = self.root.join("tensorboard").join(pipeline).join(node);
+        let short = key.short();
+        let before = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let own = |path: &PathBuf| path.is_dir() && key_of_events(path) == Some(short.as_str());
+        before.into_iter().find(own).unwrap_or_else(|| match label {
+            Some(label) => folder.join(format!("{label}{BEFORE_KEY}{short}")),
+            None => folder.join(short),
+        })
     }
 
     /// Moves an output that came out otherwise than before, or the log of such an attempt, to where it can be looked
@@ -331,6 +339,14 @@ impl Store {
     fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
         shelf::place(&self.root, kind, digest)
     }
+}
+
+/// What stands before the key in the name of a folder of event files.
+const BEFORE_KEY: &str = "-";
+
+/// The first digits of the key whose event files lie in this folder.
+fn key_of_events(folder: &Path) -> Option<&str> {
+    folder.file_name()?.to_str()?.rsplit(BEFORE_KEY).next()
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ train (2 nodes, [SIZE])
   train/shapes/coop/seed2
   train/shapes/maple/seed2
 logs of nodes that are gone (6, [SIZE])
-event files of nodes that are gone (6, [SIZE])
+event files of results that are gone (6, [SIZE])
 records of runs (1, [SIZE])
 <stderr>
 would free [SIZE]: 8 results of 8 nodes; 13 results kept
@@ -88,7 +88,7 @@ train (2 nodes, [SIZE])
   train/shapes/coop/seed2
   train/shapes/maple/seed2
 logs of nodes that are gone (6, [SIZE])
-event files of nodes that are gone (6, [SIZE])
+event files of results that are gone (6, [SIZE])
 records of runs (1, [SIZE])
 <stderr>
 freed [SIZE]: 8 results of 8 nodes; 13 results kept
@@ -153,7 +153,7 @@ fn leftovers_go() {
 <stdout>
 what unfinished nodes would resume from (1, [SIZE])
 logs of nodes that are gone (2, [SIZE])
-event files of nodes that are gone (2, [SIZE])
+event files of results that are gone (2, [SIZE])
 records of runs (1, [SIZE])
 what killed commands left (6, [SIZE])
 outputs that `verify --rerun` kept (1, [SIZE])

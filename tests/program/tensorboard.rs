@@ -66,28 +66,41 @@ fn events(bytes: &[u8]) -> Vec<Event> {
 }
 
 impl Project {
-    /// The event files of a node of the tiny pipeline, by name.
-    fn event_files(&self, node: &str) -> Vec<PathBuf> {
+    /// The folders of a node of the tiny pipeline: one for each of its keys.
+    fn curves(&self, node: &str) -> Vec<PathBuf> {
         let folder = self.file(&format!(".maple/tensorboard/tiny/{node}"));
         let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
-        let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+        let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+        folders.sort();
+        folders
+    }
+
+    /// The event files of a node in the folders whose name holds a text, by name.
+    fn event_files(&self, node: &str, text: &str) -> Vec<PathBuf> {
+        let folders = self.curves(node).into_iter();
+        let folders = folders.filter(|folder| folder.file_name().unwrap().to_str().unwrap().contains(text));
+        let mut files: Vec<PathBuf> =
+            folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect();
         files.sort();
         files
     }
 
     /// A node's scalars by tag, as (step, value), after the restarts that the files announce.
-    fn scalars(&self, node: &str) -> BTreeMap<String, Vec<(i64, f32)>> {
+    fn scalars(&self, node: &str, text: &str) -> BTreeMap<String, Vec<(i64, f32)>> {
         let mut scalars: BTreeMap<String, Vec<(i64, f32)>> = BTreeMap::new();
-        for file in self.event_files(node) {
+        for file in self.event_files(node, text) {
             let events = events(&fs::read(file).unwrap());
             assert_eq!(events[0].file_version, "brain.Event:2");
             assert_eq!(events[1].session_log.as_ref().map(|log| log.status), Some(1));
+            let settings = &events[2].summary.as_ref().unwrap().value[0];
+            assert_eq!(settings.tag, "_hparams_/session_start_info");
             for event in events {
                 assert!(event.wall_time > 1.7e9, "{event:?}");
                 if event.session_log.is_some() {
                     scalars.values_mut().for_each(|values| values.retain(|(step, _)| *step < event.step));
                 }
-                for value in event.summary.unwrap_or_default().value {
+                let values = event.summary.unwrap_or_default().value.into_iter();
+                for value in values.filter(|value| !value.tag.starts_with("_hparams_")) {
                     scalars.entry(value.tag).or_default().push((event.step, value.simple_value));
                 }
             }
@@ -103,7 +116,7 @@ fn steps(values: &[(i64, f32)]) -> Vec<i64> {
 #[test]
 fn training_and_evaluation_tell_their_scalars() {
     let project = Project::after_a_run();
-    let training = project.scalars("train/shapes/maple/seed1");
+    let training = project.scalars("train/shapes/maple/seed1", "");
     let tags = ["epoch_loss", "images_per_second", "learning_rate", "loading_wait", "loss"];
     assert_eq!(training.keys().collect::<Vec<_>>(), tags);
     // Four images in batches of two.
@@ -118,32 +131,57 @@ fn training_and_evaluation_tell_their_scalars() {
     assert!(training["images_per_second"][0].1 > 0.0);
     let share = |values: &[(i64, f32)]| values.iter().all(|(_, share)| (0.0..=1.0).contains(share));
     assert!(share(&training["loading_wait"]), "{training:?}");
-    assert_eq!(steps(&project.scalars("clip")["loss"]), [1]);
+    assert_eq!(steps(&project.scalars("clip", "")["loss"]), [1]);
 
     let node = "eval/shapes/coop/seed1/base";
     let metrics = fs::read_to_string(project.artifact(node, "metrics")).unwrap();
     let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
-    let scalars = project.scalars(node);
+    let scalars = project.scalars(node, "");
     assert_eq!(scalars.keys().collect::<Vec<_>>(), ["accuracy", "loading_wait", "macro_f1"]);
     assert!(share(&scalars["loading_wait"]), "{scalars:?}");
     for tag in ["accuracy", "macro_f1"] {
         assert_eq!(scalars[tag], [(0, metrics[tag].as_f64().unwrap() as f32)]);
     }
     // Nodes that compute nothing have none.
-    assert!(project.event_files("data/shapes").is_empty());
+    assert!(project.curves("data/shapes").is_empty());
+}
+
+/// Another value makes another curve, and going back shows the old one: both stay for comparison.
+#[test]
+fn every_key_has_a_curve_of_its_own() {
+    const NODE: &str = "train/shapes/coop/seed1";
+    let project = Project::after_a_run();
+    let before = (project.curves(NODE), project.scalars(NODE, ""));
+    let shots = "stage.shots.shots=1";
+    project.ran(&["run", PIPELINE, "--only", NODE, "--set", shots]);
+    let curves = project.curves(NODE);
+    assert_eq!((before.0.len(), curves.len()), (1, 2), "{curves:?}");
+    let key = project.records()[NODE]["key"].as_str().unwrap()[..12].to_owned();
+    assert!(curves[1].ends_with(format!("{shots}-{key}")), "{curves:?}");
+    project.ran(&["run", PIPELINE]);
+    assert_eq!(project.curves(NODE), curves);
+    let short = before.0[0].file_name().unwrap().to_str().unwrap();
+    assert_eq!(project.scalars(NODE, short), before.1);
+    // What it was made with, for the table of TensorBoard's hparams plugin.
+    let bytes = fs::read(&project.event_files(NODE, shots)[0]).unwrap();
+    for text in ["hparams", "method.training.learning_rate", "dataset", "shapes", "seed"] {
+        assert!(bytes.windows(text.len()).any(|part| part == text.as_bytes()), "{text}");
+    }
+    // `gc` keeps the curves of the results that it keeps.
+    project.run(&["gc", PIPELINE, "--keep-runs", "0", "--keep-days", "0"]);
+    assert_eq!(project.curves(NODE), before.0);
 }
 
 #[test]
 fn a_resumed_training_goes_on_in_its_folder() {
     const NODE: &str = "train/shapes/coop/seed1";
+    const EPOCHS: &str = "epochs=200";
     let long = ["run", PIPELINE, "--only", NODE, "--set", "stage.train.method.training.epochs=200", "--json"];
     let whole = Project::after_a_run();
-    let short = whole.event_files(NODE);
     whole.run(&long);
-    // The shorter training's file is gone.
-    let files = whole.event_files(NODE);
-    assert!(files.len() == 1 && files != short, "{files:?}");
-    let expected = whole.scalars(NODE);
+    let files = whole.event_files(NODE, EPOCHS);
+    assert_eq!(files.len(), 1, "{files:?}");
+    let expected = whole.scalars(NODE, EPOCHS);
     assert_eq!(steps(&expected["loss"]), (1..=400).collect::<Vec<_>>());
 
     for signal in ["INT", "KILL"] {
@@ -153,12 +191,12 @@ fn a_resumed_training_goes_on_in_its_folder() {
         eventually("an epoch is done", || fs::read_to_string(&events).unwrap().contains("\"progress\""));
         run.signal(signal);
         run.end();
-        let part = project.scalars(NODE)["loss"].len();
+        let part = project.scalars(NODE, EPOCHS)["loss"].len();
         assert!((2..400).contains(&part), "{signal} after {part} steps");
         assert_eq!(project.run(&long).code, Some(0));
-        let files = project.event_files(NODE);
+        let files = project.event_files(NODE, EPOCHS);
         assert_eq!(files.len(), 2, "{files:?}");
-        let resumed = project.scalars(NODE);
+        let resumed = project.scalars(NODE, EPOCHS);
         assert_eq!((&resumed["loss"], &resumed["epoch_loss"]), (&expected["loss"], &expected["epoch_loss"]));
     }
 }
