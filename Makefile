@@ -18,9 +18,14 @@ libtorch: ## put the pinned libtorch into .libtorch/, with CUDA where there is a
 build: libtorch ## build the release binaries
 	cargo build --release --locked
 
-quickstart: libtorch ## build, then run pipelines/quickstart.toml; prints the two times apart
+quickstart: libtorch ## build, then run pipelines/quickstart.toml; prints the two times apart, and what to do next
 	@TIMEFORMAT='build: %1lR'; time cargo build --release --locked
 	@TIMEFORMAT='run: %1lR'; time $(BINARY) run pipelines/quickstart.toml
+	@printf '%s\n' '' 'Next:' \
+	  "  export PATH=\"$(abspath $(dir $(BINARY))):\$$PATH\"" \
+	  '  maple-pipe report pipelines/quickstart.toml -o report.html' \
+	  '  maple-pipe run pipelines/quickstart.toml --set stage.shots.shots=8 --dry-run' \
+	  '  maple-pipe doctor pipelines/base2novel.toml'
 
 readme: quickstart ## run the quickstart; write its table into README.md and the digests of its prompts
 	MAPLE_PIPE_WRITE_README=1 cargo test --release --locked --test quickstart
