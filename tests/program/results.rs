@@ -99,3 +99,42 @@ fn a_report_shows_the_runs_that_made_its_numbers() {
     assert!(report.contains(&made) && !report.contains(&other));
     assert!(report.contains("19 results were made by runs that are not recorded any more."));
 }
+
+/// `-o` replaces regular files alone: it writes through links, and into pipes and devices.
+#[test]
+fn an_output_is_written_into_whatever_is_no_regular_file() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use std::os::unix::fs::FileTypeExt;
+    let project = Project::after_a_run();
+    let table = project.run(&["table", PIPELINE]).stdout;
+    assert!(table.starts_with("[TABLE]"));
+    let whole = project.read("results/tiny/table.md");
+    project.write("kept/real.md", "old\n");
+    std::os::unix::fs::symlink("kept/real.md", project.file("link.md")).unwrap();
+    project.run(&["table", PIPELINE, "-o", "link.md"]);
+    assert_eq!(project.read("kept/real.md"), whole);
+    assert!(fs::symlink_metadata(project.file("link.md")).unwrap().is_symlink());
+    // A pipe, as `>(program)` gives one.
+    mkfifoat(CWD, project.file("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
+    let read = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| fs::read_to_string(project.file("pipe")).unwrap());
+        project.run(&["table", PIPELINE, "-o", "pipe"]);
+        reader.join().unwrap()
+    });
+    assert_eq!(read, whole);
+    assert!(fs::symlink_metadata(project.file("pipe")).unwrap().file_type().is_fifo());
+    assert_eq!(project.run(&["table", PIPELINE, "-o", "/dev/stdout"]).stdout, "[TABLE]\n");
+    for arguments in [
+        &["table", PIPELINE, "-o", "/dev/null"][..],
+        &["report", PIPELINE, "-o", "/dev/null"],
+        &["weights", "convert", "weights.safetensors", "/dev/null", "--activation", "quick_gelu"],
+    ] {
+        fs::copy(project.artifact("clip", "weights"), project.file("weights.safetensors")).unwrap();
+        let printed = project.run(arguments);
+        assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+    let full = project.run(&["report", PIPELINE, "-o", "/dev/full"]);
+    assert_eq!(full.code, Some(1), "{}", full.stderr);
+    assert!(full.stderr.contains("could not write `/dev/full`: No space left"), "{}", full.stderr);
+}
