@@ -165,7 +165,7 @@ pub trait Work: Any + fmt::Debug + Parameters + Send + Sync {
         None
     }
 
-    /// Pixels a side of the images that the weights take which it leaves.
+    /// Pixels per side of the images that the weights take which it leaves.
     fn image_size(&self) -> Option<u64> {
         None
     }

@@ -15,7 +15,7 @@ use crate::data::reader::is_image;
 use crate::data::{Indexed, Item, Loader, PixelCache, Transform};
 use crate::error::{Error, Result};
 
-/// Images a batch, as in evaluation.
+/// Images per batch, as in evaluation.
 const BATCH: usize = 100;
 /// Images of a test set, as the published data sets have them.
 const TEST_SET: usize = 4_000;
@@ -48,7 +48,7 @@ if __name__ == "__main__":
 pub struct ImageFigures {
     /// Images in the folder.
     pub images: usize,
-    /// Pixels a side of the result.
+    /// Pixels per side of the result.
     pub size: u32,
     /// One for each number of threads.
     pub rows: Vec<ImageRow>,
@@ -60,7 +60,7 @@ pub struct ImageFigures {
     pub waits_for_files: f64,
 }
 
-/// Images a second.
+/// Images per second.
 #[derive(Debug, Serialize)]
 pub struct ImageRow {
     /// Threads, or Pillow's processes.
@@ -179,7 +179,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Images a second of Pillow; `None` where Python does not have it.
+/// Images per second of Pillow; `None` where Python does not have it.
 fn pillow(python: &Path, folder: &Path, paths: &[PathBuf], size: u32, processes: usize) -> Option<f64> {
     let script = tempfile::Builder::new().suffix(".py").tempfile().ok()?;
     std::fs::write(script.path(), PILLOW).ok()?;

@@ -9,7 +9,7 @@ use super::terminal::{print, print_json};
 use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, dag, images};
 use crate::error::Result;
 
-/// The most pixels a side: a batch of a hundred such images takes 1.3 GB.
+/// The most pixels per side: a batch of a hundred such images takes 1.3 GB.
 const SIZES: i64 = 1024;
 /// The most times that anything is measured.
 const RUNS: i64 = 1000;
@@ -27,12 +27,12 @@ pub(super) enum Bench {
     Images(Images),
 }
 
-/// Images a second from files to what the vision tower reads, beside Pillow where Python has that
+/// Images per second from files to what the vision tower reads, beside Pillow where Python has that
 #[derive(Args, Debug)]
 pub(super) struct Images {
     /// A folder with images
     folder: PathBuf,
-    /// Pixels a side of what the tower reads
+    /// Pixels per side of what the tower reads
     #[arg(long, value_name = "N", default_value_t = 224, value_parser = number(1..=SIZES))]
     size: u32,
     /// Numbers of threads
@@ -92,7 +92,7 @@ impl Bench {
 fn image_table(report: &ImageFigures) -> String {
     let ImageFigures { images, size, rows, busy, waits_for_prepared, waits_for_files } = report;
     let mut text = format!(
-        "{images} images to {size} x {size}; images a second\n\n{:<8} {:>12} {:>12} {:>12} {:>12} {:>7}\n",
+        "{images} images to {size} x {size}; images per second\n\n{:<8} {:>12} {:>12} {:>12} {:>12} {:>7}\n",
         "threads", "prepared", "from files", "decoded", "Pillow", "ratio"
     );
     for row in rows {

@@ -259,7 +259,7 @@ fn check_one(name: &str, deep: bool, per_class: bool, data_root: &Path) -> Resul
     report(name, &manifest, &folder, &found, deep)
 }
 
-/// Every file and folder that is missing, one a line.
+/// Every file and folder that is missing, one per line.
 fn missing(found: &Check) -> String {
     found.missing.iter().map(|path| format!("missing: {}\n", display(path))).collect()
 }

@@ -18,7 +18,7 @@ pub(super) struct FewShotCommand {
     /// One of CoOp's `split_zhou_*.json` files, or another of that form
     #[arg(long, value_name = "FILE")]
     split: PathBuf,
-    /// Training images a class
+    /// Training images per class
     #[arg(long, value_name = "N")]
     shots: NonZeroUsize,
     /// For Python's `random`, as the published code seeds it

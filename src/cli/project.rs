@@ -70,10 +70,10 @@ pub(super) fn number(bounds: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
 /// What every command that executes nodes takes.
 #[derive(Args, Debug)]
 pub(super) struct WorkArguments {
-    /// Nodes at the same time [default: one a processor]
+    /// Nodes at the same time [default: one per processor]
     #[arg(long, short, value_name = "N", value_parser = number(AT_ONCE))]
     jobs: Option<u32>,
-    /// Threads that running nodes share; results do not depend on it [default: one a processor]
+    /// Threads that running nodes share; results do not depend on it [default: one per processor]
     #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
     threads: Option<u32>,
     /// Where nodes that need libtorch compute, e.g. `cpu`, `cuda:0,cuda:1`, or `cuda:0*4` for four nodes at once on one

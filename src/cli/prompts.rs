@@ -33,7 +33,7 @@ enum Action {
         /// [default: the one shipped method that they fit]
         #[arg(long, short, value_name = "FILE")]
         method: Option<PathBuf>,
-        /// The names of the classes of a class-specific context: a JSON list, or one a line
+        /// The names of the classes of a class-specific context: a JSON list, or one per line
         #[arg(long, value_name = "FILE")]
         classes: Option<PathBuf>,
         /// The file to write [default: `prompt.safetensors` beside the checkpoint]

@@ -47,7 +47,7 @@ pub struct PixelCache(pub PathBuf);
 /// What images are prepared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Cropped for evaluation, with so many pixels a side.
+    /// Cropped for evaluation, with so many pixels per side.
     Squares(u32),
     /// As they are.
     Pictures,

@@ -91,7 +91,7 @@ fn one() -> u64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageLists {
-    /// The class names, one a line; their order gives the labels.
+    /// The class names, one per line; their order gives the labels.
     pub class_names: String,
     /// The training images.
     pub train: String,
@@ -391,7 +391,7 @@ fn read_csv(path: &Path) -> Result<Split<Item>> {
     Ok(split)
 }
 
-/// `classnames.txt`: a folder and what its class is called, one a line.
+/// `classnames.txt`: a folder and what its class is called, one per line.
 fn read_class_names(path: &Path) -> Result<Vec<(String, String)>> {
     let pair = |(line, text): (usize, String)| match text.split_once(' ') {
         Some((folder, name)) => Ok((folder.to_owned(), name.to_owned())),

@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::item::Labelled;
 use super::split::Split;
 
-/// At most this many images a class are drawn for validation, whatever the number of shots.
+/// At most this many images per class are drawn for validation, whatever the number of shots.
 const VALIDATION_SHOTS: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 
 /// The images of a few-shot run: all classes, in the order in which they were drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample<T> {
-    /// `shots` training images a class.
+    /// `shots` training images per class.
     pub train: Vec<T>,
-    /// min(`shots`, 4) validation images a class.
+    /// min(`shots`, 4) validation images per class.
     pub val: Vec<T>,
 }
 

@@ -26,18 +26,18 @@ const FLIP: f64 = 0.5;
 pub enum Transform {
     /// Shorter side to `size`, then the centre; draws nothing.
     Evaluation {
-        /// Pixels a side.
+        /// Pixels per side.
         size: u32,
     },
     /// A random crop resized to `size`, flipped every other time.
     Training {
-        /// Pixels a side.
+        /// Pixels per side.
         size: u32,
     },
 }
 
 impl Transform {
-    /// Pixels a side of the result.
+    /// Pixels per side of the result.
     pub fn size(self) -> u32 {
         match self {
             Transform::Evaluation { size } | Transform::Training { size } => size,
@@ -105,7 +105,7 @@ impl View {
         View { top, left, height: crop_height, width: crop_width, flip: false }
     }
 
-    /// The box of `image`, resized to a square of `size` pixels a side, mirrored where the view is.
+    /// The box of `image`, resized to a square of `size` pixels per side, mirrored where the view is.
     pub fn of<Pixels: Deref<Target = [u8]>>(self, image: &ImageBuffer<Rgb<u8>, Pixels>, size: u32) -> RgbImage {
         let (left, width) = (3 * self.left as usize, 3 * self.width as usize);
         let rows = image.as_raw().chunks_exact(3 * image.width() as usize);

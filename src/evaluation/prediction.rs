@@ -44,7 +44,7 @@ fn six_decimals<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::E
 }
 
 impl Prediction {
-    /// The prediction that these logits make, one a class; nothing where there are none, or one is not finite.
+    /// The prediction that these logits make, one per class; nothing where there are none, or one is not finite.
     pub fn new(logits: &[f32]) -> Option<Prediction> {
         if logits.is_empty() || !logits.iter().all(|logit| logit.is_finite()) {
             return None;

@@ -20,7 +20,7 @@ pub struct Pretraining {
     pub architecture: Architecture,
     /// Passes over the captioned pictures.
     pub epochs: usize,
-    /// Pictures a step; what is left over at the end of an epoch is dropped.
+    /// Pictures per step; what is left over at the end of an epoch is dropped.
     pub batch_size: usize,
     /// The greatest learning rate.
     pub learning_rate: f64,

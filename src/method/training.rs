@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct Training {
     /// Passes over the training images, the warm-up included.
     pub epochs: u32,
-    /// Images a step.
+    /// Images per step.
     pub batch_size: u32,
     /// The learning rate from which the annealing starts.
     pub learning_rate: f64,

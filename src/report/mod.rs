@@ -33,7 +33,7 @@ pub struct Report {
     pub made: jiff::Timestamp,
     /// The tables, each with a line where it was made on several kinds of processor or card.
     pub tables: Vec<(Table, Option<String>)>,
-    /// Losses by epoch, a plot a data set.
+    /// Losses by epoch, a plot per data set.
     pub training: Vec<String>,
     /// What evaluations say beyond accuracy, by data set.
     pub datasets: Vec<DatasetDetail>,
@@ -114,7 +114,7 @@ impl Report {
     }
 }
 
-/// Losses by epoch: a plot a data set, a line a method, averaged over all else.
+/// Losses by epoch: a plot per data set, a line per method, averaged over all else.
 fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
     // By data set, method and epoch: the losses. Names keep the order in which they come.
     let mut datasets: Vec<String> = Vec::new();

@@ -24,7 +24,7 @@ pub struct Forecast {
     pub pixels: u64,
 }
 
-/// Pixels a side, where the weights do not say before they are read.
+/// Pixels per side, where the weights do not say before they are read.
 const SIDE: u64 = 224;
 
 impl Forecast {

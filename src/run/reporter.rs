@@ -1,4 +1,4 @@
-//! Renders a run's events for a person: one line a node on standard error; on a terminal also a bar for each running
+//! Renders a run's events for a person: one line per node on standard error; on a terminal also a bar for each running
 //! node, and one for the run.
 
 use std::collections::HashMap;

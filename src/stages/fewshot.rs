@@ -26,7 +26,7 @@ pub static KIND: Kind = Kind {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FewShot {
-    /// Training images a class.
+    /// Training images per class.
     pub shots: NonZeroUsize,
     /// For Python's `random`, as in the published code.
     pub seed: u64,

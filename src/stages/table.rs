@@ -129,7 +129,7 @@ impl Evaluation<'_> {
             method: axis("method")?,
             seed: self.integer("seed")?,
             shots: self.integer("shots")?.map(u32::try_from).transpose().map_err(|_| {
-                Error::hinted("a number of shots is negative or too large", "give the training images a class")
+                Error::hinted("a number of shots is negative or too large", "give the training images per class")
             })?,
             classes: metrics
                 .as_ref()

@@ -13,7 +13,7 @@ pub enum Metric {
     HarmonicMean,
     /// Accuracy on all classes.
     Accuracy,
-    /// Accuracy on all classes after training on so many images a class; 0 is zero-shot.
+    /// Accuracy on all classes after training on so many images per class; 0 is zero-shot.
     Shots(u32),
 }
 

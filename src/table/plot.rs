@@ -63,7 +63,7 @@ impl Table {
         group.rows[method][column].as_ref()?.mean
     }
 
-    /// A series a method, of those that have a point.
+    /// A series per method, of those that have a point.
     fn series(&self, points: impl Fn(usize) -> Vec<(f64, f64)>) -> Vec<Series> {
         let series = |(method, label): (usize, &super::Label)| Series {
             label: label.text.clone(),

@@ -11,7 +11,7 @@ pub struct Score {
     pub method: String,
     /// The seed of the training run; none for a method that draws nothing at random (zero-shot).
     pub seed: Option<i64>,
-    /// Training images a class, where a table compares several; none for a method without training.
+    /// Training images per class, where a table compares several; none for a method without training.
     pub shots: Option<u32>,
     /// The classes evaluated on.
     pub classes: Classes,

@@ -26,7 +26,7 @@ use std::path::Path;
 pub const IMAGES: &str = "images";
 /// The split file of a data set.
 pub const SPLIT: &str = "split.json";
-/// The captions of the captioned data set: one JSON object a line.
+/// The captions of the captioned data set: one JSON object per line.
 pub const CAPTIONS: &str = "captions.jsonl";
 
 /// The most pictures of a kind.
@@ -75,13 +75,13 @@ pub struct Parameters {
     /// Number of classes (not for captioned pictures).
     #[serde(default = "defaults::classes")]
     pub classes: usize,
-    /// Training pictures a class (not for captioned pictures).
+    /// Training pictures per class (not for captioned pictures).
     #[serde(default = "defaults::train")]
     pub train: usize,
-    /// Validation pictures a class (not for captioned pictures).
+    /// Validation pictures per class (not for captioned pictures).
     #[serde(default = "defaults::val")]
     pub val: usize,
-    /// Test pictures a class (not for captioned pictures).
+    /// Test pictures per class (not for captioned pictures).
     #[serde(default = "defaults::test")]
     pub test: usize,
     /// Number of captioned pictures.

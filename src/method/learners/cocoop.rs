@@ -18,7 +18,7 @@ const REDUCTION: i64 = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cocoop {
-    /// Learned tokens a prompt.
+    /// Learned tokens per prompt.
     pub context_length: i64,
     /// Words whose embeddings the context starts from; empty for a random start.
     #[serde(default)]

@@ -12,7 +12,7 @@ use crate::method::options::Options;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Coop {
-    /// Learned tokens a prompt.
+    /// Learned tokens per prompt.
     pub context_length: i64,
     /// Words whose embeddings the context starts from; empty for a random start.
     #[serde(default)]

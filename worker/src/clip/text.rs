@@ -55,7 +55,7 @@ pub struct PromptRows {
 }
 
 impl PromptRows {
-    /// Arranges `prompts`, one list of table rows a class, each ending with its end of text. `padding` is the row that
+    /// Arranges `prompts`, one list of table rows per class, each ending with its end of text. `padding` is the row that
     /// stands behind the end (it has no influence) up to `positions`.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub(super) struct Words<'a> {
 /// How the learned context stands in the prompts.
 #[derive(Clone, Copy)]
 pub(super) struct Arrangement {
-    /// Learned tokens a prompt; 0 for plain text.
+    /// Learned tokens per prompt; 0 for plain text.
     pub(super) length: i64,
     pub(super) position: ClassTokenPosition,
     /// Whether each class has a context of its own.

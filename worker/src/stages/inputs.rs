@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 use crate::Control;
 use crate::clip::{Clip, Weights};
 
-/// Evaluation images a batch, as in the published code.
+/// Evaluation images per batch, as in the published code.
 pub(super) const BATCH: usize = 100;
 
 /// A loader of images for a model, on prepared pixels where the task has a place for them.

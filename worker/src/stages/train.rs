@@ -179,7 +179,7 @@ fn not_finite(model: &Model<'_>) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Writes the training log, one JSON object a line.
+/// Writes the training log, one JSON object per line.
 fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
     let path = task.output("log");
     let lines: Vec<String> = log.iter().map(|line| serde_json::to_string(line).expect("plain data")).collect();
