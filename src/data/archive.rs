@@ -14,6 +14,7 @@ use zip::ZipArchive;
 
 use super::item::stays_inside;
 use crate::error::{Error, Result};
+use crate::files::foreign_format;
 
 /// How much larger than the archive its content may be, and what it may be in any case. Photographs hardly shrink.
 const RATIO: u64 = 20;
@@ -169,7 +170,7 @@ fn extract(archive: &Path, target: &Path) -> Result<()> {
         [b'P', b'K', 3, 4, ..] => unpacking.zip(file),
         [0x1f, 0x8b, ..] => unpacking.tar(Unzipped(Some(GzDecoder::new(file)))),
         start if start.get(257..262) == Some(b"ustar") => unpacking.tar(file),
-        _ => Err(damaged(archive, "it is neither zip nor tar")),
+        start => Err(foreign_format(archive, "archive", start, "it is neither zip nor tar")),
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::item::{Item, Labelled, stays_inside};
 use crate::error::{Error, Result};
+use crate::files::foreign_format;
 
 /// The name of the file format in error messages.
 const FORMAT: &str = "split file";
@@ -50,8 +51,8 @@ impl Split<Item> {
     pub fn read(path: &Path) -> Result<Split<Item>> {
         let text = fs::read(path).map_err(Error::io("read", path))?;
         let mut deserializer = serde_json::Deserializer::from_slice(&text);
-        let triples: Split<(String, usize, String)> =
-            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::format(path, FORMAT, error))?;
+        let triples: Split<(String, usize, String)> = serde_path_to_error::deserialize(&mut deserializer)
+            .map_err(|error| foreign_format(path, FORMAT, &text, error))?;
         let items = |part: Vec<(String, usize, String)>| {
             part.into_iter().map(|(path, label, class_name)| Item { path, label, class_name }).collect()
         };

@@ -1,6 +1,7 @@
-//! Files that are whole or not there, their formats, and rights that one process at a time has.
+//! Files that are whole or not there, their formats, what they may be taken for, and rights that one process at a time has.
 
 mod claim;
+mod foreign;
 mod formats;
 mod output;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 pub use claim::{Claim, Claimed};
+pub use foreign::{START, foreign, foreign_format};
 pub use formats::{csv, read_csv, read_json, write_json};
 pub use output::{behind_links, write_output};
 

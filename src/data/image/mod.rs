@@ -9,7 +9,8 @@ use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::foreign_format;
 
 /// The most pixels that an image may have: beyond that Pillow takes it for a decompression bomb (`Image.py`).
 const MOST_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
@@ -34,7 +35,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage> {
         Ok(format) => other(bytes, format),
         Err(error) => Err(error.to_string()),
     };
-    decoded.map_err(|error| Error::format(path, "image", error))
+    decoded.map_err(|error| foreign_format(path, "image", bytes, error))
 }
 
 /// Refuses what would fill the memory.
@@ -106,6 +107,8 @@ mod tests {
         {
             refused(bytes);
         }
+        let pointer = refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n");
+        assert!(pointer.ends_with("it is a Git LFS pointer: run `git lfs pull` in the repository that it is from"));
     }
 
     /// A picture of 60 x 40 pixels as a file.
