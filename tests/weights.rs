@@ -93,7 +93,11 @@ fn damaged_files_are_refused() {
         for length in (0..bytes.len()).step_by(97) {
             std::fs::write(&path, &bytes[..length]).unwrap();
             let message = Checkpoint::read(&path).unwrap_err().to_string();
-            assert!(message.contains("is not a valid checkpoint: "), "{message}");
+            let expected = if length == 0 { "is empty, not a checkpoint" } else { "is not a valid checkpoint: " };
+            assert!(message.contains(expected), "{message}");
+            if length > 20 {
+                assert!(message.ends_with("it is cut off: copy or fetch it again"), "{length}: {message}");
+            }
         }
         // A changed byte may be harmless; it must not be a panic.
         for place in (0..bytes.len()).step_by(31) {
@@ -103,7 +107,7 @@ fn damaged_files_are_refused() {
             let _ = Checkpoint::read(&path);
         }
     }
-    std::fs::write(&path, "<html>404</html>").unwrap();
+    std::fs::write(&path, "something else").unwrap();
     let message = Checkpoint::read(&path).unwrap_err().to_string();
     assert!(message.contains("it is neither PyTorch's nor safetensors"), "{message}");
 }
@@ -179,6 +183,10 @@ fn hugging_face(tensors: &BTreeMap<String, Array>) -> BTreeMap<String, Array> {
     theirs
 }
 
+fn in_front(wrapper: &str, tensors: &BTreeMap<String, Array>) -> BTreeMap<String, Array> {
+    tensors.iter().map(|(name, array)| (format!("{wrapper}{name}"), array.clone())).collect()
+}
+
 #[test]
 fn names_of_other_libraries_are_turned_into_openais() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,8 +201,14 @@ fn names_of_other_libraries_are_turned_into_openais() {
     };
     let theirs = hugging_face(&tensors);
     assert!(theirs.contains_key("vision_model.encoder.layers.3.self_attn.v_proj.bias"));
-    let checkpoint = read(&theirs);
-    assert_eq!((checkpoint.names(), checkpoint.tensors()), (Names::HuggingFace, &tensors));
+    for named in [in_front("model.", &theirs), theirs] {
+        let checkpoint = read(&named);
+        assert_eq!((checkpoint.names(), checkpoint.tensors()), (Names::HuggingFace, &tensors));
+    }
+    let as_list = |name: &str, array: &Array| match name {
+        "logit_scale" => Array { shape: vec![1], ..array.clone() },
+        _ => array.clone(),
+    };
 
     // OpenAI's own archives hold three numbers more; open_clip trains with `DataParallel`, or has a text tower apart.
     let number = Array { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8] };
@@ -205,7 +219,14 @@ fn names_of_other_libraries_are_turned_into_openais() {
     };
     for named in [
         tensors.clone().into_iter().chain(numbers).collect(),
-        tensors.iter().map(|(name, array)| (format!("module.{name}"), array.clone())).collect(),
+        in_front("module.", &tensors),
+        // Those of Lightning, `torch.compile`, and models of people's own.
+        in_front("model.", &tensors),
+        in_front("_orig_mod.", &tensors),
+        in_front("clip_model.", &tensors),
+        in_front("module.clip.model.", &tensors),
+        // One number is one number.
+        tensors.iter().map(|(name, array)| (name.clone(), as_list(name, array))).collect(),
         tensors.iter().map(|(name, array)| (apart(name), array.clone())).collect(),
     ] {
         let checkpoint = read(&named);
@@ -230,6 +251,16 @@ fn what_is_missing_surplus_or_misshapen_is_named() {
         "do not fit: missing: `visual.ln_post.bias`; unknown: `logit_bias`; `ln_final.weight` is [3], not [64]";
     assert_eq!(message(&changed), expected);
 
+    // A wrapper that not all names have is no wrapper.
+    let mut wrapped = in_front("model.", &tensors);
+    wrapped.insert("criterion.weight".to_owned(), count(&[1]));
+    assert_eq!(message(&wrapped), "have no `token_embedding.weight` of 2 axes, but `model.token_embedding.weight`");
+    let other = BTreeMap::from([("a".to_owned(), count(&[1])), ("b".to_owned(), count(&[1]))]);
+    assert_eq!(message(&other), "have no `token_embedding.weight` of 2 axes; they have `a`, `b`");
+    let mut flat = tensors.clone();
+    flat.insert("token_embedding.weight".to_owned(), count(&[3]));
+    assert_eq!(message(&flat), "have no `token_embedding.weight` of 2 axes: it is [3]");
+
     let mut theirs = hugging_face(&tensors);
     theirs.remove("text_model.encoder.layers.1.self_attn.k_proj.bias");
     let expected = "do not fit: missing: `transformer.resblocks.1.attn.in_proj_bias`; unknown: \
@@ -253,40 +284,189 @@ fn a_converted_file_holds_the_same_model() {
     }
 }
 
-/// An archive like PyTorch's, without values: the tensors in half precision, and a module of that class.
-fn archive(path: &Path, architecture: &Architecture, class: &str, torch_script: bool) {
-    let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
-    let number = |number: i64| [&b"J"[..], &(number as i32).to_le_bytes()].concat();
-    let numbers = |numbers: &[i64]| {
+/// Parts of pickles, as PyTorch writes them.
+mod pickled {
+    pub fn text(text: &str) -> Vec<u8> {
+        [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    pub fn number(number: i64) -> Vec<u8> {
+        [&b"J"[..], &(number as i32).to_le_bytes()].concat()
+    }
+
+    pub fn numbers(numbers: &[i64]) -> Vec<u8> {
         [b"(".to_vec(), numbers.iter().flat_map(|one| number(*one)).collect(), b"t".to_vec()].concat()
-    };
-    let mut pickle = b"\x80\x02c__torch__.multimodal\nMultimodal\n)\x81}(".to_vec();
-    for (place, (name, shape)) in architecture.tensors().iter().enumerate() {
+    }
+
+    /// A tensor that is all of a storage of that class, e.g. `Half`.
+    pub fn tensor(class: &str, key: &str, shape: &[i64]) -> Vec<u8> {
         let strides: Vec<i64> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
         let storage =
-            [text("storage"), b"ctorch\nHalfStorage\n".to_vec(), text(&place.to_string()), text("cpu")].concat();
+            [text("storage"), format!("ctorch\n{class}Storage\n").into_bytes(), text(key), text("cpu")].concat();
         let count = number(shape.iter().product());
-        pickle.extend(text(name));
-        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        pickle.extend([storage, count, b"tQ".to_vec(), number(0), numbers(shape), numbers(&strides)].concat());
-        pickle.extend(b"\x89}tR");
+        let start = b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec();
+        [start, storage, count, b"tQ".to_vec(), number(0), numbers(shape), numbers(&strides), b"\x89}tR".to_vec()]
+            .concat()
     }
-    pickle.extend(text("gelu"));
-    pickle.extend(format!("c__torch__.multimodal.model.___torch_mangle_7\n{class}\n").as_bytes());
-    pickle.extend(b")\x81}bub.");
+
+    pub fn dictionary(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let entries = entries.iter().flat_map(|(key, value)| [text(key), value.clone()].concat());
+        [b"}(".to_vec(), entries.collect(), b"u".to_vec()].concat()
+    }
+
+    /// What `Module.state_dict` gives: an `OrderedDict` with an attribute.
+    pub fn state_dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let items = dictionary(entries)[1..].to_vec();
+        let state = dictionary(&[("_metadata", dictionary(&[("", dictionary(&[("version", number(1))]))]))]);
+        [b"ccollections\nOrderedDict\n)R".to_vec(), items, state, b"b".to_vec()].concat()
+    }
+
+    /// An instance of a class.
+    pub fn instance(class: &str, state: &[u8]) -> Vec<u8> {
+        [format!("c{class}\n)").as_bytes(), b"\x81", state, b"b"].concat()
+    }
+
+    pub fn whole(value: &[u8]) -> Vec<u8> {
+        [b"\x80\x02", value, b"."].concat()
+    }
+}
+
+/// A zip archive like PyTorch's.
+fn zipped(path: &Path, pickle: &[u8], others: &[(&str, &[u8])]) {
     let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
-    let mut add = |name: &str, content: &[u8]| {
+    for (name, content) in [&[("data.pkl", pickle), ("byteorder", b"little")], others].concat() {
         // As PyTorch does.
         let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
         archive.start_file(format!("archive/{name}"), stored).unwrap();
         archive.write_all(content).unwrap();
-    };
-    add("data.pkl", &pickle);
-    add("byteorder", b"little");
-    if torch_script {
-        add("constants.pkl", b"\x80\x02).");
     }
     archive.finish().unwrap();
+}
+
+/// An archive like PyTorch's, without values: the tensors in half precision, and a module of that class.
+fn archive(path: &Path, architecture: &Architecture, class: &str, torch_script: bool) {
+    let tensors = architecture.tensors();
+    let keys: Vec<String> = (0..tensors.len()).map(|place| place.to_string()).collect();
+    let tensors = tensors.iter().zip(&keys).map(|((name, shape), key)| (&**name, pickled::tensor("Half", key, shape)));
+    let gelu = pickled::instance(&format!("__torch__.multimodal.model.___torch_mangle_7\n{class}"), b"}");
+    let entries: Vec<(&str, Vec<u8>)> = tensors.chain([("gelu", gelu)]).collect();
+    let module = pickled::instance("__torch__.multimodal\nMultimodal", &pickled::dictionary(&entries));
+    let constants: &[(&str, &[u8])] = &[("constants.pkl", b"\x80\x02).")];
+    zipped(path, &pickled::whole(&module), if torch_script { constants } else { &[] });
+}
+
+/// People save a model in several ways.
+#[test]
+fn a_model_is_found_among_what_is_saved_with_it() {
+    use pickled::{dictionary, instance, number, state_dict, tensor};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("saved.pt");
+    let expected = BTreeMap::from([("a.weight".to_owned(), count(&[2, 3])), ("logit_scale".to_owned(), count(&[1]))]);
+    let entries = [("a.weight", tensor("Float", "0", &[2, 3])), ("logit_scale", tensor("Float", "1", &[1]))];
+    let [parameters, buffers] = [&entries[1..], &[]].map(state_dict);
+    let linear = instance(
+        "torch.nn\nLinear",
+        &dictionary(&[
+            ("_parameters", state_dict(&[("weight", tensor("Float", "0", &[2, 3]))])),
+            ("_modules", state_dict(&[])),
+            // No part of what PyTorch calls its state.
+            ("mask", tensor("Float", "0", &[2, 3])),
+        ]),
+    );
+    let module = instance(
+        "models\nModel",
+        &dictionary(&[("_parameters", parameters), ("_buffers", buffers), ("_modules", state_dict(&[("a", linear)]))]),
+    );
+    let optimizer = ("optimizer", dictionary(&[("lr", number(1))]));
+    for (name, saved) in [
+        ("a plain dictionary", dictionary(&entries)),
+        ("what `state_dict` gives", state_dict(&entries)),
+        ("Dassl's", dictionary(&[("state_dict", state_dict(&entries)), ("epoch", number(5)), optimizer.clone()])),
+        ("model", dictionary(&[optimizer.clone(), ("model", state_dict(&entries))])),
+        ("model_state_dict", dictionary(&[("model_state_dict", dictionary(&entries)), optimizer.clone()])),
+        ("two deep", dictionary(&[("model", dictionary(&[("state_dict", dictionary(&entries))]))])),
+        ("a module", module.clone()),
+        ("a module in a dictionary", dictionary(&[("model", module), optimizer])),
+    ] {
+        let values: Vec<Vec<u8>> = expected.values().map(|array| array.bytes.clone()).collect();
+        zipped(&path, &pickled::whole(&saved), &[("data/0", &values[0]), ("data/1", &values[1])]);
+        assert_eq!(Checkpoint::read(&path).unwrap().tensors(), &expected, "{name}");
+    }
+}
+
+/// Files that would fill the memory or take for ever.
+#[test]
+fn hostile_files_are_refused() {
+    use pickled::{dictionary, tensor, text};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hostile.pt");
+    let refused = |pickle: &[u8], storage: &[u8]| {
+        zipped(&path, &pickled::whole(pickle), &[("data/0", storage)]);
+        let message = Checkpoint::read(&path).unwrap_err().to_string();
+        assert_eq!(message, Shapes::read(&path).err().map_or(message.clone(), |error| error.to_string()));
+        message.split_once("is not a valid checkpoint: ").unwrap().1.to_owned()
+    };
+    // Each dictionary holds the one before it twice; `q` keeps it, `h` recalls it.
+    let doubling = |start: &[u8], levels: u8| {
+        let mut pickle = start.to_vec();
+        for level in 0..levels {
+            pickle.extend(
+                [b"q", &[level][..], b"0}(", &text("a"), b"h", &[level], &text("b"), b"h", &[level], b"u"].concat(),
+            );
+        }
+        pickle
+    };
+    let endless = "its modules hold each other so often that their names have no end";
+    assert_eq!(refused(&doubling(&tensor("Float", "0", &[1]), 40), &[0; 4]), endless);
+    assert_eq!(refused(&doubling(b"}", 60), &[]), endless);
+    // One that holds itself.
+    let message = refused(&[&b"}q\0"[..], &text("a"), b"h\0s"].concat(), &[]);
+    assert!(message.ends_with("lies deeper than 64 modules"), "{message}");
+
+    let storage = vec![0; 1 << 20];
+    let names: Vec<String> = (0..3000).map(|number| format!("t{number:04}")).collect();
+    let views = names.iter().map(|name| (&**name, tensor("Byte", "0", &[1 << 20])));
+    let message = refused(&dictionary(&views.collect::<Vec<_>>()), &storage);
+    assert!(message.ends_with("its tensors hold more than 4 times what the file does"), "{message}");
+
+    // A name that is kept once and imported often.
+    let long = [text(&"x".repeat(1 << 20)), b"q\0".to_vec(), b"h\0h\0\x93".repeat(1000)].concat();
+    assert_eq!(refused(&long, &[]), "it imports something with too long a name");
+    let shape = [1].repeat(65);
+    let message = refused(&dictionary(&[("a", tensor("Float", "0", &shape))]), &[0; 4]);
+    assert_eq!(message, "`a`: it has 65 axes, or one that is shorter than nothing");
+    let message = refused(&dictionary(&[("a", tensor("Float", "0", &[-1, -1]))]), &[0; 4]);
+    assert_eq!(message, "`a`: it has 2 axes, or one that is shorter than nothing");
+
+    // Modules that share a part are no harm: the part has a name in each.
+    zipped(&path, &pickled::whole(&doubling(&tensor("Float", "0", &[1]), 3)), &[("data/0", &[0; 4])]);
+    let names: Vec<String> = Checkpoint::read(&path).unwrap().tensors().keys().cloned().collect();
+    assert_eq!(names, ["a.a.a", "a.a.b", "a.b.a", "a.b.b", "b.a.a", "b.a.b", "b.b.a", "b.b.b"]);
+}
+
+/// Numbers in a header that no tensor can have.
+#[test]
+fn safetensors_with_impossible_shapes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    for (tensor, expected) in [
+        (r#"{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}"#, "an axis that is longer than any"),
+        (r#"{"dtype":"F4","shape":[4],"data_offsets":[0,2]}"#, "its numbers are F4, which is not read"),
+        (r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#, "it is cut off"),
+    ] {
+        let header = format!("{{\"a\":{tensor}}}");
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 2]].concat();
+        let end = if expected.contains("longer") { bytes.len() - 2 } else { bytes.len() };
+        std::fs::write(&path, &bytes[..end]).unwrap();
+        let message = Checkpoint::read(&path).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    // A matrix of no rows may have any number of columns, and Hugging Face's projections are turned.
+    let empty = Array { dtype: Dtype::F32, shape: vec![0, 1 << 60], bytes: Vec::new() };
+    let tensors =
+        BTreeMap::from([("text_model.x".to_owned(), count(&[1])), ("text_projection.weight".to_owned(), empty)]);
+    let checkpoint = Checkpoint::read_clip(&written(folder.path(), &tensors)).unwrap();
+    assert_eq!(checkpoint.tensors()["text_projection"].shape, [1 << 60, 0]);
 }
 
 /// OpenAI's archives name the class of their activation, whatever its shapes and its file's name; a state dict does not.

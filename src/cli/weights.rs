@@ -124,7 +124,7 @@ impl DataRoot {
     pub(super) fn locate(&self, given: &str) -> Result<PathBuf> {
         match PublishedWeights::find(given) {
             Some(published) => published.locate(self.folder.as_deref()),
-            None if Path::new(given).is_file() => Ok(given.into()),
+            None if Path::new(given).exists() => Ok(given.into()),
             None => Err(unknown(format!("there is no file `{given}`, and no published weights of that name"))),
         }
     }

@@ -696,6 +696,10 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Foun
             let message = format!("`{}` must name a stage", port.name);
             Err(Diagnostic::at(span, message).hint(format!("stages are named with `@`: `\"@{path}\"`")))
         }
+        PathPort::File | PathPort::Named(_) if full.is_dir() => {
+            let message = format!("`{}` is a folder, but `{}` takes a file", full.display(), port.name);
+            Err(Diagnostic::at(span, message).hint("give a file in it"))
+        }
         PathPort::File | PathPort::Named(_) if !full.is_file() => {
             let message = format!("there is no file `{}`", full.display());
             let absence = Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in");

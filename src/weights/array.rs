@@ -54,7 +54,9 @@ impl Array {
         let &[rows, columns] = self.shape.as_slice() else { return self.clone() };
         let mut bytes = Vec::with_capacity(self.bytes.len());
         let size = size(self.dtype);
-        for column in 0..columns as usize {
+        // Where there are no rows there may be any number of columns.
+        let columns_there = if rows == 0 { 0 } else { columns as usize };
+        for column in 0..columns_there {
             for row in 0..rows as usize {
                 let start = (row * columns as usize + column) * size;
                 bytes.extend(&self.bytes[start..start + size]);
@@ -73,7 +75,7 @@ impl Array {
             return None;
         }
         let mut shape = first.shape.clone();
-        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        shape[0] = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(part.shape[0]))?;
         Some(Array { dtype: first.dtype, shape, bytes: parts.iter().flat_map(|part| &part.bytes).copied().collect() })
     }
 }

@@ -1,17 +1,18 @@
 //! A file of tensors, whatever its format: recognised by its first bytes, not by its name.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::array::{Array, is_float};
+use super::mistaken::{self, FORMAT};
 use super::names::{self, Names};
+use super::pickle::cut_off;
 use super::{NumberFormat, Shapes, torch};
 use crate::backbone::{BackboneOptions, Known};
 use crate::error::{Error, Result};
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 /// The metadata entry of a safetensors file that holds the note; one entry only, because several are written in no fixed
 /// order.
 const NOTE: &str = "maple-pipe";
+
+/// How many bytes say how long a safetensors file's header is, which begins with `{`.
+const LENGTH: usize = 8;
 
 /// The longest header of a safetensors file, in bytes, as the crate has it.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -61,7 +65,7 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Checkpoint> {
         let checkpoint = Checkpoint::read_some(path, &|_| true)?;
         if checkpoint.tensors.is_empty() {
-            return Err(Error::format(path, "checkpoint", "it holds no tensors"));
+            return Err(Error::format(path, FORMAT, "it holds no tensors"));
         }
         Ok(checkpoint)
     }
@@ -80,7 +84,7 @@ impl Checkpoint {
             return Ok(Checkpoint { path, format, names, note: None, epoch, said, tensors });
         }
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let (note, tensors) = safetensors(&bytes, wanted).map_err(|error| unreadable(&path, error))?;
+        let (note, tensors) = safetensors(&bytes, wanted).map_err(|error| Error::format(&path, FORMAT, error))?;
         let said = said(note.as_deref());
         Ok(Checkpoint { path, format: Format::SafeTensors, names, note, epoch: None, said, tensors })
     }
@@ -164,55 +168,72 @@ impl Shapes {
     /// # Errors
     /// When the file cannot be read or its format is none of [`Format`].
     pub fn read_clip(path: &Path) -> Result<Shapes> {
+        let Shapes { origin, said, shapes } = Shapes::read(path)?;
+        let (shapes, _) = names::openai(shapes);
+        Ok(Shapes { origin, said, shapes })
+    }
+
+    /// The names and shapes of all tensors in a file, as they stand there, and what it says of the model. The values are
+    /// not read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or its format is none of [`Format`].
+    pub fn read(path: &Path) -> Result<Shapes> {
         let (shapes, said) = match pytorch(path, &|_| false)? {
             Some(torch::Contents { shapes, activation, .. }) => {
                 (shapes, BackboneOptions { activation, ..BackboneOptions::default() })
             }
             None => {
                 let metadata = header(path)?;
-                let shape = |info: &TensorInfo| info.shape.iter().map(|length| *length as i64).collect();
-                let shapes = metadata.tensors().into_iter().map(|(name, info)| (name, shape(info)));
+                let shapes = metadata.tensors().into_iter().map(|(name, info)| Ok((name, shape(&info.shape)?)));
+                let shapes =
+                    shapes.collect::<Result<_, String>>().map_err(|error| Error::format(path, FORMAT, error))?;
                 let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE));
-                (shapes.collect(), said(note.map(String::as_str)))
+                (shapes, said(note.map(String::as_str)))
             }
         };
-        let (shapes, _) = names::openai(shapes);
-        Ok(Shapes::new(format!("the weights `{}`", path.display()), shapes).saying(said))
+        Ok(Shapes { origin: format!("the weights `{}`", path.display()), said, shapes })
     }
 }
 
-/// What a file of PyTorch's holds; `None` for any other.
+/// What a file of PyTorch's holds; `None` for one of safetensors.
 fn pytorch(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<torch::Contents>> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut start = Vec::new();
-    file.by_ref().take(torch::PLAIN.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
-    file.rewind().map_err(Error::io("read", path))?;
+    let (file, start) = mistaken::open(path)?;
     let read = if start.starts_with(b"PK\x03\x04") {
         torch::read_archive(file, wanted)
-    } else if start == torch::PLAIN {
+    } else if start.starts_with(torch::PLAIN) {
         torch::read_plain(file, wanted)
-    } else {
+    } else if start.get(LENGTH) == Some(&b'{') {
         return Ok(None);
+    } else {
+        return Err(mistaken::unknown(path, &start));
     };
-    read.map(Some).map_err(|message| Error::format(path, "checkpoint", message))
-}
-
-fn unreadable(path: &Path, error: impl Display) -> Error {
-    Error::format(path, "checkpoint", format!("it is neither PyTorch's nor safetensors ({error})"))
+    read.map(Some).map_err(|message| Error::format(path, FORMAT, message))
 }
 
 /// What a safetensors file holds before its values.
 fn header(path: &Path) -> Result<Metadata> {
     let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|error| unreadable(path, error))?;
+    let wrong = |message: String| Error::format(path, FORMAT, message);
+    let mut length = [0; LENGTH];
+    file.read_exact(&mut length).map_err(Error::io("read", path))?;
     let length = u64::from_le_bytes(length);
     if length > LONGEST_HEADER {
-        return Err(unreadable(path, "header too large"));
+        return Err(wrong(SafeTensorError::HeaderTooLarge.to_string()));
     }
     let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&header).map_err(|error| unreadable(path, error))
+    let read = file.take(length).read_to_end(&mut header).map_err(Error::io("read", path))?;
+    if (read as u64) < length {
+        return Err(wrong(cut_off()));
+    }
+    serde_json::from_slice(&header)
+        .map_err(|error| wrong(SafeTensorError::InvalidHeaderDeserialization(error).to_string()))
+}
+
+/// The lengths of a tensor's axes.
+fn shape(lengths: &[usize]) -> Result<Vec<i64>, String> {
+    let lengths = lengths.iter().map(|length| i64::try_from(*length));
+    lengths.collect::<Result<_, _>>().map_err(|_| "it has an axis that is longer than any".to_owned())
 }
 
 /// What a note says of the model; other notes say nothing of it.
@@ -225,17 +246,25 @@ fn said(note: Option<&str>) -> BackboneOptions {
 fn safetensors(
     bytes: &[u8],
     wanted: &dyn Fn(&str) -> bool,
-) -> Result<(Option<String>, BTreeMap<String, Array>), safetensors::SafeTensorError> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-    let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned());
-    let views = SafeTensors::deserialize(bytes)?.tensors();
-    let array = |view: &TensorView| Array {
-        dtype: view.dtype(),
-        shape: view.shape().iter().map(|length| *length as i64).collect(),
-        bytes: view.data().to_vec(),
+) -> Result<(Option<String>, BTreeMap<String, Array>), String> {
+    let told = |error: SafeTensorError| match error {
+        SafeTensorError::InvalidHeaderLength | SafeTensorError::MetadataIncompleteBuffer => cut_off(),
+        other => other.to_string(),
     };
-    let views = views.iter().filter(|(name, _)| wanted(name));
-    Ok((note, views.map(|(name, view)| (name.clone(), array(view))).collect()))
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(told)?;
+    let note = metadata.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned());
+    let mut tensors = BTreeMap::new();
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(told)?.tensors() {
+        if wanted(&name) {
+            let dtype = view.dtype();
+            if dtype.bitsize() % 8 != 0 {
+                return Err(format!("`{name}`: its numbers are {dtype}, which is not read"));
+            }
+            let shape = shape(view.shape()).map_err(|message| format!("`{name}`: {message}"))?;
+            tensors.insert(name, Array { dtype, shape, bytes: view.data().to_vec() });
+        }
+    }
+    Ok((note, tensors))
 }
 
 /// The bytes of a safetensors file with a text beside the tensors; the same tensors give the same bytes.

@@ -3,6 +3,7 @@
 mod array;
 mod catalogue;
 mod checkpoint;
+mod mistaken;
 mod names;
 mod number_format;
 mod pickle;
@@ -12,6 +13,6 @@ mod torch;
 pub use array::Array;
 pub use catalogue::{PUBLISHED, PublishedWeights, known};
 pub use checkpoint::{Checkpoint, Format, to_safetensors};
-pub use names::Names;
+pub use names::{Names, is_no_weight, wrapper};
 pub use number_format::NumberFormat;
 pub use shapes::Shapes;

@@ -44,6 +44,9 @@ pub(super) trait Named: Clone {
 
     /// The parts below each other; `None` where they do not fit.
     fn stacked(parts: &[Self]) -> Option<Self>;
+
+    /// Takes the axes away from what is one number.
+    fn make_number(&mut self);
 }
 
 impl Named for Array {
@@ -54,6 +57,10 @@ impl Named for Array {
     fn stacked(parts: &[Array]) -> Option<Array> {
         Array::stacked(parts)
     }
+
+    fn make_number(&mut self) {
+        self.shape.make_number();
+    }
 }
 
 impl Named for Vec<i64> {
@@ -63,31 +70,65 @@ impl Named for Vec<i64> {
 
     fn stacked(parts: &[Vec<i64>]) -> Option<Vec<i64>> {
         let (_, others) = parts.first()?.split_first()?;
-        let rows =
-            parts.iter().map(|part| part.split_first().filter(|(_, rest)| *rest == others).map(|(rows, _)| *rows));
-        Some([&[rows.sum::<Option<i64>>()?], others].concat())
+        let mut sum = 0i64;
+        for part in parts {
+            let (rows, _) = part.split_first().filter(|(_, rest)| *rest == others)?;
+            sum = sum.checked_add(*rows)?;
+        }
+        Some([&[sum], others].concat())
     }
+
+    fn make_number(&mut self) {
+        if self.iter().all(|length| *length == 1) {
+            self.clear();
+        }
+    }
+}
+
+/// What wrappers such as `DataParallel`, Lightning or `torch.compile` put in front of all names: the shortest beginning
+/// that all have, behind which one is `known`. Empty where there is none.
+pub fn wrapper<'n>(names: impl IntoIterator<Item = &'n str>, known: impl Fn(&str) -> bool) -> &'n str {
+    let names: Vec<&str> = names.into_iter().collect();
+    let Some((first, others)) = names.split_first() else { return "" };
+    let alike = |name: &&str| first.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    let common = others.iter().map(alike).min().unwrap_or(first.len());
+    let ends = first.match_indices('.').map(|(place, _)| place + 1).take_while(|end| *end <= common);
+    let mut candidates = std::iter::once(0).chain(ends).map(|end| &first[..end]);
+    candidates.find(|wrapper| names.iter().any(|name| known(&name[wrapper.len()..]))).unwrap_or_default()
+}
+
+/// Whether a name is one that CLIP's tensors have at the top.
+fn is_clip(name: &str) -> bool {
+    ["visual.", "token_embedding.", "text.", "text_model.", "vision_model."].iter().any(|part| name.starts_with(part))
+}
+
+/// Whether an entry of a published file is no weight.
+pub fn is_no_weight(name: &str) -> bool {
+    NO_WEIGHTS.iter().any(|end| name.ends_with(end))
 }
 
 /// The tensors, or their shapes, under OpenAI's names, and whose they had. A name that is not known stays as it is.
 pub(super) fn openai<T: Named>(tensors: BTreeMap<String, T>) -> (BTreeMap<String, T>, Names) {
+    let wrapper = wrapper(tensors.keys().map(String::as_str), is_clip).len();
     let mut tensors: BTreeMap<String, T> = tensors
         .into_iter()
-        .map(|(name, array)| (plain(&name).to_owned(), array))
-        .filter(|(name, _)| !NO_WEIGHTS.iter().any(|end| name.ends_with(end)))
+        .map(|(name, array)| {
+            let name = &name[wrapper..];
+            // open_clip's models with a text tower of their own.
+            (name.strip_prefix("text.").unwrap_or(name).to_owned(), array)
+        })
+        .filter(|(name, _)| !is_no_weight(name))
         .collect();
+    // Some libraries keep the number as a list of one.
+    if let Some(scale) = tensors.get_mut("logit_scale") {
+        scale.make_number();
+    }
     if !tensors.keys().any(|name| name.starts_with("text_model.") || name.starts_with("vision_model.")) {
         return (tensors, Names::OpenAi);
     }
     tensors = tensors.into_iter().map(renamed).collect();
     join_attention(&mut tensors);
     (tensors, Names::HuggingFace)
-}
-
-/// A name without what wrappers put in front: `DataParallel`, and open_clip's models with a text tower of their own.
-fn plain(name: &str) -> &str {
-    let name = name.strip_prefix("module.").unwrap_or(name);
-    name.strip_prefix("text.").unwrap_or(name)
 }
 
 /// Projections are linear layers there, and matrices on the other side of a product here.

@@ -7,6 +7,9 @@ use std::io::Read;
 /// A value's place in [`Pickle::values`]; containers refer to what they hold, so shared and cyclic values are no matter.
 pub(super) type Id = usize;
 
+/// The longest name of what a pickle imports: one that is kept once may be imported often.
+const LONGEST_NAME: usize = 1024;
+
 /// A value of a pickle.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -54,7 +57,7 @@ impl Pickle {
     }
 
     /// All values, in the order in which they stand in the file.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+    pub(super) fn values(&self) -> impl ExactSizeIterator<Item = &Value> {
         self.values.iter()
     }
 
@@ -208,6 +211,9 @@ impl<R: Read> Machine<'_, R> {
                     let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
                         return Err("it imports something without a name".to_owned());
                     };
+                    if module.len() + name.len() > LONGEST_NAME {
+                        return Err("it imports something with too long a name".to_owned());
+                    }
                     let name = format!("{module}.{name}");
                     self.push(Value::Global(name));
                 }
@@ -325,7 +331,7 @@ impl<R: Read> Machine<'_, R> {
     fn block(&mut self, length: u64) -> Result<Vec<u8>, String> {
         let mut block = Vec::new();
         let read = self.input.by_ref().take(length).read_to_end(&mut block).map_err(|error| error.to_string())?;
-        if (read as u64) < length { Err("the pickle ends too early".to_owned()) } else { Ok(block) }
+        if (read as u64) < length { Err(cut_off()) } else { Ok(block) }
     }
 
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], String> {
@@ -351,9 +357,14 @@ fn empty() -> String {
     "its pickle takes more than it has put down".to_owned()
 }
 
+/// What is said of a file that ends too early.
+pub(super) fn cut_off() -> String {
+    "it is cut off: copy or fetch it again".to_owned()
+}
+
 fn ended(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the pickle ends too early".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => cut_off(),
         _ => error.to_string(),
     }
 }
@@ -406,14 +417,14 @@ mod tests {
     #[test]
     fn damage_is_refused() {
         let cases: [(&[u8], &str); 10] = [
-            (b"", "ends too early"),
-            (b"\x80\x02", "ends too early"),
+            (b"", "it is cut off"),
+            (b"\x80\x02", "it is cut off"),
             (b"\x80\x02.", "takes more than it has put down"),
             (b"\x80\x02K\x01\x87.", "takes more than it has put down"),
             (b"\x80\x02u.", "takes more than it has put down"),
             (b"\x80\x02(K\x0100t.", "takes more than it has put down"),
             (b"\x80\x02h\x07.", "has not kept"),
-            (b"\x80\x02X\xff\xff\xff\xffshort", "ends too early"),
+            (b"\x80\x02X\xff\xff\xff\xffshort", "it is cut off"),
             (b"\x80\x09.", "protocol 9, not of 2 to 5"),
             (b"\x80\x02i.", "operation 0x69"),
         ];

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::mistaken::{SHARD, is_shard};
 use crate::architecture::{Architecture, VisionLayers};
 use crate::backbone::BackboneOptions;
 use crate::error::{Error, Result};
+use crate::text::few;
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -14,9 +16,9 @@ const HINT: &str = "give a checkpoint with the key names of OpenAI, Hugging Face
 /// Names and shapes of tensors, and where these come from.
 #[derive(Clone, Debug)]
 pub struct Shapes {
-    origin: String,
-    said: BackboneOptions,
-    shapes: BTreeMap<String, Vec<i64>>,
+    pub(super) origin: String,
+    pub(super) said: BackboneOptions,
+    pub(super) shapes: BTreeMap<String, Vec<i64>>,
 }
 
 impl Shapes {
@@ -89,7 +91,7 @@ impl Shapes {
             return Err(self.not_clip("transformer.resblocks.0.attn.in_proj_weight"));
         }
         let architecture = Architecture {
-            image_size: vision_positions.saturating_sub(1).isqrt() * patch_size,
+            image_size: (vision_positions.max(1) - 1).isqrt().saturating_mul(patch_size),
             patch_size,
             vision_width,
             vision_layers,
@@ -100,6 +102,11 @@ impl Shapes {
             vocabulary,
             embedding,
         };
+        // Beyond sizes that models have, the shapes of the other tensors may be beyond numbers.
+        if let Some((size, right)) = architecture.mistake() {
+            let message = format!("{} are not those of a CLIP model: `{size}` is not {right}", self.origin);
+            return Err(Error::hinted(message, self.hint()));
+        }
         self.expect(&architecture.tensors())?;
         Ok(architecture)
     }
@@ -134,10 +141,34 @@ impl Shapes {
         }
     }
 
+    /// The names of all tensors.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.shapes.keys().map(String::as_str)
+    }
+
     /// The shape of a tensor that has to be there and to have `N` axes.
     fn shape<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
         let found = self.shapes.get(name).map(Vec::as_slice).unwrap_or_default();
-        found.try_into().map_err(|_| Error::hinted(format!("{} have no `{name}` of {N} axes", self.origin), HINT))
+        found.try_into().map_err(|_| {
+            let message = format!("{} have no `{name}` of {N} axes{}", self.origin, self.instead(name));
+            Error::hinted(message, self.hint())
+        })
+    }
+
+    /// What is there in place of a tensor: one whose name has more in front, or whatever else.
+    fn instead(&self, name: &str) -> String {
+        let behind = format!(".{name}");
+        let alike = self.names().find(|known| known.ends_with(&behind));
+        match (self.shapes.get(name), alike) {
+            (Some(shape), _) => format!(": it is {shape:?}"),
+            (None, Some(alike)) => format!(", but `{alike}`"),
+            (None, None) if self.shapes.is_empty() => String::new(),
+            (None, None) => format!("; they have {}", few(LISTED, self.names().map(|name| format!("`{name}`")))),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        if is_shard(&self.origin) { SHARD } else { HINT }
     }
 
     /// How many blocks there are whose tensors begin with `prefix`, counted by one of them.
@@ -147,19 +178,13 @@ impl Shapes {
 
     fn not_clip(&self, name: &str) -> Error {
         let message = format!("{} are not those of a CLIP model", self.origin);
-        Error::hinted(format!("{message}: `{name}` is missing or has an unknown shape"), HINT)
+        Error::hinted(format!("{message}: `{name}` is missing or has an unknown shape"), self.hint())
     }
 }
 
 /// The first few of `names` behind `label`, and how many more there are.
 fn listed(label: &str, names: Vec<String>) -> Option<String> {
-    let more = names.len().saturating_sub(LISTED);
-    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match (names.is_empty(), more) {
-        (true, _) => None,
-        (false, 0) => Some(format!("{label}{shown}")),
-        (false, more) => Some(format!("{label}{shown} and {more} more")),
-    }
+    (!names.is_empty()).then(|| format!("{label}{}", few(LISTED, names.into_iter())))
 }
 
 #[cfg(test)]

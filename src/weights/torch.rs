@@ -7,17 +7,31 @@ use std::io::{BufReader, Read};
 
 use safetensors::Dtype;
 use zip::ZipArchive;
+use zip::result::ZipError;
 
 use super::array::{self, Array};
-use super::pickle::{Id, Pickle, Value};
+use super::pickle::{Id, Pickle, Value, cut_off};
 use crate::backbone::Activation;
 
 /// What a plain pickle file begins with: protocol 2 and PyTorch's number.
 pub(super) const PLAIN: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
-/// The entry of a checkpoint that holds the model, among others such as the optimizer's state.
-const STATE: &str = "state_dict";
+/// The entries of a checkpoint that hold the model, among others such as the optimizer's state.
+const MODEL: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+/// What a pickled module holds its tensors and its parts in.
+const PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 /// How deep modules may lie in each other.
 const DEEPEST: usize = 64;
+/// The most axes of a tensor, as PyTorch has it.
+const MOST_AXES: usize = 64;
+
+/// How much larger than the file its tensors may be together, since several may show the same numbers, and what they may
+/// be in any case.
+const RATIO: u64 = 4;
+const ALLOWANCE: u64 = 1 << 20;
+/// How long the names of all tensors and modules may be together, for each value of the pickle and in any case. Parts
+/// that several modules share have several names.
+const NAME: usize = 64;
+const NAMES: usize = 1 << 20;
 
 type Tensors = BTreeMap<String, Array>;
 
@@ -36,10 +50,14 @@ pub(super) struct Contents {
 
 /// Reads those tensors of a zip archive whose names are wanted.
 pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Contents, String> {
+    let length = length(&file)?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| match error {
+        ZipError::InvalidArchive(_) => cut_off(),
+        other => other.to_string(),
+    })?;
     // PyTorch compresses nothing, so its entries together are no longer than the file. One that swells, or many that lie
     // over each other, would fill the memory.
-    let mut left = file.metadata().map_err(|error| error.to_string())?.len();
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| error.to_string())?;
+    let mut left = length;
     let names = archive.file_names().filter_map(Result::ok);
     let data = names.filter_map(|name| Some(name.strip_suffix("/data.pkl")?.to_owned())).next();
     let folder = data.ok_or("the archive holds no `data.pkl`, so PyTorch did not write it")?;
@@ -58,7 +76,7 @@ pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<
     let torch_script = entry(format!("{folder}/constants.pkl")).is_ok();
     let views = views(&pickle)?;
     let shapes = shapes(&views);
-    let tensors = build(views, wanted, |key| entry(format!("{folder}/data/{key}")))?;
+    let tensors = build(views, wanted, length, |key| entry(format!("{folder}/data/{key}")))?;
     let activation = activation(&pickle).filter(|_| torch_script);
     Ok(Contents { tensors, shapes, epoch: epoch(&pickle), torch_script, activation })
 }
@@ -66,6 +84,7 @@ pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<
 /// Reads a plain pickle file: a number, a version, a description of the machine, the object, the keys of its storages,
 /// and these.
 pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Contents, String> {
+    let length = length(&file)?;
     let mut input = BufReader::new(file);
     for _ in 0..3 {
         Pickle::read(&mut input)?;
@@ -89,18 +108,23 @@ pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Co
         let key = keys.text(*key).ok_or("it has a storage without a key")?;
         let dtype = *formats.get(key).ok_or_else(|| format!("nothing refers to its storage `{key}`"))?;
         let mut count = [0; 8];
-        input.read_exact(&mut count).map_err(|_| "it ends too early")?;
+        input.read_exact(&mut count).map_err(|_| cut_off())?;
         let length = u64::from_le_bytes(count).checked_mul(array::size(dtype) as u64).ok_or("a storage is too long")?;
         let mut bytes = Vec::new();
         let read = input.by_ref().take(length).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         if (read as u64) < length {
-            return Err("it ends too early".to_owned());
+            return Err(cut_off());
         }
         storages.insert(key.to_owned(), bytes);
     }
-    let tensors =
-        build(views, wanted, |key| storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`")))?;
+    let tensors = build(views, wanted, length, |key| {
+        storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`"))
+    })?;
     Ok(Contents { tensors, shapes, epoch, torch_script: false, activation: None })
+}
+
+fn length(file: &File) -> Result<u64, String> {
+    Ok(file.metadata().map_err(|error| error.to_string())?.len())
 }
 
 /// The activation of which a module is an instance: OpenAI's archives name their class `QuickGELU`.
@@ -134,12 +158,19 @@ struct View<'a> {
     strides: Vec<i64>,
 }
 
-/// Finds the tensors under a pickle's root.
+/// Finds the tensors of the model that a pickle holds.
 fn views(pickle: &Pickle) -> Result<BTreeMap<String, View<'_>>, String> {
-    let root = pickle.entry(pickle.root, STATE).unwrap_or(pickle.root);
-    let mut views = BTreeMap::new();
-    collect(pickle, root, "", 0, &mut views)?;
-    Ok(views)
+    let left = NAME * pickle.values().len() + NAMES;
+    let mut modules = Modules { pickle, views: BTreeMap::new(), left };
+    modules.collect(model(pickle), "", 0)?;
+    Ok(modules.views)
+}
+
+/// The model among what a checkpoint keeps beside it.
+fn model(pickle: &Pickle) -> Id {
+    let holds = |id: &Id| matches!(pickle.get(*id), Value::Dict(_) | Value::Call { .. });
+    let inner = |id: Id| MODEL.iter().find_map(|entry| pickle.entry(id, entry).filter(holds));
+    (0..DEEPEST).try_fold(pickle.root, |id, _| inner(id).ok_or(id)).unwrap_or_else(|id| id)
 }
 
 fn shapes(views: &BTreeMap<String, View>) -> BTreeMap<String, Vec<i64>> {
@@ -150,6 +181,7 @@ fn shapes(views: &BTreeMap<String, View>) -> BTreeMap<String, Vec<i64>> {
 fn build(
     views: BTreeMap<String, View>,
     wanted: &dyn Fn(&str) -> bool,
+    file_length: u64,
     mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
 ) -> Result<Tensors, String> {
     let mut by_storage: BTreeMap<String, Vec<(String, View)>> = BTreeMap::new();
@@ -157,43 +189,57 @@ fn build(
         by_storage.entry(view.storage.key.to_owned()).or_default().push((name, view));
     }
     let mut tensors = Tensors::new();
+    let mut left = RATIO * file_length + ALLOWANCE;
     for (key, views) in by_storage {
         let bytes = read(&key)?;
         for (name, view) in views {
             let array = view.array(&bytes).map_err(|message| format!("`{name}`: {message}"))?;
+            let fill = || format!("`{name}`: its tensors hold more than {RATIO} times what the file does");
+            left = left.checked_sub(array.bytes.len() as u64).ok_or_else(fill)?;
             tensors.insert(name, array);
         }
     }
     Ok(tensors)
 }
 
-/// Puts the tensors at and below `id` into `views`, under their dotted names.
-fn collect<'a>(
+/// A walk over modules. Whatever lies in several others is visited there, too: it has a name in each.
+struct Modules<'a> {
     pickle: &'a Pickle,
-    id: Id,
-    name: &str,
-    depth: usize,
-    views: &mut BTreeMap<String, View<'a>>,
-) -> Result<(), String> {
-    if depth > DEEPEST {
-        return Err(format!("`{name}` lies deeper than {DEEPEST} modules"));
-    }
-    if let Some(view) = tensor(pickle, id, depth).map_err(|message| format!("`{name}`: {message}"))? {
-        views.insert(name.to_owned(), view);
-        return Ok(());
-    }
-    // A module of a TorchScript archive keeps its parts in a dictionary that is its state.
-    let parts = match pickle.get(id) {
-        Value::Call { state: Some(state), .. } => *state,
-        _ => id,
-    };
-    for (key, value) in pickle.entries(parts).unwrap_or_default() {
-        if let Some(key) = pickle.text(*key) {
-            let name = if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
-            collect(pickle, *value, &name, depth + 1, views)?;
+    views: BTreeMap<String, View<'a>>,
+    /// How long further names may be, so that modules that hold each other often cannot make it endless.
+    left: usize,
+}
+
+impl<'a> Modules<'a> {
+    /// Puts the tensors at and below `id` into the views, under their dotted names.
+    fn collect(&mut self, id: Id, name: &str, depth: usize) -> Result<(), String> {
+        let pickle = self.pickle;
+        if depth > DEEPEST {
+            return Err(format!("`{name}` lies deeper than {DEEPEST} modules"));
         }
+        let many = || "its modules hold each other so often that their names have no end".to_owned();
+        self.left = self.left.checked_sub(name.len() + 1).ok_or_else(many)?;
+        if let Some(view) = tensor(pickle, id, depth).map_err(|message| format!("`{name}`: {message}"))? {
+            self.views.insert(name.to_owned(), view);
+            return Ok(());
+        }
+        // A module keeps its parts in a dictionary that is its state; the state of a dictionary is no part of it.
+        let parts = match pickle.get(id) {
+            Value::Call { state: Some(state), .. } if pickle.entries(id).is_none() => *state,
+            _ => id,
+        };
+        // That of a pickled module has more in it.
+        let inner: Vec<Id> = PARTS.iter().filter_map(|part| pickle.entry(parts, part)).collect();
+        for part in if inner.is_empty() { vec![parts] } else { inner } {
+            for (key, value) in pickle.entries(part).unwrap_or_default() {
+                if let Some(key) = pickle.text(*key) {
+                    let name = if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+                    self.collect(*value, &name, depth + 1)?;
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The tensor at `id`, if it is one.
@@ -216,6 +262,9 @@ fn tensor<'a>(pickle: &'a Pickle, id: Id, depth: usize) -> Result<Option<View<'a
             else {
                 return Err("its shape is not numbers".to_owned());
             };
+            if shape.len() > MOST_AXES || shape.iter().any(|length| *length < 0) {
+                return Err(format!("it has {} axes, or one that is shorter than nothing", shape.len()));
+            }
             Ok(Some(View { storage: storage(pickle, *reference)?, offset, shape, strides }))
         }
         ("parameter" | "parameter_with_state", [inner, ..]) if depth <= DEEPEST => tensor(pickle, *inner, depth + 1),

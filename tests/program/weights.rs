@@ -22,6 +22,7 @@ fn write(project: &Project, path: &str, change: impl Fn(&mut BTreeMap<String, Ar
     });
     let mut tensors = tensors.collect();
     change(&mut tensors);
+    std::fs::create_dir_all(project.file(path).parent().unwrap()).unwrap();
     std::fs::write(project.file(path), to_safetensors(&tensors, None).unwrap()).unwrap();
 }
 
@@ -113,6 +114,139 @@ sha-256     [DIGEST]
     );
 }
 
+/// What people give in place of a checkpoint is called by its name.
+#[test]
+fn a_file_that_is_something_else_is_called_by_its_name() {
+    let project = Project::new();
+    project.write("lfs.pt", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 4\n");
+    project.prints(
+        &["weights", "check", "lfs.pt"],
+        str![[r#"
+<stderr>
+error: `lfs.pt` is a Git LFS pointer, not a checkpoint
+hint: run `git lfs pull` in the repository that it is from
+<exit code 2>
+
+"#]],
+    );
+    write(&project, "hf/model-00001-of-00002.safetensors", |tensors| {
+        tensors.retain(|name, _| !name.starts_with("visual."));
+    });
+    project.write(
+        "hf/model.safetensors.index.json",
+        r#"{"metadata": {"total_size": 9}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#,
+    );
+    project.prints(&["weights", "check", "hf/model.safetensors.index.json"], str![[r#"
+<stderr>
+error: `hf/model.safetensors.index.json` is an index of shards, not a checkpoint: `model-00001-of-00002.safetensors`, `model-00002-of-00002.safetensors`
+hint: the shards hold the model together: give one file that holds all of it; Hugging Face's `save_pretrained(..., max_shard_size="100GB")` writes it
+<exit code 2>
+
+"#]]);
+    project.prints(&["weights", "check", "hf/model-00001-of-00002.safetensors"], str![[r#"
+<stderr>
+error: the weights `hf/model-00001-of-00002.safetensors` have no `visual.conv1.weight` of 4 axes; they have `ln_final.bias`, `ln_final.weight`, `logit_scale`, `positional_embedding`, `text_projection` and 13 more
+hint: it is one of several shards, which hold the model together: give one file that holds all of it; Hugging Face's `save_pretrained(..., max_shard_size="100GB")` writes it
+<exit code 2>
+
+"#]]);
+    project.prints(
+        &["weights", "check", "hf"],
+        str![[r#"
+<stderr>
+error: `hf` is a folder, not a checkpoint
+hint: give a file in it: `hf/model-00001-of-00002.safetensors`
+<exit code 2>
+
+"#]],
+    );
+    project.write("empty/notes.txt", "");
+    project.prints(
+        &["weights", "check", "empty"],
+        str![[r#"
+<stderr>
+error: `empty` is a folder, not a checkpoint
+hint: give a file
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["weights", "check", "empty/notes.txt"],
+        str![[r#"
+<stderr>
+error: `empty/notes.txt` is empty, not a checkpoint
+hint: copy or fetch it again
+<exit code 2>
+
+"#]],
+    );
+    // As Dassl leaves them.
+    write(&project, "out/MultiModalPromptLearner/model.pth.tar-5", |_| ());
+    project.write("out/MultiModalPromptLearner/checkpoint", "model.pth.tar-5\n");
+    project.prints(
+        &["weights", "check", "out"],
+        str![[r#"
+<stderr>
+error: `out` is a folder, not a checkpoint
+hint: give a file in it: `out/MultiModalPromptLearner/model.pth.tar-5`
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "import", "out/MultiModalPromptLearner/checkpoint"],
+        str![[r#"
+<stderr>
+error: `out/MultiModalPromptLearner/checkpoint` is a text that names a checkpoint
+hint: give what it names: `out/MultiModalPromptLearner/model.pth.tar-5`
+<exit code 2>
+
+"#]],
+    );
+    project.write(
+        "pipelines/folder.toml",
+        "results = [\"@released\"]\n[stage.released]\nkind = \"imported\"\nmethod = \"methods/coop.toml\"\n\
+         checkpoint = \"../out\"\n",
+    );
+    project.prints(
+        &["status", "pipelines/folder.toml"],
+        str![[r#"
+<stderr>
+error: `pipelines/../out` is a folder, but `checkpoint` takes a file
+ --> pipelines/folder.toml:5:14
+  |
+5 | checkpoint = "../out"
+  |              ^^^^^^^^
+  |
+  = hint: give a file in it
+<exit code 2>
+
+"#]],
+    );
+    let whole = std::fs::read(project.file("out/MultiModalPromptLearner/model.pth.tar-5")).unwrap();
+    std::fs::write(project.file("half.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    project.prints(
+        &["weights", "check", "half.safetensors"],
+        str![[r#"
+<stderr>
+error: `half.safetensors` is not a valid checkpoint: it is cut off: copy or fetch it again
+<exit code 2>
+
+"#]],
+    );
+    std::fs::write(project.file("numbers.pkl"), b"\x80\x04]\x94.").unwrap();
+    project.prints(
+        &["weights", "check", "numbers.pkl"],
+        str![[r#"
+<stderr>
+error: `numbers.pkl` is not a valid checkpoint: it is a pickle, but `torch.save` did not write it
+<exit code 2>
+
+"#]],
+    );
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_named() {
     let project = Project::new();
@@ -183,7 +317,8 @@ hint: nothing can be computed with them: fetch or convert the weights again
         &["weights", "check", "page.pt"],
         str![[r#"
 <stderr>
-error: `page.pt` is not a valid checkpoint: it is neither PyTorch's nor safetensors (header too large)
+error: `page.pt` is a web page, not a checkpoint
+hint: open the address in a browser: it asks for something, or says what is wrong
 <exit code 2>
 
 "#]],
