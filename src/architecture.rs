@@ -2,6 +2,9 @@
 //!
 //! A block's hidden layer is four times as wide as the block where nothing else is said, as in OpenAI's `clip/model.py`.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 /// The part of an image, in pixels, that becomes one position of a ResNet's attention pooling: five halvings.
 const RESNET_PATCH: i64 = 32;
 /// The output of a ResNet's bottleneck block, in multiples of its inner width.
@@ -295,6 +298,19 @@ impl Architecture {
     }
 }
 
+/// Whether a name is OpenAI's for a tensor of some CLIP, with however many blocks.
+pub fn is_tensor(name: &str) -> bool {
+    // The numbers of blocks do not matter.
+    fn form(name: &str) -> String {
+        name.split('.').map(|part| if part.parse::<u32>().is_ok() { "*" } else { part }).collect::<Vec<_>>().join(".")
+    }
+    static FORMS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let tensors = [Architecture::vit_b16(), Architecture::rn50()].map(|one| one.tensors());
+        tensors.iter().flatten().map(|(name, _)| form(name)).collect()
+    });
+    FORMS.contains(&form(name))
+}
+
 /// Whether a tensor belongs to a layer norm or a batch norm. Published models keep these in fp32.
 pub fn is_norm(name: &str) -> bool {
     name.contains(".downsample.1.") || name.split('.').any(|part| part.starts_with("ln_") || part.starts_with("bn"))
@@ -353,6 +369,18 @@ fn block(name: &str, width: i64, hidden: Option<i64>) -> Vec<(String, Vec<i64>)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tensors_are_known_by_their_names() {
+        for architecture in [Architecture::vit_big_g14(), Architecture::rn50x64(), Architecture::tiny()] {
+            assert!(architecture.tensors().iter().all(|(name, _)| is_tensor(name)));
+        }
+        for name in
+            ["visual.transformer.resblocks.3.adapter.weight", "visual", "ctx", "transformer.resblocks.x.ln_1.bias"]
+        {
+            assert!(!is_tensor(name), "{name}");
+        }
+    }
 
     /// Parameters of OpenAI's models, as their own `sum(p.numel())` counts them.
     #[test]

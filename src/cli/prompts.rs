@@ -80,6 +80,7 @@ impl PromptsCommand {
 
 fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &Path) -> Result<()> {
     let prompt = Prompt::read(file)?;
+    prompt.check_whole()?;
     let method = match method {
         Some(file) => read_table(file)?.read().map_err(|mistake| vec![mistake])?,
         None => match prompt.description() {
@@ -130,6 +131,9 @@ fn show(file: &Path) -> Result<()> {
     };
     let mut rows = vec![("file", display(file)), ("learner", prompt.told())];
     rows.extend(epoch.map(|epoch| ("epochs", epoch.to_string())));
+    if !prompt.unknown().is_empty() {
+        rows.push(("unknown", prompt.unknown().join(", ")));
+    }
     if let Some(description) = prompt.description() {
         let method = serde_json::to_string(&description.method).expect("a method is plain data");
         rows.push(("method", method));

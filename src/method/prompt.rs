@@ -12,8 +12,22 @@ use serde_json::Value;
 
 use super::learnable::{Length, TensorShapes};
 use super::{Learner, Method, shipped};
+use crate::architecture::is_tensor;
 use crate::error::{Error, Result};
-use crate::weights::{Array, Checkpoint, to_safetensors};
+use crate::text::few;
+use crate::weights::{Array, Checkpoint, Shapes, is_no_weight, to_safetensors, wrapper};
+
+/// How many names an error lists.
+const NAMED: usize = 5;
+
+/// What CLIP and its towers are called in the published code, and what OpenAI puts in front of their tensors.
+const TOWERS: [(&str, &str); 5] = [
+    ("", ""),
+    ("image_encoder.", "visual."),
+    ("ZS_image_encoder.", "visual."),
+    ("text_encoder.", ""),
+    ("clip_model.", ""),
+];
 
 /// What the file says about its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +74,8 @@ pub struct Prompt {
     epoch: Option<i64>,
     /// Present in a trained prompt of ours.
     description: Option<Description>,
+    /// The names of tensors that are neither learned by any learner nor CLIP's own.
+    unknown: Vec<String>,
 }
 
 impl Prompt {
@@ -69,19 +85,45 @@ impl Prompt {
     /// # Errors
     /// When the file cannot be read, or holds no learned prompt.
     pub fn read(path: &Path) -> Result<Prompt> {
-        let checkpoint = Checkpoint::read_some(path, &|name| learned_name(name).is_some())?;
+        let all = Shapes::read(path)?;
+        let wrapper = wrapper(all.names(), |name| learned_name(name).is_some());
+        let learned = |name: &str| learned_name(name.strip_prefix(wrapper)?);
+        let unknown = all.names().filter(|name| learned(name).is_none() && !is_given(&name[wrapper.len()..]));
+        let unknown = unknown.map(str::to_owned).collect();
+        let checkpoint = Checkpoint::read_some(path, &|name| learned(name).is_some())?;
         let origin = checkpoint.origin();
         let description = checkpoint.note().map(|note| Description::parse(Some(note), &origin)).transpose()?;
-        let named = |(name, array): (&String, &Array)| Some((learned_name(name)?, array.clone()));
+        let named = |(name, array): (&String, &Array)| Some((learned(name)?, array.clone()));
         let tensors: BTreeMap<String, Array> = checkpoint.tensors().iter().filter_map(named).collect();
-        let prompt = Prompt { tensors, epoch: checkpoint.epoch(), description, origin };
+        let prompt = Prompt { tensors, epoch: checkpoint.epoch(), description, origin, unknown };
         if prompt.learner().is_none() {
+            let names = few(NAMED, all.names().map(|name| format!("`{name}`")));
             return Err(Error::hinted(
-                format!("{} hold no learned prompt", prompt.origin),
+                format!("{} hold no learned prompt; they have {names}", prompt.origin),
                 "give a trained prompt, or a checkpoint of the published code such as `model.pth.tar-5`",
             ));
         }
         Ok(prompt)
+    }
+
+    /// The names of tensors that are neither learned by any learner nor CLIP's own.
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    /// Checks that no tensor would be left out that may decide what the method computes.
+    ///
+    /// # Errors
+    /// Names the tensors that are neither learned by any learner nor CLIP's own.
+    pub fn check_whole(&self) -> Result<()> {
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
+        let names = few(NAMED, self.unknown.iter().map(|name| format!("`{name}`")));
+        Err(Error::hinted(
+            format!("{} hold tensors that no learner has and that are not CLIP's: {names}", self.origin),
+            "they are of another method: without these tensors it would compute other numbers",
+        ))
     }
 
     /// What the file says of itself, if it is one of ours.
@@ -132,6 +174,7 @@ impl Prompt {
     /// When the tensors are of another learner or have other options, which the message names.
     pub fn import(&self, method: &Method, class_names: &[String]) -> Result<Vec<u8>> {
         method.validate()?;
+        self.check_whole()?;
         // Where a tensor does not fit, an option that it contradicts says more than its name.
         let classes = self
             .check_shapes(&method.learner)
@@ -218,11 +261,20 @@ fn listed(learner: &Learner) -> String {
 }
 
 /// The published name of a learned tensor, by its name in a file; `None` for what is not learned. Checkpoints of CoOp and
-/// CoCoOp hold the prompt learner alone, without its name, and those of several cards a `module.` in front.
+/// CoCoOp hold the prompt learner alone, without its name.
 fn learned_name(name: &str) -> Option<String> {
-    let name = name.strip_prefix("module.").unwrap_or(name);
     let names = [name.to_owned(), format!("prompt_learner.{name}")];
     names.into_iter().find(|name| Learner::is_learned(name))
+}
+
+/// Whether a tensor is one that training leaves as it was: CLIP's own, also that of a frozen copy, or made of the class
+/// names.
+fn is_given(name: &str) -> bool {
+    let name = name.strip_prefix("prompt_learner.").unwrap_or(name);
+    let clip = |(theirs, ours): &(&str, &str)| {
+        name.strip_prefix(theirs).is_some_and(|rest| is_tensor(&format!("{ours}{rest}")))
+    };
+    ["token_prefix", "token_suffix", "token_midfix"].contains(&name) || is_no_weight(name) || TOWERS.iter().any(clip)
 }
 
 #[cfg(test)]
@@ -233,9 +285,8 @@ mod tests {
     fn learned_tensors_are_known_by_their_names() {
         for (name, expected) in [
             ("ctx", Some("prompt_learner.ctx")),
-            ("module.ctx", Some("prompt_learner.ctx")),
             ("prompt_learner.ctx", Some("prompt_learner.ctx")),
-            ("module.prompt_learner.proj.weight", Some("prompt_learner.proj.weight")),
+            ("prompt_learner.proj.weight", Some("prompt_learner.proj.weight")),
             ("meta_net.linear1.bias", Some("prompt_learner.meta_net.linear1.bias")),
             ("image_encoder.VPT", Some("image_encoder.VPT")),
             ("prompt_learner.token_prefix", None),
@@ -245,6 +296,27 @@ mod tests {
             ("ctxx", None),
         ] {
             assert_eq!(learned_name(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_training_leaves_alone_is_known() {
+        for (name, expected) in [
+            ("prompt_learner.token_prefix", true),
+            ("token_midfix", true),
+            ("logit_scale", true),
+            ("image_encoder.class_embedding", true),
+            ("image_encoder.transformer.resblocks.11.attn.in_proj_weight", true),
+            ("image_encoder.layer4.2.bn3.num_batches_tracked", true),
+            ("text_encoder.text_projection", true),
+            ("prompt_learner.ZS_image_encoder.proj", true),
+            ("image_encoder.transformer.resblocks.11.adapter.weight", false),
+            ("adapter.fc.weight", false),
+            ("film_img.weight", false),
+            ("prompt_learner.scale", false),
+            ("text_encoder.lora.weight", false),
+        ] {
+            assert_eq!(is_given(name), expected, "{name}");
         }
     }
 }

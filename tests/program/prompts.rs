@@ -148,7 +148,7 @@ hint: name the classes that it was trained on, in the order of their labels
         &["prompts", "import", "released/other/model.pth.tar-1", "--method", "methods/coop.toml"],
         str![[r#"
 <stderr>
-error: the weights `released/other/model.pth.tar-1` hold no learned prompt
+error: the weights `released/other/model.pth.tar-1` hold no learned prompt; they have `fc.bias`, `layer1.weight`
 hint: give a trained prompt, or a checkpoint of the published code such as `model.pth.tar-5`
 <exit code 2>
 
@@ -171,6 +171,74 @@ error: unknown key `depht`
 "#]],
     );
     assert!(!project.file("released/maple/prompt.safetensors").exists());
+}
+
+/// Adapters beside a prompt make another method of it, wherever they lie; CLIP's own tensors and buffers do not.
+#[test]
+fn tensors_that_no_learner_knows_are_not_dropped() {
+    let project = project();
+    let import = |given: &[(&str, &[i64])]| {
+        let array = |shape: &&[i64]| Array {
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            bytes: vec![0; 4 * shape.iter().product::<i64>() as usize],
+        };
+        let tensors = given.iter().map(|(name, shape)| ((*name).to_owned(), array(shape))).collect();
+        fs::write(project.file("given.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+        project.run(&["prompts", "import", "given.safetensors", "-m", "methods/coop.toml", "-o", "made.safetensors"])
+    };
+    let context: (&str, &[i64]) = ("prompt_learner.ctx", &[16, 8]);
+    for known in [
+        "prompt_learner.token_suffix",
+        "logit_scale",
+        "image_encoder.transformer.resblocks.3.mlp.c_fc.bias",
+        "text_encoder.ln_final.weight",
+        "prompt_learner.ZS_image_encoder.conv1.weight",
+    ] {
+        assert_eq!(import(&[context, (known, &[2])]).code, Some(0), "{known}");
+        fs::remove_file(project.file("made.safetensors")).unwrap();
+    }
+    for unknown in [
+        "adapter_image.fc.0.weight",
+        "film_img.weight",
+        "image_encoder.transformer.resblocks.3.adapter.down.weight",
+        "text_encoder.transformer.resblocks.0.attn.lora_A",
+        "prompt_learner.temperature",
+    ] {
+        let printed = import(&[context, (unknown, &[2])]);
+        assert_eq!(printed.code, Some(2), "{unknown}");
+        assert!(printed.stderr.contains(&format!("not CLIP's: `{unknown}`")), "{}", printed.stderr);
+        assert!(!project.file("made.safetensors").exists());
+    }
+    assert_eq!(import(&[("model.prompt_learner.ctx", &[16, 8]), ("model.logit_scale", &[])]).code, Some(0));
+    import(&[("ctx", &[16, 8]), ("adapter.fc.weight", &[4, 4]), ("adapter.fc.bias", &[4])]);
+    project.prints(&["prompts", "import", "given.safetensors"], str![[r#"
+<stderr>
+error: the weights `given.safetensors` hold tensors that no learner has and that are not CLIP's: `adapter.fc.bias`, `adapter.fc.weight`
+hint: they are of another method: without these tensors it would compute other numbers
+<exit code 2>
+
+"#]]);
+    project.prints(
+        &["prompts", "show", "given.safetensors"],
+        str![[r#"
+<stdout>
+file       given.safetensors
+learner    learner = "coop", context_length = 16, class_specific_context = false
+unknown    adapter.fc.bias, adapter.fc.weight
+prompt_learner.ctx  16 x 8       F32
+<exit code 0>
+
+"#]],
+    );
+    project.write(
+        "pipelines/released.toml",
+        "results = [\"@released\"]\n[stage.released]\nkind = \"imported\"\nmethod = \"../methods/coop.toml\"\n\
+         checkpoint = \"../given.safetensors\"\n",
+    );
+    let printed = project.run(&["run", "pipelines/released.toml"]);
+    assert_eq!(printed.code, Some(1), "{}", printed.stderr);
+    assert!(printed.stderr.contains("not CLIP's: `adapter.fc.bias`, `adapter.fc.weight`"), "{}", printed.stderr);
 }
 
 #[test]
