@@ -455,7 +455,7 @@ mod tests {
         let error = known(Architecture::vit_b32(), &[]).unwrap().backbone("the weights `w.pt`").unwrap_err();
         assert_eq!(error.to_string(), "the weights `w.pt` do not tell the activation");
         assert_eq!(
-            error.hint(),
+            error.hint().as_deref(),
             Some(
                 "add `backbone = { activation = \"gelu\" }` to the stage, or `quick_gelu`: that is OpenAI's, and that of \
                  models named so; others of OpenCLIP have `gelu`; Hugging Face's `config.json` has it as `hidden_act`"
@@ -469,7 +469,7 @@ mod tests {
              of the text tower, which is 60 wide"
         );
         assert_eq!(
-            error.hint(),
+            error.hint().as_deref(),
             Some(
                 "add `backbone = { vision_heads = N, text_heads = N }` to the stage; Hugging Face's `config.json` has \
                  them as `num_attention_heads`"

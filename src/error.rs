@@ -1,7 +1,11 @@
-//! Every way in which `maple-pipe` can fail: structured fields here, text only in `Display`.
+//! Every way in which `maple-pipe` can fail: structured fields here, text only in `Display`. What is displayed may quote logs,
+//! classes and names of files, so it is [`visible`].
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use crate::text::visible;
 
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,7 +17,7 @@ pub const INTERRUPTED: u8 = 130;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused a file operation; `action` reads as in "could not {action}".
-    #[error("could not {action} `{}`: {source}", path.display())]
+    #[error("could not {action} `{}`: {source}", visible(&path.to_string_lossy()))]
     Io {
         /// What was tried, e.g. `read`.
         action: &'static str,
@@ -23,7 +27,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file's content is not what its format asks for.
-    #[error("`{}` is not a valid {format}: {message}", path.display())]
+    #[error("`{}` is not a valid {format}: {}", visible(&path.to_string_lossy()), visible(message))]
     Format {
         /// The file.
         path: PathBuf,
@@ -33,7 +37,7 @@ pub enum Error {
         message: String,
     },
     /// Anything else that is wrong with what the user gave; `hint` says what to do.
-    #[error("{message}")]
+    #[error("{}", visible(message))]
     Invalid {
         /// A lower-case sentence naming the thing in backticks.
         message: String,
@@ -43,7 +47,7 @@ pub enum Error {
         key: Option<String>,
     },
     /// A file could not be downloaded; `hint` says how to get it otherwise.
-    #[error("could not download `{url}`: {message}")]
+    #[error("could not download `{}`: {}", visible(url), visible(message))]
     Download {
         /// Where from.
         url: String,
@@ -70,7 +74,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// A check found what it looks for; each finding has been printed.
-    #[error("{message}")]
+    #[error("{}", visible(message))]
     Found {
         /// How much of what.
         message: String,
@@ -81,7 +85,7 @@ pub enum Error {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
     Pipeline(Vec<crate::diagnostic::Diagnostic>),
     /// libtorch failed. Its text alone is kept: naming its type here would link libtorch into every program.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", visible(.0))]
     Torch(String),
 }
 
@@ -93,10 +97,12 @@ impl From<Vec<crate::diagnostic::Diagnostic>> for Error {
 
 impl Error {
     /// What to do about it, where more can be said than the message says.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            Error::Invalid { hint, .. } | Error::Download { hint, .. } | Error::Found { hint, .. } => hint.as_deref(),
-            Error::Damaged { .. } => Some("`maple-pipe run` makes again what it needs"),
+            Error::Invalid { hint, .. } | Error::Download { hint, .. } | Error::Found { hint, .. } => {
+                hint.as_deref().map(visible)
+            }
+            Error::Damaged { .. } => Some("`maple-pipe run` makes again what it needs".into()),
             _ => None,
         }
     }
@@ -184,6 +190,25 @@ fn names_a_wrong_path(kind: ErrorKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_displayed_steers_no_terminal() {
+        let steers = "\x1b[2J\u{9d}0;t\u{202e}";
+        let source = || std::io::Error::from(ErrorKind::NotFound);
+        let errors = [
+            Error::io("read", steers)(source()),
+            Error::format(steers, "split file", steers),
+            Error::hinted(steers, steers),
+            Error::Download { url: steers.into(), message: steers.into(), hint: Some(steers.into()) },
+            Error::Found { message: steers.into(), hint: Some(steers.into()) },
+            Error::Torch(steers.into()),
+        ];
+        for error in errors {
+            let text = format!("{error}{}", error.hint().unwrap_or_default());
+            assert!(text.contains("␛[2J�0;t�"), "{text}");
+            assert!(!text.contains(['\x1b', '\u{9d}', '\u{202e}']), "{text}");
+        }
+    }
 
     /// A script that looks at the exit code must not take a full disk for a mistake in its input.
     #[test]

@@ -1,4 +1,6 @@
-//! Small words and columns that many messages have.
+//! Small words and columns that many messages have, and what a terminal may be shown of text from outside.
+
+use std::borrow::Cow;
 
 /// `1 result`, `7 results`.
 pub fn plural(count: usize, one: &str, many: &str) -> String {
@@ -19,6 +21,29 @@ pub fn bytes(count: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1} TB")
+}
+
+/// Text from outside (a log, a class, a file's name) as a terminal may be shown it. Control characters, which could move
+/// its cursor, rename its window or hide text, are shown as their pictures, e.g. `␛`, and marks that turn the direction of
+/// text as `�`; line breaks and tabs stay.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\x7f' => '\u{2421}',
+        '\u{80}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        _ => c,
+    };
+    if text.chars().all(|c| shown(c) == c) { Cow::Borrowed(text) } else { text.chars().map(shown).collect() }
+}
+
+/// What a terminal leaves of a line in which a program went back to the start to write over what stood there, as progress
+/// bars do; [`visible`].
+pub fn last_written(line: &str) -> Cow<'_, str> {
+    let line = line.trim_end_matches('\r');
+    visible(line.rsplit_once('\r').map_or(line, |(_, last)| last))
 }
 
 /// Rows whose cells stand in columns, three spaces apart.
@@ -96,6 +121,28 @@ mod tests {
         ];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_steers_a_terminal() {
+        let cases = [
+            ("plain ä\tb\n", "plain ä\tb\n"),
+            ("\x1b[31mred\x1b[0m", "␛[31mred␛[0m"),
+            ("\x1b]0;title\x07", "␛]0;title␇"),
+            ("a\x08\x7f\0", "a␈␡␀"),
+            ("\u{9b}2J", "�2J"),
+            ("a\u{202e}b\u{2066}", "a�b�"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(visible(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_line_is_what_was_written_last() {
+        for (line, last) in [("a", "a"), ("10%\r20%", "20%"), ("10%\r20%\r", "20%"), ("\r\r", ""), ("1\r\x1b[K2", "␛[K2")] {
+            assert_eq!(last_written(line), last);
         }
     }
 

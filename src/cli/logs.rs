@@ -1,12 +1,18 @@
 //! `maple-pipe logs`: what a node's worker wrote.
 
+use std::io::{IsTerminal, Write};
+
 use clap::Args;
 
 use super::project::PipelineArguments;
 use super::terminal::{print, say};
 use crate::error::{Error, Result};
+use crate::text::last_written;
 
 /// Print what a node wrote when it last ran in a process of its own
+///
+/// On a terminal, control characters are shown and not obeyed, and of a line that was written over the last state is
+/// shown; a file or a pipe gets every byte as it was written.
 #[derive(Args, Debug)]
 pub(super) struct Logs {
     #[command(flatten)]
@@ -37,6 +43,15 @@ impl Logs {
         if text.is_empty() {
             say(&format!("`{}` wrote nothing", self.node));
         }
-        print(&String::from_utf8_lossy(&text))
+        if !std::io::stdout().is_terminal() {
+            return match std::io::stdout().write_all(&text) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    Err(Error::io("write", "standard output")(error))
+                }
+                _ => Ok(()),
+            };
+        }
+        let text = String::from_utf8_lossy(&text);
+        print(&text.lines().map(|line| format!("{}\n", last_written(line))).collect::<String>())
     }
 }

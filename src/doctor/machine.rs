@@ -21,7 +21,7 @@ pub fn machine() -> Vec<Finding> {
     match &about {
         Ok(about) => findings.extend([libtorch(about), processor(&about.instructions), cuda(about, &cards)]),
         Err(error) => {
-            let hint = error.hint().unwrap_or("build again: `make build`");
+            let hint = error.hint().unwrap_or("build again: `make build`".into());
             findings.push(Finding::missing("libtorch", error.to_string(), hint));
         }
     }

@@ -21,7 +21,7 @@ const SUBJECT: &str = "pipeline";
 /// Why a pipeline cannot be read or expanded, one finding a mistake.
 pub fn mistakes(error: &Error) -> Vec<Finding> {
     let Error::Pipeline(mistakes) = error else {
-        let hint = error.hint().unwrap_or("name another file");
+        let hint = error.hint().unwrap_or("name another file".into());
         return vec![Finding::missing(SUBJECT, error.to_string(), hint)];
     };
     let mut findings: Vec<Finding> = Vec::new();
@@ -88,7 +88,7 @@ fn data_sets(graph: &Graph, root: Option<&Path>) -> Vec<Finding> {
                 findings.push(Finding::missing("data set", text, hint));
             }
             Err(error) => {
-                let hint = error.hint().unwrap_or("`maple-pipe data check` says more").to_owned();
+                let hint = error.hint().unwrap_or("`maple-pipe data check` says more".into());
                 findings.push(Finding::missing("data set", error.to_string(), hint));
             }
         }

@@ -239,7 +239,7 @@ impl<'a> Builder<'a> {
         let given = inputs.iter().map(|entry| (entry.key.as_str(), work(entry)));
         let given = Given(given.collect());
         let ports = read.ports(&given).map_err(|error| {
-            let hint = error.hint().map(str::to_owned);
+            let hint = error.hint().map(Into::into);
             let message = error.to_string();
             let span = place_of(error.key(), &parameters).unwrap_or(&stage.span).clone();
             vec![Diagnostic { hint, ..Diagnostic::at(&span, message) }]
@@ -260,7 +260,7 @@ impl<'a> Builder<'a> {
         }
         if let Some(given) = read.backbone() {
             self.check_weights(&inputs, given).map_err(|error| {
-                let (message, hint) = (error.to_string(), error.hint().map(str::to_owned));
+                let (message, hint) = (error.to_string(), error.hint().map(Into::into));
                 let span = place_of(error.key(), &parameters).or(weights).cloned();
                 vec![Diagnostic { span, hint, ..Diagnostic::new(message) }]
             })?;
@@ -399,7 +399,7 @@ impl<'a> Builder<'a> {
         let named = if let PathPort::Named(find) = &port.path { find(path, self.data_root) } else { None };
         let found = match named {
             Some(file) => file.map(|file| external(port, Source::File(file))).map_err(|error| {
-                let hint = error.hint().map(str::to_owned);
+                let hint = error.hint().map(Into::into);
                 Diagnostic { hint, ..Diagnostic::at(span, error.to_string()) }
             }),
             None => path_input(port, listed, path, span)?,

@@ -70,7 +70,7 @@ impl DeviceChoice {
                 }
                 Err(problem) => (problem.to_string(), problem.hint().to_owned()),
             },
-            Err(error) => (error.to_string(), error.hint().unwrap_or_default().to_owned()),
+            Err(error) => (error.to_string(), error.hint().unwrap_or_default().into_owned()),
         };
         let message = format!("nodes compute on the processor, although {}: {reason}", cards.sign());
         processor(Some(Warning { message, hint: format!("{hint}; `--devices cpu` says that the processor is meant") }))

@@ -71,7 +71,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with this error.
     pub(super) fn new(key: Option<Digest>, error: &Error) -> Failure {
-        let hint = error.hint().map(str::to_owned);
+        let hint = error.hint().map(Into::into);
         Failure { key, seconds: 0.0, message: error.to_string(), hint, log: None }
     }
 }

@@ -92,7 +92,7 @@ fn work(file: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(&Line::Failed(error.to_string(), error.hint().map(str::to_owned)));
+            say(&Line::Failed(error.to_string(), error.hint().map(Into::into)));
             ExitCode::FAILURE
         }
     }
