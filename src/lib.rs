@@ -9,12 +9,16 @@ pub mod architecture;
 pub mod coordinates;
 pub mod identity;
 pub mod numerics;
+pub mod signals;
 pub mod text;
 
 // Mistakes and errors, and TOML text as values that know their places.
 pub mod diagnostic;
 pub mod document;
 pub mod error;
+
+// What is printed.
+pub mod terminal;
 
 // The machine: files, devices, cards, the net.
 pub mod device;

@@ -5,6 +5,7 @@
 //! task's key means what that build computes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -142,19 +143,79 @@ pub enum Line {
     Stopped,
 }
 
-/// How far a training node is; a worker prints it as a JSON line.
+/// How far a task is; a worker prints it as a JSON line.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Progress {
-    /// The epoch that ended, from 1.
-    pub epoch: usize,
-    /// Of how many.
-    pub epochs: usize,
-    /// Mean loss of the epoch.
-    pub loss: f64,
-    /// The learning rate of its steps.
-    pub learning_rate: f64,
-    /// Training images per second.
-    pub images_per_second: f64,
+#[serde(untagged)]
+pub enum Progress {
+    /// A training, after an epoch.
+    Epoch {
+        /// The epoch that ended, from 1.
+        epoch: usize,
+        /// Of how many.
+        epochs: usize,
+        /// Mean loss of the epoch.
+        loss: f64,
+        /// The learning rate of its steps.
+        learning_rate: f64,
+        /// Training images per second.
+        images_per_second: f64,
+    },
+    /// What looks at each image once.
+    Images {
+        /// Images that are done.
+        done: usize,
+        /// Of how many.
+        of: usize,
+        /// Images per second.
+        images_per_second: f64,
+    },
+}
+
+impl Progress {
+    /// Epochs or images that are done.
+    pub fn done(&self) -> usize {
+        match self {
+            Progress::Epoch { epoch, .. } => *epoch,
+            Progress::Images { done, .. } => *done,
+        }
+    }
+
+    /// All that is known, one thing each: `epoch 3/12`, `loss 0.7481`, ...
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            Progress::Epoch { epoch, epochs, loss, learning_rate, images_per_second } => vec![
+                format!("epoch {epoch}/{epochs}"),
+                format!("loss {loss:.4}"),
+                format!("learning rate {learning_rate:.2e}"),
+                format!("{images_per_second:.0} images/s"),
+            ],
+            Progress::Images { done, of, images_per_second } => {
+                vec![format!("{done}/{of} images"), format!("{images_per_second:.0} images/s")]
+            }
+        }
+    }
+
+    /// The progress that a line of a worker's tells, if it does.
+    pub fn of_line(line: &str) -> Option<Progress> {
+        match serde_json::from_str(line) {
+            Ok(Line::Progress(progress)) => Some(progress),
+            _ => None,
+        }
+    }
+
+    /// All epochs or images.
+    pub fn of(&self) -> usize {
+        match self {
+            Progress::Epoch { epochs, .. } => *epochs,
+            Progress::Images { of, .. } => *of,
+        }
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.words().join(", "))
+    }
 }
 
 /// Refuses a program of another build, or one that does not say of which it is.

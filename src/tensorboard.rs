@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::terminal;
 
 /// The checksum of TFRecords, CRC-32C.
 const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -129,7 +130,7 @@ impl EventFile {
 }
 
 fn warn(error: &Error) {
-    eprintln!("warning: TensorBoard will not show this node: {error}");
+    terminal::warn(&format!("TensorBoard will not show this node: {error}"));
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -84,6 +84,15 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// `23s`, `1m 26s`, `3h 05m`: a time that goes on.
+pub fn clock(seconds: u64) -> String {
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// `2026-11-26 12:00:00 UTC`
 pub fn utc(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
@@ -165,6 +174,11 @@ mod tests {
         ];
         for (seconds, text) in cases {
             assert_eq!(duration(seconds), text);
+        }
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m 00s"), (86, "1m 26s"), (3599, "59m 59s"), (3600, "1h 00m")]
+        {
+            assert_eq!(clock(seconds), text);
         }
     }
 }

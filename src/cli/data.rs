@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use clap::{Args, Subcommand};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::MultiProgress;
 
-use super::terminal::{complain, display, download_bar, print, say};
+use super::terminal::{bar, complain, display, download_bar, print, say};
 use super::weights::DataRoot;
 use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check};
@@ -18,6 +18,7 @@ use crate::data::manifest::{DataSource, NAMED};
 use crate::data::sums::Sums;
 use crate::data::{Item, Manifest, Split};
 use crate::error::{Error, Result};
+use crate::terminal;
 use crate::text::few;
 
 /// Missing files from which on they are summed up, too, and folders that the summary has.
@@ -139,7 +140,7 @@ fn fetch_all(names: &[String], data_root: &Path) -> Result<()> {
     let wanted: Vec<(&String, Manifest)> =
         names.into_iter().map(|name| Ok((name, manifest(name)?))).collect::<Result<_>>()?;
     let sums = Mutex::new(Sums::read(data_root)?);
-    let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    let bars = MultiProgress::with_draw_target(terminal::bars());
     let fetch_one = |(name, manifest): &(&String, Manifest)| fetch_set(name, manifest, data_root, &sums, &bars);
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let threads: Vec<_> = wanted.iter().map(|one| scope.spawn(|| fetch_one(one))).collect();
@@ -239,8 +240,7 @@ fn check_one(name: &str, deep: bool, per_class: bool, data_root: &Path) -> Resul
             ),
         ));
     }
-    let style = ProgressStyle::with_template("decoding [{wide_bar}] {pos}/{len}").expect("the template is valid");
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
+    let bar = bar("decoding [{wide_bar}] {pos}/{len}");
     let found = check(&manifest, &folder, &Sums::read(data_root)?, deep, &|done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);

@@ -31,8 +31,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::error::Result;
 use crate::identity;
-use terminal::complain;
+use terminal::{complain, print, say};
 
 /// Reproduces the published tables of CLIP prompt learning, and reruns only what changed.
 #[derive(Debug, Parser)]
@@ -77,7 +78,29 @@ fn command() -> clap::Command {
 
 /// Runs the command line; 0 done, 1 a node failed, 2 the input is wrong.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let result = parsed.map_or_else(answer, execute);
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints what clap answers in place of a command: the help, the version, or what is wrong.
+fn answer(answer: clap::Error) -> Result<ExitCode> {
+    let text = answer.render().ansi().to_string();
+    if answer.use_stderr() {
+        say(text.trim_end());
+    } else {
+        print(&text)?;
+    }
+    Ok(ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(u8::MAX)))
+}
+
+fn execute(arguments: Arguments) -> Result<ExitCode> {
     let result = match arguments.command {
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
@@ -104,11 +127,5 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => arguments.run(command()),
         Command::Man(arguments) => arguments.run(command()),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(error.exit_code())
-        }
-    }
+    result.map(|()| ExitCode::SUCCESS)
 }

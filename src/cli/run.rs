@@ -61,19 +61,20 @@ impl Run {
         }
         project.list_absent(&selection);
         let _lock = project.store.share(say_waiting)?;
-        let mut reporter = Reporter::new(self.verbose);
-        let names = selection.iter().map(|&index| project.graph.node(index).name.as_str());
+        let Project { graph, store, pipeline, .. } = &project;
+        let names = selection.iter().map(|&index| graph.node(index).name.as_str());
         let mut recorder = Recorder::new(self.invocation(&project)?, names);
+        let mut reporter = (!self.json).then(|| Reporter::new(self.verbose, selection.len()));
+        // What cannot be printed is no reason to stop.
+        let mut printed = Ok(());
         let mut report = |event: &Event<'_>| {
             recorder.record(event);
-            if self.json {
-                // A reader that has gone away is no reason to stop.
-                let _ = print(&format!("{}\n", run::json(event)));
-            } else {
-                reporter.report(event);
+            match &mut reporter {
+                Some(reporter) => reporter.report(event),
+                None if printed.is_ok() => printed = print(&format!("{}\n", run::json(event))),
+                None => {}
             }
         };
-        let Project { graph, store, pipeline, .. } = &project;
         let interrupts = Interrupts::install()?;
         let results = results(&project, &selection);
         let wanted = Wanted { nodes: &selection, results: &results };
@@ -83,8 +84,13 @@ impl Run {
         }
         let results = self.results.unwrap_or_else(|| project.root.join("results"));
         let results = self.pipeline.results(&project, &results);
-        write_results(&project, &records, &results, !self.json)?;
-        run::check(&summary)
+        let Results { wrote, tables } = write_results(&project, &records, &results)?;
+        let printed = if self.json { printed } else { print(&tables) };
+        if wrote {
+            say(&format!("wrote {}", display(&results)));
+        }
+        run::check(&summary)?;
+        printed
     }
 
     fn invocation(&self, project: &Project) -> Result<Invocation> {
@@ -112,9 +118,17 @@ fn results(project: &Project, selection: &[NodeIndex]) -> Vec<(NodeIndex, String
     selection.iter().flat_map(outputs).collect()
 }
 
-/// Writes the artifacts of the pipeline's result stages and, if wanted, prints their Markdown.
-fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path, prints: bool) -> Result<()> {
-    let mut wrote = false;
+/// The files of the pipeline's result stages.
+#[derive(Default)]
+struct Results {
+    wrote: bool,
+    /// What is to be printed of them.
+    tables: String,
+}
+
+/// Writes the artifacts of the pipeline's result stages.
+fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path) -> Result<Results> {
+    let mut written = Results::default();
     for index in project.nodes_as_written() {
         let node = project.graph.node(index);
         let Some(record) = records.get(&index) else { continue };
@@ -123,16 +137,13 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
         for output in node.work.outputs().iter().filter(wanted) {
             let target = folder.join(node.file_name(output));
             project.store.materialise(&record.outputs[&*output.name], &target)?;
-            if prints && output.name == "markdown" {
+            if output.name == "markdown" {
                 let line = mixed(&kinds(&project.graph, index, &|needed| records.get(&needed)));
                 let line = line.map_or_else(String::new, |line| format!("\n{line}\n"));
-                print(&format!("\n{}\n{line}", read_text(&target)?))?;
+                written.tables += &format!("\n{}\n{line}", read_text(&target)?);
             }
-            wrote = true;
+            written.wrote = true;
         }
     }
-    if wrote {
-        say(&format!("wrote {}", display(folder)));
-    }
-    Ok(())
+    Ok(written)
 }

@@ -1,13 +1,12 @@
 //! What commands print: data to standard output, everything else to standard error.
 
-use std::io::Write;
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
-use crate::run::error_word;
-pub(super) use crate::run::warning_word;
+use crate::terminal::{bars, error_word};
+pub(super) use crate::terminal::{print, say, warning_word};
 
 pub(super) fn complain(error: &Error) {
     match error {
@@ -23,24 +22,9 @@ pub(super) fn complain(error: &Error) {
     }
 }
 
-/// Prints a line to standard error; if nobody can read it, that is no reason to stop.
-pub(super) fn say(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{line}");
-}
-
 /// For commands that must wait for others.
 pub(super) fn say_waiting() {
     say("another command is using the store, waiting for it to end");
-}
-
-/// Prints to standard output; a reader that has gone away (`| head`) is no mistake.
-pub(super) fn print(text: &str) -> Result<()> {
-    match anstream::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write", "standard output")(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String> {
@@ -61,7 +45,7 @@ pub(super) fn download_bar(name: &str) -> ProgressBar {
 /// A bar on standard error, which nobody sees before it moves, nor where that is no terminal.
 pub(super) fn bar(template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+    ProgressBar::with_draw_target(None, bars()).with_style(style)
 }
 
 /// A path as short as it can be said from the folder one is in.

@@ -26,6 +26,7 @@ use super::item::Indexed;
 use crate::error::{Error, Result};
 use crate::files::{Claim, Claimed};
 use crate::identity;
+use crate::terminal;
 
 /// The start of every file. Another way to crop or resize raises the number; other decoders are named behind it.
 const VERSION: &str = "maple-pipe prepared pixels 3";
@@ -113,7 +114,7 @@ impl Pixels {
         let is_whole = *self.checked[place].get_or_init(|| {
             let is_whole = blake3::hash(pixels) == row.checksum;
             if !is_whole {
-                eprintln!("warning: prepared pixels are damaged, and are decoded again: `maple-pipe verify --remove`");
+                terminal::warn("prepared pixels are damaged, and are decoded again: `maple-pipe verify --remove`");
             }
             is_whole
         });

@@ -27,6 +27,7 @@ struct Alive {
     /// How to ask each process to stop.
     members: BTreeMap<u32, Stop>,
     stopping: bool,
+    killed: bool,
     reaper: Option<Reaper>,
 }
 
@@ -85,9 +86,11 @@ impl Processes {
         self.lock().stopping
     }
 
-    /// Kills every process.
+    /// Kills every process, and those that are started later, too.
     pub fn kill(&self) {
-        for &id in self.lock().members.keys() {
+        let mut alive = self.lock();
+        alive.killed = true;
+        for &id in alive.members.keys() {
             signal(id, Signal::KILL);
         }
     }
@@ -96,6 +99,9 @@ impl Processes {
         let mut alive = self.lock();
         if alive.stopping {
             ask(child.id(), &mut stop);
+        }
+        if alive.killed {
+            signal(child.id(), Signal::KILL);
         }
         alive.members.insert(child.id(), stop);
         Process { child, processes: self }

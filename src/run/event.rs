@@ -60,6 +60,8 @@ pub enum Event<'a> {
         node: &'a str,
         /// How it ended.
         outcome: Outcome<'a>,
+        /// The time from its start until everything about it was settled, its outputs stored; nothing where it did not run.
+        seconds: Option<f64>,
         /// How many nodes have ended, this one included.
         position: usize,
         /// How many there are.

@@ -22,7 +22,7 @@ pub fn json(event: &Event<'_>) -> Value {
             merge(&mut line, serde_json::to_value(progress));
             line
         }
-        Event::Settled { node, outcome, position, of, remaining } => {
+        Event::Settled { node, outcome, seconds, position, of, remaining } => {
             let (word, mut line) = match outcome {
                 Outcome::Done { record } | Outcome::Cached { record } => {
                     let word = if matches!(outcome, Outcome::Done { .. }) { "done" } else { "cached" };
@@ -41,7 +41,8 @@ pub fn json(event: &Event<'_>) -> Value {
                 Outcome::Stopped => ("stopped", object!({})),
             };
             let place = object!({
-                "event": word, "node": node, "position": position, "of": of, "remaining_seconds": remaining,
+                "event": word, "node": node, "elapsed_seconds": seconds, "position": position, "of": of,
+                "remaining_seconds": remaining,
             });
             merge(&mut line, Ok(place));
             line

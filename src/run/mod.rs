@@ -26,10 +26,13 @@ mod json;
 mod recorder;
 mod reporter;
 mod rerun;
+mod rows;
 mod slots;
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -46,7 +49,7 @@ pub use interrupt::Interrupts;
 pub use job::Failure;
 pub use json::json;
 pub use recorder::Recorder;
-pub use reporter::{Reporter, error_word, warning_word};
+pub use reporter::Reporter;
 pub use rerun::{Made, Rerun, rerun};
 
 use crate::data::PixelCache;
@@ -60,6 +63,7 @@ use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::task::Progress;
 use crate::text::nodes;
 use estimate::Estimates;
+use interrupt::Listening;
 use job::{End, Job};
 use slots::Slots;
 
@@ -97,7 +101,32 @@ enum State {
 enum Message {
     Progress(NodeIndex, Progress),
     Finished(NodeIndex, Box<Result<Record, End>>),
+    /// A mistake of ours.
+    Panicked(Box<dyn Any + Send>),
     Interrupted,
+}
+
+/// A node that runs.
+struct Started {
+    at: Instant,
+    /// Its device, and the memory that it is expected to use there.
+    device: Option<(Device, u64)>,
+}
+
+/// Ends what a run has started, if it ends by a mistake of ours: its threads would wait for their processes, for as long as
+/// those compute, and nobody would listen to signals.
+struct Emergency<'a> {
+    executors: Arc<Executors>,
+    listening: Option<Listening<'a>>,
+}
+
+impl Drop for Emergency<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.executors.kill();
+        }
+        self.listening = None;
+    }
 }
 
 /// A place in the queue: by priority, then in the graph's order.
@@ -201,8 +230,8 @@ struct Scheduler<'a> {
     remade: HashSet<NodeIndex>,
     /// Keys that are queued or running, with the other nodes that wait for the same key.
     working: HashMap<Digest, Vec<NodeIndex>>,
-    /// The devices of nodes in state Running, and the memory that they are expected to use there.
-    running: HashMap<NodeIndex, Option<(Device, u64)>>,
+    /// Nodes in state Running.
+    running: HashMap<NodeIndex, Started>,
     /// Nodes that have not ended, by stage.
     left: BTreeMap<&'a str, usize>,
     /// Made when the first node must run.
@@ -219,7 +248,7 @@ impl<'a> Scheduler<'a> {
             if self.graph.node(index).lacks_something() && self.states[&index] == State::Wanted {
                 self.states.insert(index, State::Blocked);
                 self.summary.blocked += 1;
-                self.tell(index, Outcome::Blocked, report);
+                self.tell(index, Outcome::Blocked, None, report);
                 self.block(index, report);
             }
         }
@@ -233,8 +262,10 @@ impl<'a> Scheduler<'a> {
         self.find_devices(report);
         let (sender, receiver) = mpsc::channel();
         let interrupt = sender.clone();
-        let _listening = interrupts.listen(move || drop(interrupt.send(Message::Interrupted)));
+        let listening = Some(interrupts.listen(move || drop(interrupt.send(Message::Interrupted))));
         std::thread::scope(|scope| {
+            // Before the threads are waited for.
+            let _emergency = Emergency { executors: self.executors.clone(), listening };
             loop {
                 self.start(scope, &sender, report);
                 if self.running.is_empty() && (self.is_stopping() || self.elsewhere.is_empty()) {
@@ -250,6 +281,7 @@ impl<'a> Scheduler<'a> {
                         report(&Event::Progress { node: self.name(index), progress: &progress });
                     }
                     Ok(Message::Finished(index, result)) => self.finish(index, *result, report),
+                    Ok(Message::Panicked(panic)) => resume_unwind(panic),
                     Ok(Message::Interrupted) => self.interrupt(&receiver, report),
                     Err(RecvTimeoutError::Timeout) => self.look_elsewhere(report),
                     Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender"),
@@ -286,8 +318,11 @@ impl<'a> Scheduler<'a> {
             let sender = sender.clone();
             scope.spawn(move || {
                 let progress = |progress| drop(sender.send(Message::Progress(index, progress)));
-                let result = job.run(&progress);
-                drop(sender.send(Message::Finished(index, Box::new(result))));
+                let end = match catch_unwind(AssertUnwindSafe(|| job.run(&progress))) {
+                    Ok(result) => Message::Finished(index, Box::new(result)),
+                    Err(panic) => Message::Panicked(panic),
+                };
+                drop(sender.send(end));
             });
         }
     }
@@ -295,8 +330,8 @@ impl<'a> Scheduler<'a> {
     /// The first interrupt asks running nodes to stop; the second kills them.
     fn interrupt(&mut self, receiver: &mpsc::Receiver<Message>, report: &mut dyn FnMut(&Event<'_>)) {
         if !std::mem::replace(&mut self.summary.interrupted, true) {
-            report(&Event::Stopping { running: self.running.len() });
             self.executors.stop();
+            report(&Event::Stopping { running: self.running.len() });
             return;
         }
         self.executors.kill();
@@ -306,7 +341,10 @@ impl<'a> Scheduler<'a> {
                 Ok(Message::Finished(index, result)) => self.finish(index, *result, report),
                 Ok(_) => {}
                 // A node without a process cannot be killed alone.
-                Err(_) => std::process::exit(crate::error::INTERRUPTED.into()),
+                Err(_) => {
+                    report(&Event::Finished(&self.summary));
+                    std::process::exit(crate::error::INTERRUPTED.into())
+                }
             }
         }
     }
@@ -336,14 +374,14 @@ impl<'a> Scheduler<'a> {
                 match state {
                     Ok(Staleness::Fresh(record)) => {
                         let damage = self.damaged_result(index, &record);
-                        self.settle(index, State::Cached, *record, report);
+                        self.settle(index, State::Cached, *record, None, report);
                         if let Some(error) = damage {
                             self.make_again(&error, report);
                         }
                     }
                     Ok(Staleness::Stale { key, recipe }) => self.enqueue(index, key, recipe),
                     Ok(Staleness::Pending | Staleness::Blocked) => unreachable!("a ready node has all that it needs"),
-                    Err(error) => self.fail(index, &Failure::new(None, &error), report),
+                    Err(error) => self.fail(index, &Failure::new(None, &error), None, report),
                 }
             }
         }
@@ -384,7 +422,7 @@ impl<'a> Scheduler<'a> {
             let job = claim.and_then(|claim| claim.map(prepare).transpose());
             if let Ok(Some(job)) = job {
                 self.states.insert(index, State::Running);
-                self.running.insert(index, device);
+                self.running.insert(index, Started { at: Instant::now(), device });
                 return Some(job);
             }
             self.give_back(device);
@@ -489,7 +527,7 @@ impl<'a> Scheduler<'a> {
         // Looked at after claiming: from now on nobody else makes it.
         if let Some(record) = self.store.valid_record(&key, self.graph.node(index).work.outputs()) {
             self.stale.remove(&index);
-            self.settle_all(index, State::Cached, record, report);
+            self.settle_all(index, State::Cached, record, None, report);
             return Ok(None);
         }
         match claimed {
@@ -509,7 +547,7 @@ impl<'a> Scheduler<'a> {
             let state = match self.store.valid_record(&key, self.graph.node(index).work.outputs()) {
                 Some(record) => {
                     self.stale.remove(&index);
-                    self.settle_all(index, State::Cached, record, report);
+                    self.settle_all(index, State::Cached, record, None, report);
                     continue;
                 }
                 None => self.store.claim(&key),
@@ -556,24 +594,26 @@ impl<'a> Scheduler<'a> {
 
     /// Running -> Done, Failed, or Queued if it was interrupted.
     fn finish(&mut self, index: NodeIndex, result: Result<Record, End>, report: &mut dyn FnMut(&Event<'_>)) {
-        let device = self.running.remove(&index).flatten();
-        self.give_back(device);
+        let started = self.running.remove(&index).expect("a node that ends runs");
+        let seconds = Some(started.at.elapsed().as_secs_f64());
+        self.give_back(started.device);
         match result {
             Ok(record) => {
                 let graph = self.graph;
                 self.estimates().learn(graph, index, &record);
-                self.settle_all(index, State::Done, record, report);
+                self.settle_all(index, State::Done, record, seconds, report);
             }
             Err(End::Failed(failure)) => {
                 let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
-                for failed in std::iter::once(index).chain(waiting) {
-                    self.fail(failed, &failure, report);
+                self.fail(index, &failure, seconds, report);
+                for failed in waiting {
+                    self.fail(failed, &failure, None, report);
                 }
             }
             Err(End::Stopped) => {
                 self.states.insert(index, State::Queued);
                 self.summary.stopped += 1;
-                self.tell(index, Outcome::Stopped, report);
+                self.tell(index, Outcome::Stopped, seconds, report);
             }
         }
     }
@@ -583,28 +623,42 @@ impl<'a> Scheduler<'a> {
         let key = self.stale.remove(&index).map(|(key, _)| key);
         let waiting = key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
         for failed in std::iter::once(index).chain(waiting) {
-            self.fail(failed, &Failure::new(key, error), report);
+            self.fail(failed, &Failure::new(key, error), None, report);
         }
     }
 
-    fn fail(&mut self, index: NodeIndex, failure: &Failure, report: &mut dyn FnMut(&Event<'_>)) {
+    fn fail(&mut self, index: NodeIndex, failure: &Failure, seconds: Option<f64>, report: &mut dyn FnMut(&Event<'_>)) {
         self.states.insert(index, State::Failed);
         self.summary.failed += 1;
-        self.tell(index, Outcome::Failed { failure }, report);
+        self.tell(index, Outcome::Failed { failure }, seconds, report);
         self.block(index, report);
     }
 
     /// The node has a record now, and so have those that wait for the same key.
-    fn settle_all(&mut self, index: NodeIndex, state: State, record: Record, report: &mut dyn FnMut(&Event<'_>)) {
+    fn settle_all(
+        &mut self,
+        index: NodeIndex,
+        state: State,
+        record: Record,
+        seconds: Option<f64>,
+        report: &mut dyn FnMut(&Event<'_>),
+    ) {
         let waiting = self.working.remove(&record.key).unwrap_or_default();
-        self.settle(index, state, record.clone(), report);
+        self.settle(index, state, record.clone(), seconds, report);
         for other in waiting {
-            self.settle(other, State::Cached, record.clone(), report);
+            self.settle(other, State::Cached, record.clone(), None, report);
         }
     }
 
     /// The node has a record now: tells, and makes ready what waited for it.
-    fn settle(&mut self, index: NodeIndex, state: State, record: Record, report: &mut dyn FnMut(&Event<'_>)) {
+    fn settle(
+        &mut self,
+        index: NodeIndex,
+        state: State,
+        record: Record,
+        seconds: Option<f64>,
+        report: &mut dyn FnMut(&Event<'_>),
+    ) {
         self.states.insert(index, state);
         let outcome = if state == State::Done {
             self.summary.ran += 1;
@@ -613,18 +667,24 @@ impl<'a> Scheduler<'a> {
             self.summary.cached += 1;
             Outcome::Cached { record: &record }
         };
-        self.tell(index, outcome, report);
+        self.tell(index, outcome, seconds, report);
         self.records.insert(index, record);
         let children: Vec<NodeIndex> = self.graph.needed_by(index).collect();
         children.into_iter().for_each(|child| self.make_ready(child));
     }
 
     /// Tells how a node ended.
-    fn tell(&mut self, index: NodeIndex, outcome: Outcome<'_>, report: &mut dyn FnMut(&Event<'_>)) {
+    fn tell(
+        &mut self,
+        index: NodeIndex,
+        outcome: Outcome<'_>,
+        seconds: Option<f64>,
+        report: &mut dyn FnMut(&Event<'_>),
+    ) {
         self.leave(index);
         let position = self.summary.nodes - self.summary.blocked - self.summary.unreached();
         let (node, of) = (self.name(index), self.summary.nodes);
-        report(&Event::Settled { node, outcome, position, of, remaining: self.remaining() });
+        report(&Event::Settled { node, outcome, seconds, position, of, remaining: self.remaining() });
     }
 
     /// One node less to come.
@@ -649,7 +709,7 @@ impl<'a> Scheduler<'a> {
             if self.states.get(&child) == Some(&State::Wanted) {
                 self.states.insert(child, State::Blocked);
                 self.summary.blocked += 1;
-                self.tell(child, Outcome::Blocked, report);
+                self.tell(child, Outcome::Blocked, None, report);
                 self.block(child, report);
             }
         }

@@ -1,66 +1,94 @@
-//! Renders a run's events for a person: one line per node on standard error; on a terminal also a bar for each running
-//! node, and one for the run.
+//! Renders a run's events for a person: one line per node on standard error; on a terminal also rows that show what runs.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use super::rows::Rows;
 use super::{Event, Failure, Outcome, Summary, Warning};
-use crate::task::Progress;
+use crate::terminal::{bars, error_word, is_interactive, say, size, warning_word};
 use crate::text::{duration, nodes, plural};
 
 /// Prints events.
 #[derive(Debug)]
 pub struct Reporter {
     verbose: bool,
-    /// Absent where standard error is no terminal.
-    bars: Option<Bars>,
-    /// When a line last said how far the hashing is.
-    hashing: Option<Instant>,
+    /// What runs now.
+    rows: Arc<Mutex<Rows>>,
+    /// Draws the rows; absent where standard error is no terminal.
+    screen: Option<ProgressBar>,
+    /// When a line last said how far a node, or the hashing, is.
+    said: HashMap<String, Instant>,
 }
 
-/// What a terminal shows below the lines.
-#[derive(Debug)]
-struct Bars {
-    all: MultiProgress,
-    run: ProgressBar,
-    nodes: HashMap<String, ProgressBar>,
-    hashing: Option<ProgressBar>,
-}
-
-/// How often a bar's clock moves on.
+/// How often the rows are drawn.
 const TICK: Duration = Duration::from_millis(200);
-/// How often a line says how far the hashing is, where there are no bars.
-const PAUSE: Duration = Duration::from_secs(30);
+/// How often a line says how far a node is, at most, where there are no rows.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How often a line says how far the hashing is.
+const HASHING_PAUSE: Duration = Duration::from_secs(30);
+/// The hashing among the nodes: no node has this name.
+const HASHING: &str = "";
 
 impl Reporter {
-    /// `verbose` prints nodes that had nothing to do, too.
-    pub fn new(verbose: bool) -> Reporter {
-        let bars = std::io::stderr().is_terminal().then(|| Bars::new(ProgressDrawTarget::stderr()));
-        Reporter { verbose, bars, hashing: None }
+    /// Reports a run of so many nodes. `verbose` prints nodes that had nothing to do, too.
+    pub fn new(verbose: bool, nodes: usize) -> Reporter {
+        let rows = Arc::new(Mutex::new(Rows::new(nodes, Instant::now())));
+        let screen = is_interactive().then(|| screen(rows.clone()));
+        Reporter { verbose, rows, screen, said: HashMap::new() }
     }
 
     /// Prints one event.
     pub fn report(&mut self, event: &Event<'_>) {
-        if let Some(bars) = &mut self.bars {
-            bars.show(event);
-        }
-        if matches!(event, Event::Hashing { .. }) {
-            if self.bars.is_some() || self.hashing.is_some_and(|last| last.elapsed() < PAUSE) {
-                return;
+        let lines = self.lines_at(event, Instant::now());
+        let print = || lines.iter().for_each(|line| say(line));
+        match &self.screen {
+            Some(screen) if matches!(event, Event::Finished(_)) => {
+                screen.finish_and_clear();
+                print();
             }
-            self.hashing = Some(Instant::now());
+            // The rows are moved out of the way.
+            Some(screen) if !lines.is_empty() => screen.suspend(print),
+            Some(screen) => screen.tick(),
+            None => print(),
         }
-        for line in self.lines(event) {
-            match &self.bars {
-                // The bars are moved out of the way.
-                Some(bars) => bars.all.suspend(|| anstream::eprintln!("{line}")),
-                None => anstream::eprintln!("{line}"),
+    }
+
+    /// What an event, which happens now, adds to the lines that stay.
+    fn lines_at(&mut self, event: &Event<'_>, now: Instant) -> Vec<String> {
+        lock(&self.rows).apply(event, now);
+        match event {
+            // They are in the rows.
+            Event::Progress { .. } | Event::Hashing { .. } | Event::Elsewhere { .. } if self.screen.is_some() => {
+                Vec::new()
             }
+            Event::Hashing { .. } if !self.is_due(HASHING, HASHING_PAUSE, now) => Vec::new(),
+            Event::Progress { node, .. } if self.is_due(node, PAUSE, now) => {
+                lock(&self.rows).line(node, now).into_iter().collect()
+            }
+            Event::Started { node, .. } => {
+                self.said.insert((*node).to_owned(), now);
+                Vec::new()
+            }
+            Event::Settled { node, .. } => {
+                self.said.remove(*node);
+                self.lines(event)
+            }
+            event => self.lines(event),
         }
+    }
+
+    /// Whether the last line about something is older than `pause`, or there is none; then there is one now.
+    fn is_due(&mut self, what: &str, pause: Duration, now: Instant) -> bool {
+        if self.said.get(what).is_some_and(|last| now.duration_since(*last) < pause) {
+            return false;
+        }
+        self.said.insert(what.to_owned(), now);
+        true
     }
 
     /// What an event says for good.
@@ -83,18 +111,18 @@ impl Reporter {
             Event::Damaged { node, error } => {
                 vec![format!("{} {node}   it runs again: {error}", word("DAMAGED", AnsiColor::Yellow))]
             }
-            Event::Settled { node, outcome, position, of, .. } => {
+            Event::Settled { node, outcome, seconds, position, of, .. } => {
                 let width = of.to_string().len();
-                let (status, seconds, note) = match outcome {
-                    Outcome::Done { record } => (word("DONE", AnsiColor::Green), record.seconds, record.note.as_str()),
+                let (status, note) = match outcome {
+                    Outcome::Done { record } => (word("DONE", AnsiColor::Green), record.note.as_str()),
                     Outcome::Cached { .. } if !self.verbose => return Vec::new(),
-                    Outcome::Cached { .. } => (word("CACHED", AnsiColor::Cyan), 0.0, ""),
-                    Outcome::Failed { failure } => (word("FAILED", AnsiColor::Red), failure.seconds, ""),
+                    Outcome::Cached { .. } => (word("CACHED", AnsiColor::Cyan), ""),
+                    Outcome::Failed { .. } => (word("FAILED", AnsiColor::Red), ""),
                     Outcome::Blocked => return Vec::new(),
                     Outcome::Stopped => return vec![format!("{} {node}", word("STOPPED", AnsiColor::Yellow))],
                 };
                 let note = if note.is_empty() { String::new() } else { format!("   {note}") };
-                let seconds = format!("{seconds:.1}s");
+                let seconds = format!("{:.1}s", seconds.unwrap_or(0.0));
                 let mut lines = vec![format!("{status} [{seconds:>7}] ({position:>width$}/{of}) {node}{note}")];
                 if let Outcome::Failed { failure } = outcome {
                     lines.extend(failure_lines(failure));
@@ -105,7 +133,7 @@ impl Reporter {
                 vec![match running {
                     0 => word("STOPPING", AnsiColor::Yellow),
                     _ => format!(
-                        "{} waiting for {} to stop   (once more to kill)",
+                        "{} waiting for {}   (once more to kill)",
                         word("STOPPING", AnsiColor::Yellow),
                         nodes(*running)
                     ),
@@ -116,77 +144,21 @@ impl Reporter {
     }
 }
 
-impl Bars {
-    fn new(target: ProgressDrawTarget) -> Bars {
-        let all = MultiProgress::with_draw_target(target);
-        let style = style("{msg:>12} [{elapsed:>7}] ({pos}/{len}) {wide_bar:.green/dim} {prefix}");
-        let run = all.add(ProgressBar::new(0).with_style(style).with_message("RUNNING"));
-        Bars { all, run, nodes: HashMap::new(), hashing: None }
-    }
-
-    fn show(&mut self, event: &Event<'_>) {
-        if !matches!(event, Event::Hashing { .. })
-            && let Some(bar) = self.hashing.take()
-        {
-            bar.finish_and_clear();
-        }
-        match event {
-            Event::Hashing { read, of } => {
-                let bar = self.hashing.get_or_insert_with(|| {
-                    let template = "{msg:>12} [{elapsed:>7}] {wide_bar:.cyan/dim} {pos}/{len} input files";
-                    let bar = ProgressBar::new(0).with_style(style(template)).with_message("HASHING");
-                    self.all.insert_before(&self.run, bar)
-                });
-                bar.set_length(*of as u64);
-                bar.set_position(*read as u64);
-            }
-            Event::Started { node, device } => {
-                let bar = ProgressBar::new(0).with_style(style("{msg:>12} [{elapsed:>7}] {prefix}"));
-                let place = device.map_or_else(String::new, |device| format!("   {device}"));
-                let bar = bar.with_message("RUNNING").with_prefix(format!("{node}{place}"));
-                let bar = self.all.insert_before(&self.run, bar);
-                bar.enable_steady_tick(TICK);
-                self.nodes.insert((*node).to_owned(), bar);
-            }
-            Event::Progress { node, progress } => {
-                if let Some(bar) = self.nodes.get(*node) {
-                    self.advance(node, bar, progress);
-                }
-                // Its clock goes on, too.
-                self.run.tick();
-            }
-            Event::Settled { node, position, of, remaining, .. } => {
-                if let Some(bar) = self.nodes.remove(*node) {
-                    bar.finish_and_clear();
-                }
-                self.run.set_length(*of as u64);
-                self.run.set_position(*position as u64);
-                self.run
-                    .set_prefix(remaining.map_or_else(String::new, |seconds| format!("{} left", duration(seconds))));
-            }
-            Event::Elsewhere { .. } | Event::Damaged { .. } | Event::Devices { .. } => {}
-            Event::Stopping { .. } => self.run.set_message("STOPPING"),
-            Event::Finished(_) => self.run.finish_and_clear(),
-        }
-    }
-
-    /// Epoch, loss, speed and what is left of a training node.
-    fn advance(&self, node: &str, bar: &ProgressBar, progress: &Progress) {
-        if bar.length() != Some(progress.epochs as u64) {
-            let template = "{msg:>12} [{elapsed:>7}] {prefix}   {wide_bar:.cyan/dim} {pos}/{len}";
-            bar.set_style(style(template));
-            bar.set_length(progress.epochs as u64);
-        }
-        bar.set_position(progress.epoch as u64);
-        let per_epoch = bar.elapsed().as_secs_f64() / progress.epoch as f64;
-        let left = duration(per_epoch * (progress.epochs - progress.epoch) as f64);
-        let Progress { loss, images_per_second, .. } = progress;
-        bar.set_prefix(format!("{node}   loss {loss:.3}, {images_per_second:.0} images/s, {left} left"));
-    }
+/// Draws the rows on the terminal, again and again.
+fn screen(rows: Arc<Mutex<Rows>>) -> ProgressBar {
+    let draw = move |_: &ProgressState, text: &mut dyn Write| {
+        let (columns, lines) = size();
+        let lines = lock(&rows).lines(Instant::now(), columns.into(), lines.into());
+        let _ = text.write_str(&lines.join("\n"));
+    };
+    let style = ProgressStyle::with_template("{rows}").expect("the template is valid").with_key("rows", draw);
+    let screen = ProgressBar::with_draw_target(None, bars()).with_style(style);
+    screen.enable_steady_tick(TICK);
+    screen
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("##-")
+fn lock(rows: &Mutex<Rows>) -> MutexGuard<'_, Rows> {
+    rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A status in the first column.
@@ -216,20 +188,8 @@ fn summary_lines(summary: &Summary) -> Vec<String> {
         some(summary.unreached(), "not started"),
         duration(summary.seconds)
     );
-    let resume = "hint: the same command goes on from here: what is done stays, and training resumes where it stopped";
+    let resume = "hint: the same command goes on from here, training included";
     std::iter::once(line).chain(summary.interrupted.then(|| resume.to_owned())).collect()
-}
-
-/// The coloured word before an error.
-pub fn error_word() -> String {
-    let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    format!("{style}error{style:#}")
-}
-
-/// The coloured word before a warning.
-pub fn warning_word() -> String {
-    let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    format!("{style}warning{style:#}")
 }
 
 #[cfg(test)]
@@ -238,12 +198,14 @@ mod tests {
 
     use super::*;
     use crate::store::Record;
+    use crate::task::Progress;
 
     fn record(note: &str) -> Record {
         Record {
             node: "train/x/seed1".to_owned(),
             note: note.to_owned(),
-            seconds: 41.23,
+            // What it took without storing.
+            seconds: 12.0,
             ..Record::example(&serde_json::json!({}))
         }
     }
@@ -258,8 +220,8 @@ mod tests {
             log: Some("logs/train.log".into()),
             ..Failure::new(None, &crate::error::Error::hinted("its worker ended with signal: 9", "try `--jobs 1`"))
         };
-        let progress = Progress { epoch: 1, epochs: 5, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
-        let settled = |outcome| Event::Settled { node, outcome, position: 12, of: 738, remaining: Some(60.0) };
+        let settled =
+            |outcome, seconds| Event::Settled { node, outcome, seconds, position: 12, of: 738, remaining: Some(60.0) };
         let whole = Summary { nodes: 738, cached: 738, seconds: 0.021, ..Summary::default() };
         let ran = Summary { nodes: 738, ran: 12, cached: 726, seconds: 482.0, ..Summary::default() };
         let failed =
@@ -272,15 +234,14 @@ mod tests {
             Event::Devices { devices: &devices, warning: None },
             Event::Devices { devices: &devices, warning: Some(&warning) },
             Event::Started { node, device: None },
-            Event::Progress { node, progress: &progress },
             Event::Elsewhere { node, owner: "process 4711 on host" },
-            settled(Outcome::Done { record: &with_note }),
-            settled(Outcome::Done { record: &without }),
-            settled(Outcome::Cached { record: &with_note }),
-            settled(Outcome::Failed { failure: &plain }),
-            settled(Outcome::Failed { failure: &full }),
-            settled(Outcome::Blocked),
-            settled(Outcome::Stopped),
+            settled(Outcome::Done { record: &with_note }, Some(41.23)),
+            settled(Outcome::Done { record: &without }, Some(41.23)),
+            settled(Outcome::Cached { record: &with_note }, None),
+            settled(Outcome::Failed { failure: &plain }, None),
+            settled(Outcome::Failed { failure: &full }, Some(3.0)),
+            settled(Outcome::Blocked, None),
+            settled(Outcome::Stopped, Some(3.0)),
             Event::Stopping { running: 0 },
             Event::Stopping { running: 1 },
             Event::Stopping { running: 2 },
@@ -289,7 +250,7 @@ mod tests {
             Event::Finished(&failed),
             Event::Finished(&interrupted),
         ];
-        let reporter = Reporter { verbose: true, bars: None, hashing: None };
+        let reporter = silent(true);
         let lines: Vec<String> = events.iter().flat_map(|event| reporter.lines(event)).collect();
         let text = anstream::adapter::strip_str(&(lines.join("\n") + "\n")).to_string();
         snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(
@@ -310,45 +271,67 @@ hint: try `--jobs 1`
 log: logs/train.log
      STOPPED train/x/seed1
     STOPPING
-    STOPPING waiting for 1 node to stop   (once more to kill)
-    STOPPING waiting for 2 nodes to stop   (once more to kill)
+    STOPPING waiting for 1 node   (once more to kill)
+    STOPPING waiting for 2 nodes   (once more to kill)
 738 nodes: 0 ran, 738 cached, 0 failed in 21ms: nothing had to run
 738 nodes: 12 ran, 726 cached, 0 failed in 8m 02s
 738 nodes: 3 ran, 726 cached, 2 failed, 6 blocked, 1 not started in 4.2s
 1 node: 0 ran, 0 cached, 0 failed, 1 stopped in 4.2s
-hint: the same command goes on from here: what is done stays, and training resumes where it stopped
+hint: the same command goes on from here, training included
 
 "#]]
             .into_data()
             .raw(),
         );
-        let quiet = Reporter { verbose: false, bars: None, hashing: None };
-        assert!(quiet.lines(&settled(Outcome::Cached { record: &without })).is_empty());
+        let quiet = silent(false);
+        assert!(quiet.lines(&settled(Outcome::Cached { record: &without }, None)).is_empty());
     }
 
-    /// What a terminal shows is drawn without a mistake in the templates, whatever comes in whatever order.
+    /// Without a terminal.
+    fn silent(verbose: bool) -> Reporter {
+        let rows = Arc::new(Mutex::new(Rows::new(738, Instant::now())));
+        Reporter { verbose, rows, screen: None, said: HashMap::new() }
+    }
+
+    /// The lines that a node of so many epochs leaves where there is no terminal, each epoch taking so many seconds.
+    fn lines_of(epochs: usize, each: f64) -> Vec<String> {
+        let (mut reporter, node, start) = (silent(false), "train/x/seed1", Instant::now());
+        let mut lines = reporter.lines_at(&Event::Started { node, device: None }, start);
+        for epoch in 1..=epochs {
+            let progress = Progress::Epoch { epoch, epochs, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
+            let now = start + Duration::from_secs_f64(each * epoch as f64);
+            lines.extend(reporter.lines_at(&Event::Progress { node, progress: &progress }, now));
+        }
+        lines
+    }
+
     #[test]
-    fn bars_take_every_event() {
-        let mut bars = Bars::new(ProgressDrawTarget::hidden());
-        let node = "train/x/seed1";
-        let done = record("");
-        let progress = |epoch| Progress { epoch, epochs: 2, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
-        bars.show(&Event::Hashing { read: 1, of: 2 });
-        assert_eq!(bars.hashing.as_ref().map(|bar| (bar.position(), bar.length())), Some((1, Some(2))));
-        bars.show(&Event::Progress { node, progress: &progress(1) });
-        assert!(bars.hashing.is_none());
-        bars.show(&Event::Started { node, device: Some(crate::device::Device::Cuda(1)) });
-        assert_eq!(bars.nodes[node].prefix(), "train/x/seed1   cuda:1");
-        bars.show(&Event::Progress { node, progress: &progress(1) });
-        assert_eq!((bars.nodes[node].position(), bars.nodes[node].length()), (1, Some(2)));
-        assert!(bars.nodes[node].prefix().starts_with("train/x/seed1   loss 0.500, 100 images/s, "));
-        let outcome = Outcome::Done { record: &done };
-        bars.show(&Event::Settled { node, outcome, position: 1, of: 3, remaining: Some(90.0) });
-        assert!(bars.nodes.is_empty());
-        assert_eq!((bars.run.position(), bars.run.length()), (1, Some(3)));
-        assert_eq!(bars.run.prefix(), "1m 30s left");
-        bars.show(&Event::Stopping { running: 1 });
-        bars.show(&Event::Finished(&Summary::default()));
-        assert!(bars.run.is_finished());
+    fn without_a_terminal_a_long_node_leaves_a_line_a_minute_or_an_epoch_whichever_is_rarer() {
+        assert!(lines_of(59, 1.0).is_empty());
+        assert_eq!(
+            lines_of(200, 1.0),
+            [
+                "     RUNNING [ 1m 00s] train/x/seed1   epoch 60/200, 2m 20s left, loss 0.500, 100 images/s",
+                "     RUNNING [ 2m 00s] train/x/seed1   epoch 120/200, 1m 20s left, loss 0.500, 100 images/s",
+                "     RUNNING [ 3m 00s] train/x/seed1   epoch 180/200, 20s left, loss 0.500, 100 images/s",
+            ]
+        );
+        let slow = lines_of(3, 7200.0);
+        assert_eq!(
+            slow,
+            [
+                "     RUNNING [ 2h 00m] train/x/seed1   epoch 1/3, 4h 00m left, loss 0.500, 100 images/s",
+                "     RUNNING [ 4h 00m] train/x/seed1   epoch 2/3, 2h 00m left, loss 0.500, 100 images/s",
+                "     RUNNING [ 6h 00m] train/x/seed1   epoch 3/3, loss 0.500, 100 images/s",
+            ]
+        );
+    }
+
+    #[test]
+    fn hashing_leaves_a_line_now_and_then() {
+        let (mut reporter, start) = (silent(false), Instant::now());
+        let mut lines_at =
+            |seconds| reporter.lines_at(&Event::Hashing { read: 1, of: 2 }, start + Duration::from_secs(seconds)).len();
+        assert_eq!([0, 1, 29, 30, 31, 60].map(&mut lines_at), [1, 0, 0, 1, 0, 1]);
     }
 }

@@ -35,6 +35,7 @@ mod support;
 mod sweep;
 mod tables;
 mod tensorboard;
+mod terminal;
 mod verify;
 mod views;
 mod weights;

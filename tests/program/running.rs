@@ -11,10 +11,10 @@ use snapbox::str;
 use crate::support::{PIPELINE, Project, names};
 
 /// A node that says who it is, waits until it may end, and counts how often it did its work.
-const WAITING: &str = "pipelines/waiting.toml";
+pub const WAITING: &str = "pipelines/waiting.toml";
 
 /// A project with a node that waits for the file `go`.
-fn waiting(ignore: &str) -> Project {
+pub fn waiting(ignore: &str) -> Project {
     let project = Project::new();
     let folder = project.path().display();
     let text = format!(
@@ -72,14 +72,14 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
 
 /// The process of the waiting node, once it runs.
 #[track_caller]
-fn started(project: &Project) -> u32 {
+pub fn started(project: &Project) -> u32 {
     eventually("the node starts", || project.file("started").exists());
     let id = project.read("started").trim().parse().unwrap();
     fs::remove_file(project.file("started")).unwrap();
     id
 }
 
-fn is_alive(id: u32) -> bool {
+pub fn is_alive(id: u32) -> bool {
     // The state follows the name; a process that only waits to be noticed is not alive.
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
@@ -98,10 +98,10 @@ fn an_interrupted_run_says_how_to_go_on() {
     run.end().is(str![[r#"
 <stderr>
         DONE [TIME] (1/2) captioned
-    STOPPING waiting for 1 node to stop   (once more to kill)
+    STOPPING waiting for 1 node   (once more to kill)
      STOPPED clip
 2 nodes: 1 ran, 0 cached, 0 failed, 1 stopped in [TIME]
-hint: the same command goes on from here: what is done stays, and training resumes where it stopped
+hint: the same command goes on from here, training included
 <exit code 130>
 
 "#]]);
@@ -144,10 +144,10 @@ fn a_command_is_asked_to_end() {
     run.signal("INT");
     run.end().is(str![[r#"
 <stderr>
-    STOPPING waiting for 1 node to stop   (once more to kill)
+    STOPPING waiting for 1 node   (once more to kill)
      STOPPED wait
 1 node: 0 ran, 0 cached, 0 failed, 1 stopped in [TIME]
-hint: the same command goes on from here: what is done stays, and training resumes where it stopped
+hint: the same command goes on from here, training included
 <exit code 130>
 
 "#]]);

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use maple_pipe::architecture::Architecture;
 use maple_pipe::backbone::Backbone;
+use maple_pipe::error::Result;
 use maple_pipe::method::{Method, Precision};
+use maple_pipe::terminal;
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights};
 use maple_pipe_worker::method::{Inputs, Model, cross_entropy};
 use tch::{Device, Kind, Tensor};
@@ -13,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 const MAPLE: &str = "learner = \"maple\"\ncontext_length = 2\ncontext_initial_words = \"a photo of a\"\ndepth = 4\n\
                      [training]\nepochs = 1\nbatch_size = 1\nlearning_rate = 0.001\n";
 
-fn main() {
+fn main() -> Result<()> {
     // The widths of ViT-B/16's text tower over a third of its blocks; a small vision tower, which is not the point.
     let architecture = Architecture { text_width: 512, text_layers: 4, embedding: 512, ..Architecture::tiny() };
     tch::manual_seed(1);
@@ -23,7 +25,7 @@ fn main() {
     let clip = Clip::from_weights(&weights, &Backbone::openai(architecture), Device::Cpu, Precision::Fp32)
         .expect("all tensors are there");
     let (tokenizer, method) = (Tokenizer::new(), Method::parse(MAPLE).expect("a method"));
-    println!("{:>8} {:>12} {:>12} {:>8}", "classes", "published, s", "ours, s", "ratio");
+    terminal::print(&format!("{:>8} {:>12} {:>12} {:>8}\n", "classes", "published, s", "ours, s", "ratio"))?;
     for classes in [10, 50, 100, 500] {
         let names: Vec<String> = (0..classes).map(|number| format!("class number {number}")).collect();
         let model = Model::new(&clip, &tokenizer, &method, &names, &Inputs::default(), 1).expect("a model");
@@ -39,8 +41,10 @@ fn main() {
         };
         let fast = median(|| step(&|images| model.logits(images)));
         let published = median(|| step(&|images| model.logits_reference(images)));
-        println!("{classes:>8} {published:>12.3} {fast:>12.3} {:>7.1}x", published / fast);
+        let ratio = published / fast;
+        terminal::print(&format!("{classes:>8} {published:>12.3} {fast:>12.3} {ratio:>7.1}x\n"))?;
     }
+    Ok(())
 }
 
 /// The median of three runs after one that is not counted.

@@ -2,7 +2,7 @@
 //!
 //! The worker process: reads one task from a file, computes with libtorch, tells its progress on standard output. Started by a
 //! run, it keeps its state and ends at a line `stop`, and ends at once when its standard input does, so that it never outlives
-//! the run. Started by anybody else, such as a cluster's scheduler, it keeps its state and ends at SIGTERM or SIGINT.
+//! the run. Started by anybody else, such as a cluster's scheduler, it keeps its state and ends at SIGTERM, SIGINT or SIGHUP.
 
 // The modules stand in the order of their layers, as in `maple_pipe`.
 mod context;
@@ -18,19 +18,21 @@ pub mod method;
 
 mod stages;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 pub use control::Control;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::read_json;
 use maple_pipe::identity;
+use maple_pipe::signals;
 use maple_pipe::task::{ABOUT, Line, OF_RUN, STOP, Task, check_build};
+use maple_pipe::terminal;
 
 /// Set when the run asks to stop.
-static STOPPING: AtomicBool = AtomicBool::new(false);
+static STOPPING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Runs the task in a file; the exit code is 0 where it was done. With `--about` it prints what it is and which cards libtorch
 /// can use, as JSON; with `--count-cards`, how many.
@@ -38,25 +40,35 @@ pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [ABOUT] => {
-            println!("{}", serde_json::to_string(&device::about()).expect("plain data"));
-            ExitCode::SUCCESS
-        }
-        ["--count-cards"] => {
-            println!("{}", device::cards().map_or(0, |cards| cards.len()));
-            ExitCode::SUCCESS
-        }
+        [ABOUT] => answer(&serde_json::to_string(&device::about()).expect("plain data")),
+        ["--count-cards"] => answer(&device::cards().map_or(0, |cards| cards.len()).to_string()),
         [OF_RUN, file] => {
             std::thread::spawn(listen);
             work(Path::new(file))
         }
         [file] if !file.starts_with('-') => {
-            ctrlc::set_handler(|| STOPPING.store(true, Ordering::Relaxed)).expect("no other handler is set");
+            for signal in signals::of_the_end() {
+                signal_hook::flag::register(signal, STOPPING.clone()).expect("these signals may be handled");
+            }
             work(Path::new(file))
         }
         _ => {
-            eprintln!("error: this program is started by `maple-pipe run`, which names the file of a task");
+            terminal::say(&format!(
+                "{}: this program is started by `maple-pipe run`, which names the file of a task",
+                terminal::error_word()
+            ));
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints a line for whoever asks.
+fn answer(line: &str) -> ExitCode {
+    match terminal::print(&format!("{line}\n")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::say(&format!("{}: {error}", terminal::error_word()));
+            ExitCode::FAILURE
         }
     }
 }
@@ -116,7 +128,7 @@ fn accept(file: &Path) -> Result<Task> {
 /// Prints a line for the run; if the run is gone there is nobody to tell.
 fn say(line: &Line) {
     let text = serde_json::to_string(line).expect("a line is plain data");
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = terminal::print(&format!("{text}\n"));
 }
 
 /// Ends the process at once. libtorch may be at work in the main thread, so nothing of what it has built is taken down.

@@ -2,6 +2,7 @@
 //! gradients, ten training steps, and what the trained prompt says about the same and about new classes.
 //!
 //! `MAPLE_PIPE_GOLDEN` may name another folder of cases. With `--nocapture` the first test prints the worst differences.
+#![expect(clippy::print_stdout, reason = "`--nocapture` shows the differences")]
 
 mod common;
 

@@ -105,11 +105,13 @@ impl Evaluation<'_> {
         let loader = inputs::ready(loader, self.task, self.clip, self.stage.on_bad_image, self.control)?;
         let places: Vec<usize> = (0..items.len()).collect();
         let mut rows = Vec::with_capacity(items.len());
+        let mut count = inputs::Count::new(self.control, items.len());
         let started = Instant::now();
         let waited = loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
             let (images, _) = inputs::tensors(batch, self.clip.device());
             let items: Vec<&Indexed> = batch.places.iter().map(|&place| &items[place]).collect();
             rows.extend(self.predict(items, |evaluator| evaluator.logits(&images))?);
+            count.add(batch.places.len());
             Ok(())
         })?;
         inputs::warn_of_skipped(&loader);
@@ -126,6 +128,7 @@ impl Evaluation<'_> {
         let places: HashMap<(&str, &str), i64> =
             listed.iter().zip(0..).map(|(item, place)| ((item.path.as_str(), item.digest.as_str()), place)).collect();
         let mut found = Found::default();
+        let mut count = inputs::Count::new(self.control, items.len());
         for items in items.chunks(inputs::BATCH) {
             let known = items.iter().filter_map(|item| Some((item, *places.get(&(&*item.path, &*item.digest))?)));
             let (known, places): (Vec<&Indexed>, Vec<i64>) = known.unzip();
@@ -139,6 +142,7 @@ impl Evaluation<'_> {
             found.skipped += items.len() - known.len();
             let features = features.index_select(0, &Tensor::from_slice(&places)).to_device(self.clip.device());
             found.rows.extend(self.predict(known, |evaluator| evaluator.logits_of_features(&features))?);
+            count.add(items.len());
         }
         Ok(found)
     }

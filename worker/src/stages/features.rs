@@ -30,6 +30,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let (mut listed, mut features) = (Index::new(), Vec::new());
+    let mut count = inputs::Count::new(control, places.len());
     loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
         if control.is_stopping() {
             return Err(Error::Interrupted);
@@ -40,6 +41,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         listed.extend(batch.places.iter().map(|&place| loader.items()[place].clone()));
         let (images, _) = inputs::tensors(batch, clip.device());
         features.push(no_grad(|| clip.image_features(&images)).to_device(Device::Cpu));
+        count.add(batch.places.len());
         Ok(())
     })?;
     if listed.is_empty() {

@@ -1,11 +1,14 @@
 //! What stages read: a CLIP model, and images as tensors.
 
+use std::time::{Duration, Instant};
+
 use maple_pipe::backbone::BackboneOptions;
 use maple_pipe::data::{Batch, Loader, OnBadImage};
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use maple_pipe::stages::pretrain;
-use maple_pipe::task::Task;
+use maple_pipe::task::{Progress, Task};
+use maple_pipe::terminal;
 use maple_pipe::text::plural;
 use maple_pipe::weights::{Checkpoint, known};
 use tch::{Device, Kind, Tensor};
@@ -15,6 +18,33 @@ use crate::clip::{Clip, Weights};
 
 /// Evaluation images per batch, as in the published code.
 pub(super) const BATCH: usize = 100;
+
+/// Counts the images that are done, and tells the run of it about once a second.
+pub(super) struct Count<'a> {
+    control: Control<'a>,
+    done: usize,
+    of: usize,
+    started: Instant,
+    told: Instant,
+}
+
+impl<'a> Count<'a> {
+    /// Begins to count so many images.
+    pub(super) fn new(control: Control<'a>, of: usize) -> Count<'a> {
+        let now = Instant::now();
+        Count { control, done: 0, of, started: now, told: now }
+    }
+
+    /// So many more are done.
+    pub(super) fn add(&mut self, images: usize) {
+        self.done += images;
+        if self.told.elapsed() >= Duration::from_secs(1) {
+            self.told = Instant::now();
+            let images_per_second = self.done as f64 / self.started.elapsed().as_secs_f64();
+            self.control.progress(Progress::Images { done: self.done, of: self.of, images_per_second });
+        }
+    }
+}
 
 /// A loader of images for a model, on prepared pixels where the task has a place for them.
 pub(super) fn ready(
@@ -44,7 +74,7 @@ pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
 /// Names the images that were left out in the log.
 pub(super) fn warn_of_skipped(loader: &Loader) {
     for (_, message) in loader.skipped() {
-        eprintln!("warning: left out: {message}");
+        terminal::warn(&format!("left out: {message}"));
     }
 }
 

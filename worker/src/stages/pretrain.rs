@@ -16,12 +16,12 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let loss = RefCell::new(None);
     let file = RefCell::new(None);
     let progress = |one: Progress| {
-        let mut file = file.borrow_mut();
-        file.get_or_insert_with(|| events(task, one.epoch)).scalars(
-            one.epoch,
-            &[("loss", one.loss), ("learning_rate", one.learning_rate), ("images_per_second", one.images_per_second)],
-        );
-        loss.replace(Some(one.loss));
+        if let Progress::Epoch { epoch, loss: of_epoch, learning_rate, images_per_second, .. } = one {
+            let scalars =
+                [("loss", of_epoch), ("learning_rate", learning_rate), ("images_per_second", images_per_second)];
+            file.borrow_mut().get_or_insert_with(|| events(task, epoch)).scalars(epoch, &scalars);
+            loss.replace(Some(of_epoch));
+        }
         control.progress(one);
     };
     let captioned = &task.one("captioned.files").path;

@@ -20,6 +20,7 @@ use maple_pipe::method::Description;
 use maple_pipe::stages::dataset::Index;
 use maple_pipe::stages::train::{Epoch, Train};
 use maple_pipe::task::{Progress, Task};
+use maple_pipe::terminal;
 use maple_pipe::text::few;
 
 /// Decoded training images that are not prepared are kept in memory up to this size.
@@ -154,7 +155,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         let loading_wait = waited.as_secs_f64() / seconds;
         let speeds = [("images_per_second", images_per_second), ("loading_wait", loading_wait)];
         events.scalars(step, &[&[("epoch_loss", loss)], &speeds[..]].concat());
-        control.progress(Progress {
+        control.progress(Progress::Epoch {
             epoch: epoch as usize + 1,
             epochs: training.epochs as usize,
             loss,
@@ -208,7 +209,7 @@ fn resume(path: &Path, trainer: &mut Trainer<'_>) -> Position {
         Ok(position)
     };
     take_up().unwrap_or_else(|error| {
-        eprintln!("warning: training starts over: {error}");
+        terminal::warn(&format!("training starts over: {error}"));
         Position::default()
     })
 }

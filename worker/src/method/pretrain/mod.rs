@@ -21,6 +21,7 @@ use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
 use maple_pipe::method::Pretraining;
 use maple_pipe::task::Progress;
+use maple_pipe::terminal;
 use replicas::Replicas;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -112,7 +113,7 @@ pub fn run(
         save(&path, &state(&parameters, &optimizer), pretraining, position)?;
         let learning_rate = schedule(pretraining, (epoch + 1) * steps - 1, steps);
         let images_per_second = ((steps - resumed) * batch_size) as f64 / started.elapsed().as_secs_f64();
-        control.progress(Progress { epoch: epoch + 1, epochs, loss, learning_rate, images_per_second });
+        control.progress(Progress::Epoch { epoch: epoch + 1, epochs, loss, learning_rate, images_per_second });
     }
     Ok(finished(&parameters, whole_table, &words))
 }
@@ -136,7 +137,7 @@ fn restore(pretraining: &Pretraining, path: &Path, tensors: &[(String, Tensor)])
         return Ok(Position::default());
     }
     let Ok(state) = Weights::read(path) else {
-        eprintln!("warning: pretraining starts over: `{}` cannot be read", path.display());
+        terminal::warn(&format!("pretraining starts over: `{}` cannot be read", path.display()));
         return Ok(Position::default());
     };
     let note: Option<Note> = state.note().and_then(|note| serde_json::from_str(note).ok());
@@ -280,8 +281,9 @@ mod tests {
         let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let losses = Mutex::new(Vec::new());
         let expected = bytes(2, captioned.path(), whole.path(), &|progress| {
-            losses.lock().unwrap().push(progress.loss);
-            if progress.epoch == 1 {
+            let Progress::Epoch { epoch, loss, .. } = progress else { unreachable!("a pretraining counts epochs") };
+            losses.lock().unwrap().push(loss);
+            if epoch == 1 {
                 std::fs::copy(whole.path().join(STATE), stopped.path().join(STATE)).unwrap();
             }
         });
@@ -289,7 +291,7 @@ mod tests {
         assert!(losses.len() == 3 && losses[2] < losses[0], "{losses:?}");
         let epochs = Mutex::new(Vec::new());
         let resumed =
-            bytes(1, captioned.path(), stopped.path(), &|progress| epochs.lock().unwrap().push(progress.epoch));
+            bytes(1, captioned.path(), stopped.path(), &|progress| epochs.lock().unwrap().push(progress.done()));
         assert_eq!(*epochs.lock().unwrap(), [2, 3]);
         assert!(resumed == expected);
     }
