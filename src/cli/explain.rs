@@ -8,6 +8,7 @@ use super::standing_report::NodeReport;
 use super::terminal::{print, print_json};
 use crate::error::Result;
 use crate::graph::{Change, Explanation, FEW, Group, group};
+use crate::text::clock;
 use crate::text::duration;
 use crate::text::few;
 use crate::text::utc;
@@ -71,6 +72,9 @@ fn text(NodeAndCauses { node: NodeReport { node, explanation, .. }, upstream }: 
             let made_by = made_by.as_ref().map_or_else(String::new, |made_by| format!("  made by {made_by}\n"));
             let (started, seconds) = (utc(*started), duration(*seconds));
             format!("{node} is up to date\n  key {}, ran {started} in {seconds}\n{made_by}", key.short())
+        }
+        Explanation::Running { owner, seconds } => {
+            format!("{node} is stale: it has been running for {} ({owner})\n", clock(*seconds))
         }
         Explanation::NeverRun => format!("{node} is stale: it has never run\n"),
         Explanation::RecordMissing => {

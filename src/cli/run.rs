@@ -63,7 +63,7 @@ impl Run {
         let _lock = project.store.share(say_waiting)?;
         let Project { graph, store, pipeline, .. } = &project;
         let names = selection.iter().map(|&index| graph.node(index).name.as_str());
-        let mut recorder = Recorder::new(self.invocation(&project)?, names);
+        let mut recorder = Recorder::new(store, self.invocation(&project)?, names);
         let mut reporter = (!self.json).then(|| Reporter::new(self.verbose, selection.len()));
         // What cannot be printed is no reason to stop.
         let mut printed = Ok(());
@@ -79,7 +79,7 @@ impl Run {
         let results = results(&project, &selection);
         let wanted = Wanted { nodes: &selection, results: &results };
         let (summary, records) = run::run(graph, wanted, store, &pipeline.name, &options, &interrupts, &mut report);
-        if let Err(error) = recorder.keep(store) {
+        if let Err(error) = recorder.keep() {
             say(&format!("this run is not recorded: {error}"));
         }
         let results = self.results.unwrap_or_else(|| project.root.join("results"));

@@ -1,4 +1,4 @@
-//! `maple-pipe runs`: what was run.
+//! `maple-pipe runs`: what was run, and what runs.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -9,11 +9,11 @@ use serde_json::json;
 use super::project::StoreArguments;
 use super::terminal::{print, print_json, say, say_waiting};
 use crate::error::Result;
-use crate::store::{NodeEnd, RunNode, RunRecord, Store};
+use crate::store::{End, NodeEnd, RunNode, RunRecord, Store};
+use crate::text::{clock, duration, nodes};
 use crate::text::{columns, utc};
-use crate::text::{duration, nodes};
 
-/// List the runs that the store knows of, newest first, or show one; times are UTC
+/// List the runs that the store knows of, newest first, also those that go on, or show one; times are UTC
 #[derive(Args, Debug)]
 pub(super) struct Runs {
     /// Show this run in full: `last`, `last~1` (the one before), or the start of its identifier
@@ -65,7 +65,7 @@ fn row(run: &RunRecord) -> Vec<String> {
         utc(run.started),
         run.invocation.pipeline.clone(),
         counts(&run.counts),
-        format!("{} in {}", run.end, duration(run.seconds)),
+        run.outcome(),
         run.commit.as_ref().map(ToString::to_string).unwrap_or_default(),
     ]
 }
@@ -99,7 +99,7 @@ fn in_full(run: &RunRecord, nodes: &[RunNode], made_by: &BTreeMap<String, usize>
     let mut facts = vec![
         ("run", run.id.clone()),
         ("started", utc(run.started)),
-        ("ended", format!("{} in {}", run.end, duration(run.seconds))),
+        ("ended", run.outcome()),
         ("pipeline", format!("{} ({})", about.pipeline, about.file.display())),
         ("arguments", about.arguments.join(" ")),
     ];
@@ -111,6 +111,9 @@ fn in_full(run: &RunRecord, nodes: &[RunNode], made_by: &BTreeMap<String, usize>
         facts.push(("commit", format!("{}{}", commit.id, if commit.dirty { " (dirty)" } else { "" })));
     }
     facts.push(("host", run.host.clone()));
+    if let Some(process) = run.process.filter(|_| run.end == End::Running) {
+        facts.push(("process", process.to_string()));
+    }
     if !about.devices.is_empty() {
         facts.push(("devices", about.devices.join(", ")));
     }
@@ -121,7 +124,12 @@ fn in_full(run: &RunRecord, nodes: &[RunNode], made_by: &BTreeMap<String, usize>
         .iter()
         .map(|node| {
             let key = node.key.map(|key| key.short()).unwrap_or_default();
-            vec![node.end.to_string(), node.node.clone(), key, node.seconds.map(duration).unwrap_or_default()]
+            let seconds = node.seconds.map(|seconds| match node.end {
+                NodeEnd::Running => clock(seconds as u64),
+                _ => duration(seconds),
+            });
+            let progress = node.progress.clone().unwrap_or_default();
+            vec![node.end.to_string(), node.node.clone(), key, seconds.unwrap_or_default(), progress]
         })
         .collect();
     format!("{}\n{}", columns(&facts), columns(&rows))

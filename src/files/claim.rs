@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::create_parent;
 use crate::error::{Error, Result};
@@ -28,7 +29,28 @@ pub enum Claimed {
     Elsewhere(String),
 }
 
+/// Who has a claim.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// As far as is known, e.g. `process 4711 on host`.
+    pub who: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
 impl Claim {
+    /// Who has the claim whose file is `path`; nobody, where it is free.
+    pub fn holder(path: &Path) -> Option<Holder> {
+        let mut file = File::open(path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => {
+                let since = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+                Some(Holder { who: owner(&mut file), since })
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the claim whose file is `path`, unless somebody has it.
     ///
     /// # Errors
@@ -39,9 +61,7 @@ impl Claim {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut owner = String::new();
-                    let _ = file.read_to_string(&mut owner);
-                    return Ok(Claimed::Elsewhere(if owner.is_empty() { "another process".into() } else { owner }));
+                    return Ok(Claimed::Elsewhere(owner(&mut file)));
                 }
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
             }
@@ -85,6 +105,13 @@ impl Drop for Claim {
     }
 }
 
+/// Whom a claim's file names.
+fn owner(file: &mut File) -> String {
+    let mut owner = String::new();
+    let _ = file.read_to_string(&mut owner);
+    if owner.is_empty() { "another process".to_owned() } else { owner }
+}
+
 fn open(path: &Path) -> Result<File> {
     create_parent(path)?;
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -113,8 +140,14 @@ mod tests {
             Claimed::Elsewhere(owner) => assert!(owner.contains(&std::process::id().to_string()), "{owner}"),
             Claimed::Ours(_) => panic!(),
         }
+        let holder = Claim::holder(&path).unwrap();
+        assert!(holder.who.contains(&std::process::id().to_string()), "{holder:?}");
         drop(claim);
         assert!(!path.exists());
+        // Nobody has what is not there, or what a dead owner left.
+        assert!(Claim::holder(&path).is_none());
+        fs::write(&path, "process 1 on nowhere").unwrap();
+        assert!(Claim::holder(&path).is_none());
         assert!(matches!(Claim::take(path).unwrap(), Claimed::Ours(_)));
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, Holder};
 pub use foreign::{START, foreign, foreign_format};
 pub use formats::{csv, read_csv, read_json, write_json};
 pub use output::{behind_links, write_output};

@@ -14,7 +14,7 @@ use super::{Graph, Plan, Source, State};
 use crate::digest::Digest;
 use crate::made_by::MadeBy;
 use crate::store::{Record, Store};
-use crate::text::few;
+use crate::text::{clock, few};
 
 /// Things that a line names.
 pub const FEW: usize = 3;
@@ -34,6 +34,13 @@ pub enum Explanation<'a> {
         /// What computed it, where its record says so.
         #[serde(skip_serializing_if = "Option::is_none")]
         made_by: Option<Box<MadeBy>>,
+    },
+    /// Another process computes it now.
+    Running {
+        /// Which, e.g. `process 4711 on host`.
+        owner: String,
+        /// For how long.
+        seconds: u64,
     },
     /// The pipeline has never finished a node of this name in this store.
     NeverRun,
@@ -121,6 +128,10 @@ impl<'a> Explainer<'a> {
                 Explanation::Blocked { absent: absent.collect() }
             }
             State::Stale { key, recipe } => {
+                if let Some(holder) = self.store.computing(key) {
+                    let seconds = holder.since.elapsed().map_or(0, |time| time.as_secs());
+                    return Explanation::Running { owner: holder.who, seconds };
+                }
                 let outputs = self.graph.node(index).work.outputs();
                 if let Some(output) = self.store.record(key).and_then(|record| self.store.missing(&record, outputs)) {
                     return Explanation::OutputMissing { output: output.to_owned() };
@@ -199,6 +210,7 @@ impl fmt::Display for Explanation<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Explanation::UpToDate { .. } => formatter.write_str("up to date"),
+            Explanation::Running { owner, seconds } => write!(formatter, "running ({owner}, {})", clock(*seconds)),
             Explanation::NeverRun => formatter.write_str("never run"),
             Explanation::RecordMissing => formatter.write_str("record missing"),
             Explanation::OutputMissing { output } => write!(formatter, "output missing: {output}"),

@@ -1,29 +1,36 @@
-//! Writes down a run's events, as the reporter prints them.
+//! Writes down a run's events: in a journal while nodes run, and in the run's record at the end. A run in which nothing has to
+//! run writes the record alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::git::Question;
 use super::{Event, Outcome};
 use crate::error::Result;
-use crate::store::{End, Invocation, NodeEnd, RunNode, RunRecord, Store};
+use crate::store::{End, Invocation, Journal, NodeEnd, RunNode, RunRecord, Store};
 
-/// Gathers what a run record keeps. A run that is killed leaves none.
+/// Gathers what a run record keeps.
 #[derive(Debug)]
-pub struct Recorder {
-    invocation: Invocation,
-    started: jiff::Timestamp,
+pub struct Recorder<'a> {
+    store: &'a Store,
+    run: RunRecord,
     clock: Instant,
-    commit: Question,
+    commit: Option<Question>,
     nodes: Vec<RunNode>,
     places: HashMap<String, usize>,
+    journal: Option<Journal>,
+    /// When the journal last said how far a node is.
+    told: HashMap<usize, Instant>,
 }
 
-impl Recorder {
+/// How often the journal says how far a node is, at most.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl<'a> Recorder<'a> {
     /// A run of these nodes that begins now.
-    pub fn new<'n>(invocation: Invocation, nodes: impl Iterator<Item = &'n str>) -> Recorder {
-        let commit = Question::new(invocation.file.parent().unwrap_or(Path::new("/")));
+    pub fn new<'n>(store: &'a Store, invocation: Invocation, nodes: impl Iterator<Item = &'n str>) -> Recorder<'a> {
+        let commit = Some(Question::new(invocation.file.parent().unwrap_or(Path::new("/"))));
         let nodes: Vec<RunNode> = nodes
             .map(|node| RunNode {
                 node: node.to_owned(),
@@ -31,58 +38,100 @@ impl Recorder {
                 key: None,
                 started: None,
                 seconds: None,
+                progress: None,
             })
             .collect();
         let places = nodes.iter().enumerate().map(|(place, node)| (node.node.clone(), place)).collect();
-        Recorder { invocation, started: jiff::Timestamp::now(), clock: Instant::now(), commit, nodes, places }
+        let (started, host) = (jiff::Timestamp::now(), crate::made_by::host());
+        let run = RunRecord {
+            id: RunRecord::new_id(started, &host),
+            started,
+            seconds: 0.0,
+            end: End::Running,
+            counts: BTreeMap::new(),
+            invocation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: Some(crate::identity::BUILD.to_owned()),
+            commit: None,
+            host,
+            process: Some(std::process::id()),
+        };
+        let (journal, told) = (None, HashMap::new());
+        Recorder { store, run, clock: Instant::now(), commit, nodes, places, journal, told }
     }
 
     /// Takes note of an event.
     pub fn record(&mut self, event: &Event<'_>) {
         if let Event::Devices { devices, .. } = event {
-            self.invocation.devices = devices.slots().map(|(device, _)| device.to_string()).collect();
+            self.run.invocation.devices = devices.slots().map(|(device, _)| device.to_string()).collect();
         }
-        let (Event::Started { node, .. } | Event::Settled { node, .. }) = event else { return };
-        let Some(node) = self.places.get(*node).map(|&place| &mut self.nodes[place]) else { return };
-        let Event::Settled { outcome, .. } = event else {
-            node.end = NodeEnd::Interrupted;
-            node.started = Some(jiff::Timestamp::now());
+        let (Event::Started { node, .. }
+        | Event::Elsewhere { node, .. }
+        | Event::Progress { node, .. }
+        | Event::Settled { node, .. }) = event
+        else {
             return;
         };
-        let (end, key, seconds) = match outcome {
-            Outcome::Done { record } => (NodeEnd::Done, Some(record.key), Some(record.seconds)),
-            Outcome::Cached { record } => (NodeEnd::Cached, Some(record.key), None),
-            Outcome::Failed { failure } => (NodeEnd::Failed, failure.key, Some(failure.seconds)),
-            Outcome::Blocked => (NodeEnd::Blocked, None, None),
-            Outcome::Stopped => (NodeEnd::Interrupted, None, None),
-        };
-        (node.end, node.key, node.seconds) = (end, key, seconds);
+        let Some(&place) = self.places.get(*node) else { return };
+        let node = &mut self.nodes[place];
+        match event {
+            Event::Started { .. } => {
+                (node.end, node.started, node.progress) = (NodeEnd::Running, Some(jiff::Timestamp::now()), None);
+            }
+            Event::Elsewhere { owner, .. } => node.progress = Some(format!("waits for {owner}")),
+            Event::Progress { progress, .. } => {
+                node.progress = Some(progress.to_string());
+                if self.told.get(&place).is_some_and(|last| last.elapsed() < PAUSE) {
+                    return;
+                }
+                self.told.insert(place, Instant::now());
+            }
+            Event::Settled { outcome, seconds, .. } => {
+                (node.end, node.key) = match outcome {
+                    Outcome::Done { record } => (NodeEnd::Done, Some(record.key)),
+                    Outcome::Cached { record } => (NodeEnd::Cached, Some(record.key)),
+                    Outcome::Failed { failure } => (NodeEnd::Failed, failure.key),
+                    Outcome::Blocked => (NodeEnd::Blocked, None),
+                    Outcome::Stopped => (NodeEnd::Interrupted, None),
+                };
+                (node.seconds, node.progress) = (*seconds, None);
+            }
+            _ => unreachable!("it has a node"),
+        }
+        match &mut self.journal {
+            Some(journal) => journal.add(node),
+            None if matches!(event, Event::Started { .. } | Event::Elsewhere { .. }) => {
+                self.run.commit = self.commit.take().and_then(Question::answer);
+                // A run that cannot be seen from elsewhere goes on.
+                self.journal = self.store.begin_journal(&self.run, &self.nodes).ok();
+            }
+            None => {}
+        }
     }
 
     /// Keeps the record: the run is over.
-    pub fn keep(self, store: &Store) -> Result<()> {
-        let mut counts = BTreeMap::<NodeEnd, usize>::new();
-        self.nodes.iter().for_each(|node| *counts.entry(node.end).or_default() += 1);
-        let end = if counts.contains_key(&NodeEnd::Failed) {
+    pub fn keep(mut self) -> Result<()> {
+        for node in self.nodes.iter_mut().filter(|node| node.end == NodeEnd::Running) {
+            node.end = NodeEnd::Interrupted;
+        }
+        let ends = || self.nodes.iter().map(|node| node.end);
+        self.run.end = if ends().any(|end| end == NodeEnd::Failed) {
             End::Failed
-        } else if counts.keys().all(|end| matches!(end, NodeEnd::Done | NodeEnd::Cached)) {
+        } else if ends().all(|end| matches!(end, NodeEnd::Done | NodeEnd::Cached)) {
             End::Done
         } else {
             End::Interrupted
         };
-        let host = crate::made_by::host();
-        let run = RunRecord {
-            id: RunRecord::new_id(self.started, &host),
-            started: self.started,
-            seconds: self.clock.elapsed().as_secs_f64(),
-            end,
-            counts,
-            invocation: self.invocation,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            build: Some(crate::identity::BUILD.to_owned()),
-            commit: self.commit.answer(),
-            host,
-        };
-        store.keep_run(&run, &self.nodes)
+        self.nodes.iter_mut().for_each(|node| node.progress = None);
+        self.run.count(&self.nodes);
+        self.run.seconds = self.clock.elapsed().as_secs_f64();
+        if let Some(question) = self.commit {
+            self.run.commit = question.answer();
+        }
+        self.store.keep_run(&self.run, &self.nodes)?;
+        if let Some(journal) = self.journal {
+            journal.remove();
+        }
+        Ok(())
     }
 }

@@ -111,7 +111,8 @@ impl Store {
             }
         }
         let partial: HashSet<PathBuf> = needed.partial.iter().map(|key| self.partial(key)).collect();
-        let runs: HashSet<PathBuf> = needed.runs.iter().map(|id| self.run_path(id)).collect();
+        let runs: HashSet<PathBuf> =
+            needed.runs.iter().flat_map(|id| [self.run_path(id), self.journal_path(id)]).collect();
         let mut dead = self.entries("work", 1)?;
         // Who reads a store that cannot be locked, or that was not there yet, has scratch, too.
         dead.retain(|path| is_dead(path));
@@ -120,7 +121,7 @@ impl Store {
             (Leftovers::Partial, self.entries("partial", 1)?, &partial),
             (Leftovers::Pixels, self.entries("pixels", 1)?, &self.pixels_in_use()?),
             (Leftovers::Logs, logs, &needed.logs),
-            (Leftovers::Runs, self.entries("runs", 1)?, &runs),
+            (Leftovers::Runs, [self.entries("runs", 1)?, self.entries("live", 1)?].concat(), &runs),
             (Leftovers::Fragments, dead, &HashSet::new()),
             (Leftovers::Differing, self.entries("differs", 1)?, &HashSet::new()),
         ];

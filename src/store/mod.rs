@@ -12,6 +12,7 @@
 //! tensorboard/<pipeline>/<node>/<key>/  event files: what training and evaluation tell TensorBoard while they run
 //! pixels/<digest>.pixels  decoded images, many a file; may be removed at any time
 //! runs/<id>.jsonl             what each run did
+//! live/<id>.jsonl             what a run has done so far, locked by it; what is not locked is of a run that was killed
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them
 //! inputs/                     digests of input files by path, size, times and inode
@@ -20,6 +21,7 @@
 //! ```
 
 mod garbage;
+mod journal;
 mod listing;
 mod lock;
 mod materialise;
@@ -37,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
+pub use journal::Journal;
 pub use listing::Listing;
 pub use lock::Lock;
 pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Output, Record};
@@ -51,7 +54,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{
-    Claim, Claimed, create_parent, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
+    Claim, Claimed, Holder, create_parent, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
 };
 
 /// The format of a store that this program makes and reads.
@@ -238,6 +241,11 @@ impl Store {
     /// The right to compute `key`, unless another process has it.
     pub fn claim(&self, key: &Digest) -> Result<Claimed> {
         Claim::take(self.claims().join(key.to_string()))
+    }
+
+    /// Who computes a key now, if anybody does.
+    pub fn computing(&self, key: &Digest) -> Option<Holder> {
+        Claim::holder(&self.claims().join(key.to_string()))
     }
 
     /// Where prepared pixels are.

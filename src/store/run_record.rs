@@ -1,7 +1,7 @@
 //! What a run leaves behind besides its results: when it was, of what, where, and how each node ended. One JSON object
 //! a line: the run, then its nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use super::Store;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::create_parent;
-use crate::text::did_you_mean;
+use crate::text::{clock, did_you_mean, duration};
 
 /// One run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,7 +27,7 @@ pub struct RunRecord {
     pub seconds: f64,
     /// How it ended.
     pub end: End,
-    /// How many nodes ended in which way.
+    /// How many nodes stand how.
     pub counts: BTreeMap<NodeEnd, usize>,
     /// What was asked for.
     #[serde(flatten)]
@@ -41,6 +41,9 @@ pub struct RunRecord {
     pub commit: Option<Commit>,
     /// The computer's name.
     pub host: String,
+    /// The number of the run's process; absent in records of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
 }
 
 /// What a run was asked for.
@@ -69,7 +72,7 @@ pub struct Commit {
     pub dirty: bool,
 }
 
-/// How a run ended.
+/// How a run ended, or that it has not.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
@@ -79,6 +82,10 @@ pub enum End {
     Failed,
     /// It was stopped before it was through.
     Interrupted,
+    /// It goes on.
+    Running,
+    /// It ended without a word.
+    Killed,
 }
 
 /// One node of a run.
@@ -94,15 +101,20 @@ pub struct RunNode {
     /// When it began, where it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<jiff::Timestamp>,
-    /// How long it took, where it ran.
+    /// How long it took until its outputs were stored, where it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// How far it is, or whom it waits for, while the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
 }
 
-/// How a node ended.
+/// How a node ended, or that it has not.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeEnd {
+    /// It runs.
+    Running,
     /// It ran.
     Done,
     /// It had nothing to do.
@@ -125,6 +137,21 @@ impl RunNode {
 }
 
 impl RunRecord {
+    /// Counts how its nodes stand.
+    pub fn count(&mut self, nodes: &[RunNode]) {
+        self.counts.clear();
+        nodes.iter().for_each(|node| *self.counts.entry(node.end).or_default() += 1);
+    }
+
+    /// How it ended and when: `done in 4.2s`, `running for 3m 05s`.
+    pub fn outcome(&self) -> String {
+        match self.end {
+            End::Running => format!("running for {}", clock(self.seconds as u64)),
+            End::Killed => format!("killed after {}", duration(self.seconds)),
+            end => format!("{end} in {}", duration(self.seconds)),
+        }
+    }
+
     /// The program, as people name it: `maple-pipe 0.1.0 (build 3f2a90c1d2e4)`.
     pub fn program(&self) -> String {
         let build = self.build.as_ref().map_or_else(String::new, |build| format!(" (build {})", build));
@@ -155,21 +182,31 @@ impl Store {
         Ok(())
     }
 
-    /// All runs, newest first; a damaged record counts as absent.
+    /// All runs, newest first, with those that go on or were killed; a damaged record counts as absent.
     pub fn runs(&self) -> Result<Vec<RunRecord>> {
+        // Asked first: a run that ends meanwhile is found among the others.
+        let journals = self.journals()?;
+        let mut runs = self.ended_runs()?;
+        let ended: HashSet<String> = runs.iter().map(|run| run.id.clone()).collect();
+        runs.extend(journals.into_iter().map(|(run, _)| run).filter(|run| !ended.contains(&run.id)));
+        runs.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id)));
+        Ok(runs)
+    }
+
+    /// The runs that have a record, in no order.
+    fn ended_runs(&self) -> Result<Vec<RunRecord>> {
         let folder = self.root.join("runs");
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(Error::io("read", &folder))?,
         };
-        let mut runs: Vec<RunRecord> = entries
+        let runs = entries
             .filter_map(|entry| {
                 let mut line = String::new();
                 BufReader::new(File::open(entry.ok()?.path()).ok()?).read_line(&mut line).ok()?;
                 serde_json::from_str(&line).ok()
             })
             .collect();
-        runs.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id)));
         Ok(runs)
     }
 
@@ -207,17 +244,20 @@ impl Store {
         }
     }
 
-    /// The nodes of a run.
+    /// The nodes of a run, those of one that goes on as they stand now.
     pub fn run_nodes(&self, run: &RunRecord) -> Result<Vec<RunNode>> {
         let path = self.run_path(&run.id);
+        if !path.exists()
+            && let Some((_, nodes)) = self.journal(&run.id)
+        {
+            return Ok(nodes);
+        }
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let nodes: Vec<RunNode> = text
-            .lines()
-            .skip(1)
-            .map(read_line)
-            .collect::<serde_json::Result<_>>()
-            .map_err(|error| Error::format(&path, FORMAT, error))?;
-        let expected = run.counts.values().sum::<usize>();
+        let damaged = |error: serde_json::Error| Error::format(&path, FORMAT, error);
+        let mut lines = text.lines();
+        let kept: RunRecord = read_line(lines.next().unwrap_or_default()).map_err(damaged)?;
+        let nodes: Vec<RunNode> = lines.map(read_line).collect::<serde_json::Result<_>>().map_err(damaged)?;
+        let expected = kept.counts.values().sum::<usize>();
         if nodes.len() != expected {
             return Err(Error::format(&path, FORMAT, format!("it has {} of {expected} nodes", nodes.len())));
         }
@@ -241,6 +281,8 @@ impl fmt::Display for End {
             End::Done => "done",
             End::Failed => "failed",
             End::Interrupted => "interrupted",
+            End::Running => "running",
+            End::Killed => "killed",
         })
     }
 }
@@ -248,6 +290,7 @@ impl fmt::Display for End {
 impl fmt::Display for NodeEnd {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            NodeEnd::Running => "running",
             NodeEnd::Done => "done",
             NodeEnd::Cached => "cached",
             NodeEnd::Failed => "failed",
@@ -266,10 +309,14 @@ impl fmt::Display for Commit {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn run(second: i64) -> RunRecord {
+    pub(in crate::store) fn node(name: &str, end: NodeEnd) -> RunNode {
+        RunNode { node: name.to_owned(), end, key: None, started: None, seconds: None, progress: None }
+    }
+
+    pub(in crate::store) fn run(second: i64) -> RunRecord {
         let started = jiff::Timestamp::from_second(second).unwrap();
         RunRecord {
             id: RunRecord::new_id(started, "host"),
@@ -289,6 +336,7 @@ mod tests {
             build: None,
             commit: None,
             host: "host".to_owned(),
+            process: None,
         }
     }
 
@@ -296,7 +344,7 @@ mod tests {
     fn runs_are_found_by_age_and_by_what_their_names_start_with() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let node = RunNode { node: "a".into(), end: NodeEnd::Cached, key: None, started: None, seconds: None };
+        let node = node("a", NodeEnd::Cached);
         for second in [30, 10, 20] {
             store.keep_run(&run(second), std::slice::from_ref(&node)).unwrap();
         }

@@ -219,6 +219,54 @@ fn a_dead_runs_work_is_taken_over() {
 }
 
 #[test]
+fn a_run_that_goes_on_is_seen_from_elsewhere_and_so_is_one_that_was_killed() {
+    let project = waiting("");
+    let run = Running::start(&project, "run", &["run", WAITING]);
+    started(&project);
+    let seen = |arguments: &[&str]| project.run(arguments).stdout;
+    let host = maple_pipe::made_by::host();
+    let owner = format!("process {} on {host}", run.child.id());
+    let running = seen(&["runs"]);
+    assert!(running.contains("waiting   1 node: 1 running   running for "), "{running}");
+    let status = seen(&["status", WAITING]);
+    assert!(status.starts_with(&format!("running ({owner}, ")) && status.ends_with("s) (1)\n  wait\n"), "{status}");
+    assert!(seen(&["status", WAITING, "--all"]).starts_with(&format!("wait   running ({owner}, ")));
+    assert!(seen(&["explain", WAITING, "wait"]).starts_with("wait is stale: it has been running for "));
+    let node = &project.json(&["status", WAITING, "--json"])["nodes"][0];
+    assert_eq!((&node["reason"], &node["owner"]), (&"running".into(), &owner.as_str().into()));
+    let full = seen(&["runs", "last"]);
+    assert!(full.contains(&format!("\nprocess     {}\n", run.child.id())), "{full}");
+    assert!(full.contains("\nrunning   wait   "), "{full}");
+    run.signal("KILL");
+    run.end();
+    let runs = seen(&["runs"]);
+    assert!(runs.contains("waiting   1 node: 1 interrupted   killed after "), "{runs}");
+    assert_eq!(seen(&["status", WAITING]), "never run (1)\n  wait\n");
+    project.write("go", "");
+    project.ran(&["run", WAITING]);
+    let ends = |run: &str| project.json(&["runs", run, "--json"])["end"].clone();
+    assert_eq!((ends("last"), ends("last~1")), ("done".into(), "killed".into()));
+    // The newest runs stay, in whatever way they ended.
+    for (keep, left) in [("2", 2), ("1", 1)] {
+        let gc = project.run(&["gc", WAITING, "--keep-runs", keep, "--keep-days", "0"]);
+        assert_eq!(gc.code, Some(0), "{}", gc.stderr);
+        assert_eq!(seen(&["runs"]).lines().count(), left);
+    }
+    assert_eq!(ends("last"), "done");
+}
+
+#[test]
+fn a_run_in_which_nothing_has_to_run_writes_its_record_alone() {
+    let project = Project::after_a_run();
+    project.ran(&["run", PIPELINE]);
+    let files = |folder: &str| fs::read_dir(project.file(folder)).map_or(0, Iterator::count);
+    assert_eq!((files(".maple/runs"), files(".maple/live")), (1, 0));
+    // Nor does one that ran leave more.
+    project.ran(&["run", PIPELINE, "--set", "stage.shots.shots=1", "--only", "shots/*"]);
+    assert_eq!((files(".maple/runs"), files(".maple/live")), (2, 0));
+}
+
+#[test]
 fn events_are_json_lines() {
     let project = Project::new();
     let printed = project.run(&["run", PIPELINE, "--only", "shots/shapes/seed1", "--json", "-j", "1"]);

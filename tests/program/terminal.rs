@@ -255,6 +255,7 @@ fn a_run_that_ignores_the_hang_up_goes_on_without_its_terminal() {
     terminal.close();
     // It draws in vain meanwhile.
     std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(last(&project)["end"], "running");
     project.write("go", "");
     assert_eq!(terminal.end().0, Some(0));
     assert_eq!(last(&project)["end"], "done");
