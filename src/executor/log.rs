@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use crate::error::{Error, Result};
+use crate::task::Progress;
 use crate::text::last_written;
 
 /// An empty log, opened twice: for what a process prints, and for its errors.
@@ -37,7 +38,7 @@ fn last_lines(log: &Path) -> std::io::Result<Vec<String>> {
     let mut bytes = Vec::new();
     file.take(READ).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.lines().filter(|line| Progress::of_line(line).is_none()).collect();
     let first = lines.len().saturating_sub(LINES);
     let shown = |(number, line): (usize, &&str)| {
         let line = last_written(line);

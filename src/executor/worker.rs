@@ -52,7 +52,11 @@ impl Executor for Workers {
                     }
                     hello = Some(*made_by);
                 }
-                Ok(Line::Progress(one)) => progress(one),
+                Ok(Line::Progress(one)) => {
+                    // For `logs`; who cannot keep it can still compute.
+                    let _ = writeln!(&log_file, "{line}");
+                    progress(one);
+                }
                 Ok(last) => end = Some(last),
                 // A library's own words belong in the log.
                 Err(_) => drop(writeln!(&log_file, "{line}")),

@@ -267,6 +267,21 @@ fn a_run_in_which_nothing_has_to_run_writes_its_record_alone() {
 }
 
 #[test]
+fn how_far_a_training_is_shows_in_runs_and_in_its_log() {
+    let project = Project::new();
+    let long = ["run", PIPELINE, "--only", "clip", "--set", "stage.clip.epochs=100000", "-j", "1"];
+    let run = Running::start(&project, "run", &long);
+    eventually("`runs` shows an epoch", || {
+        let full = project.run(&["runs", "last"]).stdout;
+        full.lines().any(|line| line.starts_with("running   clip ") && line.contains("   epoch "))
+    });
+    let log = project.run(&["logs", PIPELINE, "clip", "--set", "stage.clip.epochs=100000"]).stdout;
+    assert!(log.lines().all(|line| line.contains("/100000   loss ") && line.ends_with(" images/s")), "{log}");
+    run.signal("INT");
+    assert_eq!(run.end().code, Some(130));
+}
+
+#[test]
 fn events_are_json_lines() {
     let project = Project::new();
     let printed = project.run(&["run", PIPELINE, "--only", "shots/shapes/seed1", "--json", "-j", "1"]);

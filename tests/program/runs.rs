@@ -404,6 +404,19 @@ fn changed_metrics_are_those_of_the_artifacts() {
 #[test]
 fn a_node_s_log_is_printed() {
     let project = Project::after_a_run();
+    let training = project.run(&["logs", PIPELINE, "train/shapes/maple/seed1"]).stdout;
+    let lines: Vec<&str> = training.lines().collect();
+    assert!(
+        lines[0].starts_with("epoch 1/") && lines[0].contains("   loss ") && lines[0].contains("   learning rate ")
+    );
+    assert!(lines.iter().all(|line| line.ends_with(" images/s")), "{training}");
+    // What is kept of the result tells the epochs without the log, too.
+    fs::remove_file(project.file(".maple/logs/tiny/train/shapes/maple/seed1.log")).unwrap();
+    let kept = project.run(&["logs", PIPELINE, "train/shapes/maple/seed1"]).stdout;
+    assert_eq!(kept.lines().count(), lines.len());
+    for (kept, line) in kept.lines().zip(&lines) {
+        assert!(line.starts_with(kept), "{kept}\n{line}");
+    }
     project.write(".maple/logs/tiny/clip.log", "a warning of a library\n");
     project.prints(
         &["logs", PIPELINE, "clip"],
