@@ -28,8 +28,8 @@ use crate::files::{Claim, Claimed};
 use crate::identity;
 use crate::terminal;
 
-/// The start of every file. Another way to crop or resize raises the number; other decoders are named behind it.
-const VERSION: &str = "maple-pipe prepared pixels 3";
+/// The start of every file. Another way to decode, crop or resize raises the number; other decoders are named behind it.
+const VERSION: &str = "maple-pipe prepared pixels 4";
 /// Images that are decoded together.
 const TOGETHER: usize = 64;
 /// Bytes of the whole pictures of one list, beyond which the others are not prepared.

@@ -12,7 +12,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 pub use claim::{Claim, Claimed, Holder};
-pub use foreign::{START, foreign, foreign_format};
+pub use foreign::{START, disguise, disguise_of, foreign, foreign_format, read_foreign_text};
 pub use formats::{csv, read_csv, read_json, write_json};
 pub use output::{behind_links, write_output};
 

@@ -1,6 +1,6 @@
 //! JPEG, by mozjpeg's decoder, which is libjpeg-turbo's: the same bits as Pillow, whose decoder that is.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,32 +14,32 @@ use mozjpeg::{ColorSpace, Decompress};
 pub(super) fn decode(bytes: &[u8], check: impl Fn(u32, u32) -> Result<(), String>) -> Result<RgbImage, String> {
     // The library unwinds through its C code when a file is broken, without calling the panic hook.
     let ended = Cell::new(false);
+    // What has all its pixels is a picture, whether its end is marked or not; Pillow waits no longer, either.
+    let complete = RefCell::new(None);
     let decoded = catch_unwind(AssertUnwindSafe(|| {
         let decoder = Decompress::new_reader(Whole { bytes, ended: &ended }).map_err(|error| error.to_string())?;
         let (width, height) = (decoder.width() as u32, decoder.height() as u32);
         check(width, height)?;
         let text = |error: io::Error| error.to_string();
-        let values: Vec<u8> = match decoder.color_space() {
-            ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK => {
-                let mut started = decoder.to_colorspace(ColorSpace::JCS_CMYK).map_err(text)?;
-                let values: Vec<u8> = started.read_scanlines().map_err(text)?;
-                started.finish().map_err(text)?;
-                values.chunks_exact(4).flat_map(rgb_of_inverted_cmyk).collect()
-            }
-            _ => {
-                let mut started = decoder.rgb().map_err(text)?;
-                let values = started.read_scanlines().map_err(text)?;
-                started.finish().map_err(text)?;
-                values
-            }
-        };
-        RgbImage::from_raw(width, height, values).ok_or_else(|| "it has too few pixels".to_owned())
+        let is_cmyk = matches!(decoder.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK);
+        let mut started =
+            if is_cmyk { decoder.to_colorspace(ColorSpace::JCS_CMYK) } else { decoder.rgb() }.map_err(text)?;
+        let values: Vec<u8> = started.read_scanlines().map_err(text)?;
+        let values = if is_cmyk { values.chunks_exact(4).flat_map(rgb_of_inverted_cmyk).collect() } else { values };
+        complete.replace(RgbImage::from_raw(width, height, values));
+        started.finish().map_err(text)
     }));
     let decoded = decoded.unwrap_or_else(|cause| match cause.downcast_ref::<String>() {
         Some(message) => Err(message.trim_start_matches("libjpeg fatal error: ").to_owned()),
         None => std::panic::resume_unwind(cause),
     });
-    decoded.map_err(|message| if ended.get() { "it is cut off".to_owned() } else { message })
+    match (decoded, complete.into_inner()) {
+        (Ok(()), Some(image)) => Ok(image),
+        (Ok(()), None) => Err("it has too few pixels".to_owned()),
+        (Err(_), Some(image)) if ended.get() => Ok(image),
+        (Err(_), _) if ended.get() => Err("it is cut off".to_owned()),
+        (Err(message), _) => Err(message),
+    }
 }
 
 /// Pillow takes all CMYK files for inverted, as Adobe writes them (`JpegImagePlugin.py`), and computes colours in whole

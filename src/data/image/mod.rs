@@ -3,6 +3,7 @@
 mod bmp;
 mod gif;
 mod jpeg;
+mod png;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -32,6 +33,16 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage> {
     let decoded = match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, check),
         Ok(ImageFormat::Gif) => gif::decode(bytes, check),
+        Ok(ImageFormat::Png) => png::check(bytes).and_then(|()| {
+            other(bytes, ImageFormat::Png).or_else(|error| match png::mended(bytes) {
+                Some(mended) => other(&mended, ImageFormat::Png).map_err(|_| error),
+                None => Err(error),
+            })
+        }),
+        Ok(ImageFormat::Bmp) => match bmp::unrolled(bytes, check) {
+            Some(unrolled) => unrolled.and_then(|bytes| other(&bytes, ImageFormat::Bmp)),
+            None => other(bytes, ImageFormat::Bmp),
+        },
         Ok(format) => other(bytes, format),
         Err(error) => Err(error.to_string()),
     };
@@ -143,6 +154,83 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A PNG's chunks: the place of each, and its kind.
+    fn place(png: &[u8], kind: &[u8]) -> usize {
+        png.windows(4).position(|found| found == kind).unwrap()
+    }
+
+    /// Pillow reads pixels that are all there, whatever follows them and whatever their checksum is.
+    #[test]
+    fn a_png_needs_its_pixels_and_nothing_behind_them() {
+        let whole = file(ImageFormat::Png);
+        let expected = decode(&whole, Path::new("a")).unwrap();
+        let pixels = place(&whole, b"IDAT");
+        let length = u32::from_be_bytes(whole[pixels - 4..pixels].try_into().unwrap()) as usize;
+        let end = pixels + 4 + length;
+        let mut wrong_checksum = whole.clone();
+        wrong_checksum[end] ^= 0x55;
+        let mut wrong_end = whole.clone();
+        wrong_end[end + 8] ^= 0x55;
+        let junk = [&whole[..end + 4], b"\0\0\0\xff\xff\xff\xff\xff"].concat();
+        for bytes in [&whole[..end + 4], &whole[..end], &whole[..end + 7], &wrong_checksum, &wrong_end, &junk] {
+            assert_eq!(decode(bytes, Path::new("a")).unwrap(), expected);
+        }
+        // Less than the pixels is no picture, nor are others than their own checksum is of, nor a cut off chunk behind them;
+        // and what stands before them is held to its checksum.
+        let mut wrong_sum = whole.clone();
+        wrong_sum[end - 1] ^= 0x55;
+        refused(&wrong_sum);
+        refused(&whole[..end - 40]);
+        refused(&[&whole[..end + 4], b"\0\0\0\x09tEXta"].concat());
+        let mut wrong_header = whole.clone();
+        wrong_header[29] ^= 0x55;
+        assert!(refused(&wrong_header).ends_with("the checksum of its `IHDR` is wrong"));
+        assert!(refused(b"<!DOCTYPE html>").ends_with("it is a web page"));
+    }
+
+    #[test]
+    fn a_jpeg_without_its_end_mark_is_read_where_all_its_pixels_are_there() {
+        let whole = file(ImageFormat::Jpeg);
+        let expected = decode(&whole, Path::new("a")).unwrap();
+        let scan = &whole[..whole.len() - 2];
+        for zeros in [16, 512] {
+            assert_eq!(decode(&[scan, &vec![0; zeros]].concat(), Path::new("a")).unwrap(), expected);
+        }
+        assert!(refused(scan).ends_with("it is cut off"));
+        assert!(refused(&scan[..scan.len() / 2]).ends_with("it is cut off"));
+    }
+
+    /// 3 x 3 pixels that are counted, 8 or 4 bits per pixel; the colours are red, green and blue.
+    fn counted(bits: u16, pixels: &[u8]) -> Vec<u8> {
+        let palette = [[0, 0, 255, 0], [0, 255, 0, 0], [255, 0, 0, 0]].concat();
+        let mut bytes = b"BM".to_vec();
+        let start = 54 + palette.len() as u32;
+        for number in [start + pixels.len() as u32, 0, start, 40, 3, 3, 1 | u32::from(bits) << 16] {
+            bytes.extend(number.to_le_bytes());
+        }
+        for number in [if bits == 8 { 1 } else { 2 }, pixels.len() as u32, 0, 0, 3, 0] {
+            bytes.extend(number.to_le_bytes());
+        }
+        [bytes, palette, pixels.to_vec()].concat()
+    }
+
+    #[test]
+    fn rows_of_a_bmp_that_end_early_go_on_in_the_first_colour() {
+        let colours = |bits, pixels: &[u8]| {
+            let image = decode(&counted(bits, pixels), Path::new("a.bmp")).unwrap();
+            let letter = |pixel: &Rgb<u8>| "rgb".chars().nth(pixel.0.iter().position(|&value| value == 255).unwrap());
+            image.pixels().map(|pixel| letter(pixel).unwrap()).collect::<String>()
+        };
+        // The last row comes first.
+        assert_eq!(colours(8, &[1, 1, 0, 0, 3, 2, 0, 0, 0, 0, 0, 3, 2, 1, 0, 0, 0, 1]), "bgrbbbgrr");
+        assert_eq!(colours(8, &[2, 1, 0, 0, 1, 0, 0, 0, 2, 2, 0, 0, 0, 1]), "bbrrrrggr");
+        assert_eq!(colours(8, &[1, 1, 0, 2, 1, 1, 9, 2, 0, 0, 3, 1]), "gggrrbgrr");
+        assert_eq!(colours(4, &[3, 0x12, 0, 0, 2, 0x21, 0, 0, 0, 3, 0x01, 0x20, 0, 1]), "rgbbgrgbg");
+        // An end where a row has ended already is none, and Pillow takes an early end of all for a file that is cut off.
+        assert!(refused(&counted(8, &[3, 1, 0, 0, 3, 2, 0, 1])).ends_with("it is cut off"));
+        assert!(refused(&counted(8, &[3, 1, 0, 0, 3])).ends_with("it is cut off"));
     }
 
     /// Headers that ask for 30,000 x 30,000 pixels (65,535 where 16 bits tell) are refused before memory is taken.
