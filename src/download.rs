@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use md5::Md5;
 use schemars::JsonSchema;
@@ -14,15 +14,78 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::error::{Error, Result};
-use crate::files::remove;
+use crate::files::{disguise_of, remove, room};
+use crate::text::bytes;
 
 /// Gets the bytes that are there, and how many there will be if that is known.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long to wait before a server that is busy or down is asked again.
-const PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+/// What a server is granted.
+const PATIENCE: Patience = Patience {
+    pauses: &[Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)],
+    while_slow: Duration::from_secs(60),
+    rate: 1000,
+};
+
+/// What a server is granted.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// How long to wait before a server that is busy or down is asked again.
+    pauses: &'static [Duration],
+    /// How long it may take to connect and to send nothing; from then on it must have sent `rate` bytes per second.
+    while_slow: Duration,
+    rate: u64,
+}
+
+/// How fast a file comes, over all connections: since the last time that as much had come as a server must send while it may
+/// be slow.
+struct Pace {
+    patience: Patience,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(patience: Patience) -> Pace {
+        Pace { patience, since: Instant::now(), bytes: 0 }
+    }
+
+    fn add(&mut self, count: usize) -> Result<(), Failure> {
+        let Patience { while_slow, rate, .. } = self.patience;
+        self.bytes += count as u64;
+        let time = self.since.elapsed();
+        let least = |time: Duration| time.as_secs_f64() * rate as f64;
+        if (self.bytes as f64) < least(time.saturating_sub(while_slow)) {
+            let message = format!("the server sent {} in {:.0} s", bytes(self.bytes), time.as_secs_f64().ceil());
+            return Err(Failure::final_one(message));
+        }
+        if self.bytes as f64 >= least(while_slow) {
+            *self = Pace::new(self.patience);
+        }
+        Ok(())
+    }
+}
+
+/// Names in a query that say which file is meant. What other names say may be a secret: a token, a signature.
+const OPEN: [&str; 6] = ["id", "export", "confirm", "download", "dl", "raw"];
+
+/// An address as it may be printed: without a name and password, and with `...` for what may be secret in its query.
+pub fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (&url[..scheme.len() + 3], rest));
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let value = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if !OPEN.contains(&name) => format!("{name}=..."),
+        None => "...".to_owned(),
+        Some(_) => pair.to_owned(),
+    };
+    let query = query.map(|query| format!("?{}", query.split('&').map(value).collect::<Vec<_>>().join("&")));
+    format!("{scheme}{host}{path}{}", query.unwrap_or_default())
+}
 
 /// What is known of a file's content: its publisher gives the one or the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -72,19 +135,41 @@ impl Checksum {
     }
 }
 
-/// What a server calls one version of a file: its strong `ETag`, or when it was modified; nothing where the server tells
-/// neither.
-#[derive(Debug)]
-pub struct Version(Option<String>);
+/// What a server says of one version of a file.
+#[derive(Debug, Default)]
+pub struct Version {
+    /// Its strong `ETag`, or when it was modified; nothing where the server tells neither.
+    tag: Option<String>,
+    /// Its length in bytes.
+    total: Option<u64>,
+}
 
 /// Downloads `url` to `target`. What has arrived is kept beside it as `*.part`, which the next call goes on from if the file
-/// is still of the same version, or, where the server tells none, if `checksum` says in the end whether the parts fit.
+/// is still of the same version, or, where the server tells none, if `checksum` says in the end whether the parts fit. The
+/// file has at most `most` bytes, and no more than there is room for.
 ///
 /// # Errors
-/// When the server stops answering, or sends a web page or something else than `checksum`.
-pub fn download(url: &str, checksum: Option<&Checksum>, target: &Path, progress: Progress) -> Result<Version> {
-    let agent = Agent::config_builder().timeout_connect(Some(SILENCE)).timeout_per_read(Some(SILENCE)).build();
-    with_agent(&agent.new_agent(), &PAUSES, url, checksum, target, progress)
+/// When the server stops answering or is slow, or sends too much, a web page or something else than `checksum`.
+pub fn download(
+    url: &str,
+    checksum: Option<&Checksum>,
+    most: u64,
+    target: &Path,
+    progress: Progress,
+) -> Result<Version> {
+    let agent = Agent::config_builder()
+        .timeout_connect(Some(SILENCE))
+        .timeout_recv_response(Some(SILENCE))
+        .timeout_per_read(Some(SILENCE));
+    with_agent(&agent.build().new_agent(), PATIENCE, &Wanted { url, checksum, most }, target, progress)
+}
+
+/// What is asked for.
+struct Wanted<'a> {
+    url: &'a str,
+    checksum: Option<&'a Checksum>,
+    /// Bytes that it may have.
+    most: u64,
 }
 
 impl Version {
@@ -96,23 +181,33 @@ impl Version {
     }
 
     fn read(file: &Path) -> Version {
-        let text = std::fs::read_to_string(file).ok();
-        Version(text.filter(|text| !text.is_empty() && HeaderValue::from_str(text).is_ok()))
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let mut lines = text.lines();
+        let tag = lines.next().filter(|tag| !tag.is_empty() && HeaderValue::from_str(tag).is_ok());
+        Version { tag: tag.map(str::to_owned), total: lines.next().and_then(|total| total.parse().ok()) }
     }
 
+    /// Writes the tag and the length, a line each.
     fn keep(&self, file: &Path) -> std::io::Result<()> {
-        match &self.0 {
-            Some(text) => std::fs::write(file, text),
-            None => remove(file),
+        if self.tag.is_none() && self.total.is_none() {
+            return remove(file);
         }
+        let total = self.total.map(|total| total.to_string());
+        std::fs::write(file, format!("{}\n{}", self.tag.as_deref().unwrap_or_default(), total.unwrap_or_default()))
     }
 
     /// Of what a server sends. A weak `ETag` may be that of other bytes.
-    fn sent(headers: &HeaderMap) -> Version {
+    fn sent(headers: &HeaderMap, total: Option<u64>) -> Version {
         let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
-        Version(
-            text(header::ETAG).filter(|tag: &String| !tag.starts_with("W/")).or_else(|| text(header::LAST_MODIFIED)),
-        )
+        let tag = text(header::ETAG).filter(|tag: &String| !tag.starts_with("W/"));
+        Version { tag: tag.or_else(|| text(header::LAST_MODIFIED)), total }
+    }
+
+    /// Whether both say something, and not the same.
+    fn contradicts(&self, other: &Version) -> bool {
+        let differ = |one: bool, same: bool| one && !same;
+        differ(self.tag.is_some() && other.tag.is_some(), self.tag == other.tag)
+            || differ(self.total.is_some() && other.total.is_some(), self.total == other.total)
     }
 }
 
@@ -170,22 +265,25 @@ impl Part {
 
 fn with_agent(
     agent: &Agent,
-    pauses: &[Duration],
-    url: &str,
-    checksum: Option<&Checksum>,
+    patience: Patience,
+    wanted: &Wanted<'_>,
     target: &Path,
     progress: Progress,
 ) -> Result<Version> {
+    let Wanted { url, checksum, .. } = *wanted;
+    let failed =
+        |message: String| Error::Download { url: shown(url), message: message.replace(url, &shown(url)), hint: None };
     let folder = target.parent().unwrap_or(Path::new("."));
     let is_new = !folder.exists();
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let mut part = Part::open(target)?;
-    let (mut furthest, mut pauses_left) = (part.length()?, pauses.iter());
-    while let Err(Failure { message, passes }) = attempt(agent, url, &mut part, checksum.is_some(), progress) {
+    let mut pace = Pace::new(patience);
+    let (mut furthest, mut pauses_left) = (part.length()?, patience.pauses.iter());
+    while let Err(Failure { message, passes }) = attempt(agent, wanted, &mut part, &mut pace, progress) {
         // A connection that breaks is taken up again for as long as that brings something new.
         let reached = part.length()?;
-        if reached > furthest {
-            (furthest, pauses_left) = (reached, pauses.iter());
+        if reached > furthest && passes {
+            (furthest, pauses_left) = (reached, patience.pauses.iter());
             continue;
         }
         match pauses_left.next() {
@@ -196,9 +294,14 @@ fn with_agent(
                     let _ = part.remove();
                     let _ = is_new.then(|| std::fs::remove_dir(folder));
                 }
-                return Err(Error::Download { url: url.to_owned(), message, hint: None });
+                return Err(failed(message));
             }
         }
+    }
+    if let Some(what) = disguise_of(&part.path)? {
+        part.remove().map_err(Error::io("remove", &part.path))?;
+        let _ = is_new.then(|| std::fs::remove_dir(folder));
+        return Err(failed(format!("the server sent {what} instead of the file")));
     }
     part.file.sync_all().map_err(Error::io("write", &part.path))?;
     if let Some(checksum) = checksum
@@ -207,7 +310,7 @@ fn with_agent(
         part.remove().map_err(Error::io("remove", &part.path))?;
         let name = checksum.name();
         return Err(Error::hinted(
-            format!("`{url}` is another file: its {name} is {found}, not {checksum}"),
+            format!("`{}` is another file: its {name} is {found}, not {checksum}", shown(url)),
             format!(
                 "what that server sends is damaged, or no longer the published file: find another copy, and put it at `{}`",
                 target.display()
@@ -238,16 +341,22 @@ impl Failure {
     }
 }
 
-/// One request: the rest of the file is appended to what is there. `is_checked` says whether the whole will be compared with
-/// a checksum.
-fn attempt(agent: &Agent, url: &str, part: &mut Part, is_checked: bool, progress: Progress) -> Result<(), Failure> {
+/// One request: the rest of the file is appended to what is there.
+fn attempt(
+    agent: &Agent,
+    wanted: &Wanted<'_>,
+    part: &mut Part,
+    pace: &mut Pace,
+    progress: Progress,
+) -> Result<(), Failure> {
+    let Wanted { url, checksum, most } = *wanted;
     let mut have = part.length().map_err(Failure::final_one)?;
     let version = part.version();
     let rest = (header::RANGE, format!("bytes={have}-"));
-    let request = match &version.0 {
+    let request = match &version.tag {
         // A server that has another version now sends all of it.
         Some(version) if have > 0 => agent.get(url).header(rest.0, rest.1).header(header::IF_RANGE, version.as_str()),
-        None if have > 0 && is_checked => agent.get(url).header(rest.0, rest.1),
+        None if have > 0 && checksum.is_some() => agent.get(url).header(rest.0, rest.1),
         _ => agent.get(url),
     };
     let request = request.config().http_status_as_error(false).build();
@@ -262,20 +371,30 @@ fn attempt(agent: &Agent, url: &str, part: &mut Part, is_checked: bool, progress
     let total = match response.status() {
         // The server does not send parts, or has another version.
         StatusCode::OK => {
-            part.restart(&Version::sent(response.headers())).map_err(Failure::final_one)?;
+            let total = response.body().content_length();
+            part.restart(&Version::sent(response.headers(), total)).map_err(Failure::final_one)?;
             have = 0;
-            response.body().content_length()
+            total
         }
         StatusCode::PARTIAL_CONTENT => match range(response.headers()) {
-            Some((start, total)) if start == have => total,
+            Some((start, total)) if start == have => {
+                // Not every server looks at which version it is asked for.
+                let sent = Version::sent(response.headers(), total);
+                if version.contradicts(&sent) || total.is_some_and(|total| total < have) {
+                    part.restart(&Version::default()).map_err(Failure::final_one)?;
+                    return Err(Failure::passing("the server has another version of the file"));
+                }
+                total
+            }
             _ => return Err(Failure::final_one(format!("the server did not go on at byte {have}"))),
         },
         // There is nothing behind what is there: it is all, or more than all.
         StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
-            if whole(response.headers()) == Some(have) {
+            let total = whole(response.headers());
+            if total == Some(have) && !version.contradicts(&Version::sent(response.headers(), total)) {
                 return Ok(());
             }
-            part.restart(&Version(None)).map_err(Failure::final_one)?;
+            part.restart(&Version::default()).map_err(Failure::final_one)?;
             return Err(Failure::passing("the server has a file of another size"));
         }
         status => {
@@ -283,6 +402,20 @@ fn attempt(agent: &Agent, url: &str, part: &mut Part, is_checked: bool, progress
             return Err(Failure { message: format!("the server answered {status}"), passes });
         }
     };
+    let too_large = |part: &Part, size: u64| {
+        part.restart(&Version::default()).map_err(Failure::final_one)?;
+        Err(Failure::final_one(format!("it has {} or more, and may have {}", bytes(size), bytes(most))))
+    };
+    if let Some(total) = total {
+        if total > most {
+            return too_large(part, total);
+        }
+        let room = part.path.parent().and_then(room).filter(|room| *room < total.saturating_sub(have));
+        if let Some(room) = room {
+            let message = format!("{} are to come, and there is room for {}", bytes(total - have), bytes(room));
+            return Err(Failure::final_one(message));
+        }
+    }
     let mut body = response.body_mut().as_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -292,9 +425,19 @@ fn attempt(agent: &Agent, url: &str, part: &mut Part, is_checked: bool, progress
                 return Err(Failure::passing("the connection ended early"));
             }
             0 => return Ok(()),
-            count => part.file.write_all(&buffer[..count]).map_err(Failure::final_one)?,
+            count => {
+                part.file.write_all(&buffer[..count]).map_err(Failure::final_one)?;
+                pace.add(count)?;
+            }
         }
         have = part.length().map_err(Failure::final_one)?;
+        if have > most {
+            return too_large(part, have);
+        }
+        if total.is_some_and(|total| have > total) {
+            part.restart(&Version::default()).map_err(Failure::final_one)?;
+            return Err(Failure::final_one("the server sent more than it had said"));
+        }
     }
 }
 
@@ -351,15 +494,31 @@ mod tests {
     /// What the callers of `progress` are told.
     type Seen = Vec<(u64, Option<u64>)>;
 
+    /// As patient as a test can wait.
+    const PATIENCE: Patience =
+        Patience { pauses: &[Duration::ZERO; 2], while_slow: Duration::from_millis(200), rate: 1000 };
+
+    fn get(wanted: &Wanted<'_>, target: &Path, progress: Progress) -> Result<Version> {
+        let agent = Agent::config_builder().proxy(None).build().new_agent();
+        with_agent(&agent, PATIENCE, wanted, target, progress)
+    }
+
+    /// Why a file of at most that many bytes did not come from a server that answers like this.
+    fn refusal(content: Vec<u8>, answer: Answer, most: u64, target: &Path) -> String {
+        let server = Server::start(content, &[answer]);
+        let error = get(&Wanted { url: &server.url, checksum: None, most }, target, &mut |_, _| {}).unwrap_err();
+        assert!(!target.exists());
+        error.to_string().replace(&format!("could not download `{}`: ", server.url), "")
+    }
+
     fn send(server: &Server, sha256: &str, target: &Path) -> Result<Seen> {
         send_checked(server, Some(&Checksum::Sha256(sha256.to_owned())), target)
     }
 
     fn send_checked(server: &Server, checksum: Option<&Checksum>, target: &Path) -> Result<Seen> {
-        let agent = Agent::config_builder().proxy(None).build().new_agent();
         let mut seen = Vec::new();
         let progress = &mut |have, total| seen.push((have, total));
-        with_agent(&agent, &[Duration::ZERO; 2], &server.url, checksum, target, progress)?;
+        get(&Wanted { url: &server.url, checksum, most: u64::MAX }, target, progress)?;
         assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
         Ok(seen)
     }
@@ -486,6 +645,103 @@ mod tests {
         assert_eq!(std::fs::read(&target).unwrap(), content());
     }
 
+    /// Some servers send the rest of whatever they have, whichever version is asked for.
+    #[test]
+    fn the_rest_of_another_version_is_not_taken() {
+        let (_folder, target, _) = place();
+        let older = content().into_iter().map(|byte| byte ^ 1).collect::<Vec<u8>>();
+        begin(older, 100_000, &target);
+        let server = serve(&[Answer::Heedless(ALL), Answer::Range(ALL)]);
+        send_checked(&server, None, &target).unwrap();
+        assert_eq!(server.asked(), ["bytes=100000-", ""]);
+        assert_eq!(std::fs::read(&target).unwrap(), content());
+    }
+
+    #[test]
+    fn a_file_whose_length_has_changed_starts_over() {
+        let (_folder, target, digest) = place();
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        for (have, total) in [(100_000, 299_999), (100_000, 300_001), (300_000, 300_001)] {
+            std::fs::write(part(&target), &content()[..have]).unwrap();
+            Version { tag: None, total: Some(total) }.keep(&version_file(&part(&target))).unwrap();
+            let server = serve(&[Answer::Range(ALL), Answer::Range(ALL)]);
+            send(&server, &digest, &target).unwrap();
+            assert_eq!(server.asked(), [format!("bytes={have}-"), String::new()]);
+            assert_eq!(std::fs::read(&target).unwrap(), content());
+            std::fs::remove_file(&target).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_version_is_kept_with_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("version");
+        for (tag, total) in [(Some("\"a b\""), Some(7)), (Some("\"a\""), None), (None, Some(0)), (None, None)] {
+            Version { tag: tag.map(str::to_owned), total }.keep(&file).unwrap();
+            let read = Version::read(&file);
+            assert_eq!((read.tag.as_deref(), read.total), (tag, total));
+        }
+        assert!(!file.exists(), "nothing is known, so nothing is kept");
+    }
+
+    #[test]
+    fn a_slow_server_is_given_up_and_what_came_is_kept() {
+        let (_folder, target, _) = place();
+        let message = refusal(content(), Answer::Slow, u64::MAX, &target);
+        assert!(message.starts_with("the server sent ") && message.ends_with(" B in 1 s"), "{message}");
+        assert!(part(&target).exists());
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_taken() {
+        let (_folder, target, _) = place();
+        for answer in [Answer::Range(ALL), Answer::Promises(1 << 40), Answer::Endless] {
+            let message = refusal(content(), answer, 100_000, &target);
+            assert!(message.ends_with(" or more, and may have 100 kB"), "{message}");
+            assert!(!target.parent().unwrap().exists());
+        }
+        let message = refusal(content(), Answer::Promises(1 << 62), u64::MAX, &target);
+        assert!(message.starts_with("4611686.0 TB are to come, and there is room for "), "{message}");
+    }
+
+    #[test]
+    fn a_page_in_place_of_a_file_is_not_taken() {
+        let (_folder, target, digest) = place();
+        let page = b"\n<!DOCTYPE html>\n<title>Google Drive - Quota exceeded</title>".to_vec();
+        let message = refusal(page.clone(), Answer::Range(ALL), u64::MAX, &target);
+        assert_eq!(message, "the server sent a web page instead of the file");
+        assert!(!target.parent().unwrap().exists());
+        let server = Server::start(page, &[Answer::Range(ALL)]);
+        let message = send(&server, &digest, &target).unwrap_err().to_string();
+        assert!(message.ends_with(": the server sent a web page instead of the file"), "{message}");
+    }
+
+    #[test]
+    fn secrets_in_addresses_are_not_printed() {
+        for (url, printed) in [
+            ("https://example.org/a.tar", "https://example.org/a.tar"),
+            ("https://me:secret@example.org:80/a@b.tar", "https://example.org:80/a@b.tar"),
+            ("https://me:p@ss@example.org", "https://example.org"),
+            (
+                "https://example.org/a?token=secret&id=7&X-Amz-Signature=0a",
+                "https://example.org/a?token=...&id=7&X-Amz-Signature=...",
+            ),
+            ("https://example.org?secret#also", "https://example.org?..."),
+            ("me:secret@example.org/a", "example.org/a"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), printed);
+        }
+        let (_folder, target, digest) = place();
+        let server = serve(&[Answer::Status("403 Forbidden")]);
+        let url = format!("{}?token=secret", server.url.replace("//", "//me:secret@"));
+        for url in [url.as_str(), "https://me:secret@exa mple.org/?sig=secret"] {
+            let wanted = Wanted { url, checksum: Some(&Checksum::Sha256(digest.clone())), most: u64::MAX };
+            let message = get(&wanted, &target, &mut |_, _| {}).unwrap_err().to_string();
+            assert!(message.starts_with("could not download `http") && !message.contains("secret"), "{message}");
+        }
+    }
+
     #[test]
     fn a_part_of_the_same_version_is_gone_on_from_without_a_checksum() {
         let (_folder, target, _) = place();
@@ -530,11 +786,11 @@ mod tests {
     fn what_was_put_back_is_not_asked_for_again() {
         let (_folder, target, _) = place();
         let server = serve(&[Answer::Range(ALL), Answer::Range(ALL)]);
-        let agent = Agent::config_builder().proxy(None).build().new_agent();
-        let get = || with_agent(&agent, &[], &server.url, None, &target, &mut |_, _| {}).unwrap();
-        get().put_back(&target).unwrap();
+        let again =
+            || get(&Wanted { url: &server.url, checksum: None, most: u64::MAX }, &target, &mut |_, _| {}).unwrap();
+        again().put_back(&target).unwrap();
         assert!(!target.exists());
-        get();
+        again();
         assert_eq!(server.asked(), ["", "bytes=300000-"]);
         assert_eq!(std::fs::read(&target).unwrap(), content());
     }

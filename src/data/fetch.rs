@@ -66,7 +66,7 @@ pub fn fetch(
             return Err(Error::hinted(message, by_hand()));
         }
         None if !was_there => {
-            let version = download(&source.url, checksum.as_ref(), &path, &mut |have, total| {
+            let version = download(&source.url, checksum.as_ref(), 1 << 40, &path, &mut |have, total| {
                 progress(Step::Downloading(have, total))
             })
             .map_err(|error| error.or_by_hand(by_hand))?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::item::{Item, stays_inside};
 use super::reader::Reader;
 use super::split::Split;
-use crate::download::Checksum;
+use crate::download::{Checksum, shown};
 use crate::error::{Error, Result};
 use crate::text::few;
 
@@ -163,7 +163,7 @@ impl Manifest {
     pub fn addresses(&self) -> BTreeMap<String, String> {
         let address = |path: String| {
             let source = self.sources.iter().find(|source| source.places().contains(&path.as_str()))?;
-            Some((path, source.url.clone()))
+            Some((path, shown(&source.url)))
         };
         self.within().into_iter().filter_map(address).collect()
     }

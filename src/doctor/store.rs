@@ -69,8 +69,7 @@ fn is_writable(folder: &Path) -> bool {
 
 /// Bytes that a user may still write in a folder.
 pub(super) fn room(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(existing(folder)).ok()?;
-    Some(found.f_bavail * found.f_frsize)
+    crate::files::room(existing(folder))
 }
 
 /// The kind of file system that a folder lies on, e.g. `ext4` or `nfs4`, from the longest place of `/proc/self/mounts` above it.

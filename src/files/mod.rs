@@ -68,6 +68,12 @@ pub fn is_executable(mode: u32) -> bool {
     mode & 0o100 != 0
 }
 
+/// Bytes that a user may still write in a folder that is there; nothing where the system does not tell.
+pub fn room(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Makes the folder that a file is to lie in.
 pub fn create_parent(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));

@@ -8,6 +8,9 @@ use crate::backbone::{Backbone, BackboneOptions, Known, Teller};
 use crate::download::{self, Checksum, sha256};
 use crate::error::{Error, Result};
 
+/// Bytes that a file of weights may have; the largest has 1.8 GB.
+const MOST: u64 = 16 << 30;
+
 /// Where OpenAI keeps its weights; each file lies in a folder that is named by its SHA-256.
 const OPENAI: &str = "https://openaipublic.azureedge.net/clip/models";
 
@@ -118,7 +121,7 @@ impl PublishedWeights {
         let published = self.url();
         let path = self.path(data_root);
         let checksum = Checksum::Sha256(self.sha256.to_owned());
-        let version = download::download(url.unwrap_or(&published), Some(&checksum), &path, progress);
+        let version = download::download(url.unwrap_or(&published), Some(&checksum), MOST, &path, progress);
         version.map(drop).map_err(|error| error.or_by_hand(|| self.by_hand(&path)))
     }
 

@@ -856,7 +856,7 @@ fn dangerous_and_damaged_archives_leave_nothing() {
         ("an absolute member", gzip(&tar(&[good, ("/tmp/escaped", b"x")])), "leaves the folder"),
         ("a bomb", gzip(&tar(&[good, ("data/zeros", &zeros)])), "far larger than images could be"),
         ("cut off", whole[..whole.len() - 20].to_vec(), "archive"),
-        ("no archive", b"<html>log in</html>".to_vec(), "archive"),
+        ("no archive", b"log in".to_vec(), "archive"),
         ("lacking a part", gzip(&tar(&[("data/other/a.png", &picture)])), "it has no `data/pictures`"),
         ("a zip's member above", zip(&[good, ("../escaped", b"x")], &[]), "leaves the folder"),
         ("a zip's link outside", zip(&[good], &[("data/link", "../../escaped")]), "leads out of the folder"),
