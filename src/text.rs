@@ -58,6 +58,9 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
+/// How many names a sentence has.
+pub const NAMED: usize = 5;
+
 /// The first `most` of several things, and how many more there are.
 pub fn few(most: usize, things: impl ExactSizeIterator<Item = String>) -> String {
     let more = things.len().saturating_sub(most);

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::terminal::print;
+use super::terminal::{print, say};
+use crate::data::sampling::small_classes;
 use crate::data::{Classes, Item, Split, few_shot};
 use crate::error::Result;
 
 /// Print the few-shot sample of a split file, as the published code draws it; no image is needed
 ///
-/// One image a line, `train,PATH` or `val,PATH`. Samples are drawn from all classes first and cut afterwards, as in the
+/// One image per line, `train,PATH` or `val,PATH`. Samples are drawn from all classes first and cut afterwards, as in the
 /// published code.
 #[derive(Args, Debug)]
 pub(super) struct FewShotCommand {
@@ -71,7 +72,11 @@ fn sample(split: &Path, shots: NonZeroUsize, seed: u64, classes: Classes) -> Res
     let split = Split::read(split)?;
     let count = split.class_names().len();
     let drawn = few_shot(&split, shots, seed);
-    Ok([("train", classes.select(&drawn.train, count)), ("val", classes.select(&drawn.val, count))])
+    let train = classes.select(&drawn.train, count);
+    if let Some(small) = small_classes(&train, classes.names(&split.class_names()), shots) {
+        say(&format!("note: {small}"));
+    }
+    Ok([("train", train), ("val", classes.select(&drawn.val, count))])
 }
 
 fn lines(sample: &Sample) -> String {

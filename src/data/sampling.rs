@@ -1,5 +1,5 @@
 //! Few-shot samples, equal to those that the published code draws (`generate_fewshot_dataset` of Dassl's
-//! `DatasetBase`): CPython's `random.seed(seed)`, then `random.sample` once a class.
+//! `DatasetBase`): CPython's `random.seed(seed)`, then `random.sample` once per class.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::item::Labelled;
 use super::split::Split;
+use crate::text::{NAMED, few, plural};
 
 /// At most this many images per class are drawn for validation, whatever the number of shots.
 const VALIDATION_SHOTS: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
@@ -31,6 +32,23 @@ pub fn few_shot<T: Labelled>(split: &Split<T>, shots: NonZeroUsize, seed: u64) -
     let train = per_class(&split.train, shots, &mut random);
     let val = per_class(&split.val, shots.min(VALIDATION_SHOTS), &mut random);
     Sample { train, val }
+}
+
+/// Which classes of a drawn sample have fewer images than `shots`, because the data set has no more; nothing where none has.
+pub fn small_classes(train: &[impl Labelled], class_names: &[String], shots: NonZeroUsize) -> Option<String> {
+    let count = |label: usize| train.iter().filter(|item| item.label() == label).count();
+    let counts = class_names.iter().enumerate().map(|(label, name)| (name, count(label)));
+    let small: Vec<String> =
+        counts.filter(|(_, count)| *count < shots.get()).map(|(name, count)| format!("{name} ({count})")).collect();
+    let have = if small.len() == 1 { "has" } else { "have" };
+    (!small.is_empty()).then(|| {
+        let images = plural(shots.get(), "training image", "training images");
+        format!(
+            "{} {have} fewer than {images}: {}",
+            plural(small.len(), "class", "classes"),
+            few(NAMED, small.into_iter())
+        )
+    })
 }
 
 /// `shots` items of every class, classes in order of first appearance. A class with fewer keeps all of its items in
@@ -187,6 +205,17 @@ mod tests {
         let sample = few_shot(&split, NonZeroUsize::new(16).unwrap(), 1);
         assert_eq!(paths(&sample.train)[..4], ["0", "9", "5", "17"]);
         assert_eq!(sample.val.len(), 4);
+    }
+
+    #[test]
+    fn classes_with_fewer_images_than_shots_are_named() {
+        let names = ["cat", "dog", "newt"].map(str::to_owned);
+        let small = |labels: &[usize], shots: usize| {
+            small_classes(&items(labels), &names, NonZeroUsize::new(shots).unwrap()).unwrap_or_default()
+        };
+        assert_eq!(small(&[0, 1, 2, 0], 1), "");
+        assert_eq!(small(&[0, 1, 2, 0, 2], 2), "1 class has fewer than 2 training images: dog (1)");
+        assert_eq!(small(&[0, 1, 0], 16), "3 classes have fewer than 16 training images: cat (2), dog (1), newt (0)");
     }
 
     #[test]

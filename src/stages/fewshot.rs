@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset;
 use super::dataset::Index;
+use crate::data::sampling::small_classes;
 use crate::data::{Classes, Split, few_shot};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
 use crate::task::Task;
+use crate::text::plural;
 
 /// Draws the few-shot sample.
 pub static KIND: Kind = Kind {
@@ -75,7 +77,8 @@ impl Here for FewShot {
         task.write_json("train", &train)?;
         task.write_json("val", &self.classes.select(&sample.val, class_names.len()))?;
         task.write_json("classes", &kept)?;
-        Ok(format!("{} images", train.len()))
+        let small = small_classes(&train, kept, self.shots).map(|small| format!("; {small}")).unwrap_or_default();
+        Ok(plural(train.len(), "image", "images") + &small)
     }
 }
 
