@@ -35,6 +35,8 @@ pub enum Error {
         format: &'static str,
         /// What is wrong, and where.
         message: String,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// Anything else that is wrong with what the user gave; `hint` says what to do.
     #[error("{}", visible(message))]
@@ -99,9 +101,10 @@ impl Error {
     /// What to do about it, where more can be said than the message says.
     pub fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            Error::Invalid { hint, .. } | Error::Download { hint, .. } | Error::Found { hint, .. } => {
-                hint.as_deref().map(visible)
-            }
+            Error::Format { hint, .. }
+            | Error::Invalid { hint, .. }
+            | Error::Download { hint, .. }
+            | Error::Found { hint, .. } => hint.as_deref().map(visible),
             Error::Damaged { .. } => Some("`maple-pipe run` makes again what it needs".into()),
             _ => None,
         }
@@ -136,14 +139,21 @@ impl Error {
         }
     }
 
+    /// The same, with what to do about it, where nothing is said of that yet.
+    pub fn with_hint(mut self, say: impl FnOnce() -> String) -> Error {
+        if let Error::Format { hint, .. }
+        | Error::Invalid { hint, .. }
+        | Error::Download { hint, .. }
+        | Error::Found { hint, .. } = &mut self
+        {
+            hint.get_or_insert_with(say);
+        }
+        self
+    }
+
     /// The same, with what to do about a file that could not be downloaded.
     pub fn or_by_hand(self, way: impl FnOnce() -> String) -> Error {
-        match self {
-            Error::Download { url, message, hint } => {
-                Error::Download { url, message, hint: hint.or_else(|| Some(way())) }
-            }
-            other => other,
-        }
+        if let Error::Download { .. } = &self { self.with_hint(way) } else { self }
     }
 
     /// For `map_err` after a file operation: `fs::read(path).map_err(Error::io("read", path))`.
@@ -154,7 +164,7 @@ impl Error {
 
     /// A file that is not a valid `format`.
     pub fn format(path: impl AsRef<Path>, format: &'static str, message: impl ToString) -> Error {
-        Error::Format { path: path.as_ref().to_owned(), format, message: message.to_string() }
+        Error::Format { path: path.as_ref().to_owned(), format, message: message.to_string(), hint: None }
     }
 
     /// Wrong input, without a hint.

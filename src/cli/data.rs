@@ -7,19 +7,21 @@ use std::sync::Mutex;
 
 use clap::{Args, Subcommand};
 use indicatif::MultiProgress;
+use serde::Serialize;
 
-use super::terminal::{bar, complain, display, download_bar, print, say};
+use super::terminal::{bar, complain, display, download_bar, print, print_json, say};
 use super::weights::DataRoot;
 use crate::data::catalogue::{find, shipped};
-use crate::data::check::{Check, check};
+use crate::data::check::{Check, check, other_there};
 use crate::data::fetch::{Step, fetch};
 use crate::data::import::{bring, describe, recognise, text};
-use crate::data::manifest::{DataSource, NAMED};
+use crate::data::manifest::DataSource;
 use crate::data::sums::Sums;
 use crate::data::{Item, Manifest, Split};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::terminal;
-use crate::text::few;
+use crate::text::{NAMED, few, plural};
 
 /// Missing files from which on they are summed up, too, and folders that the summary has.
 const MANY: usize = 5;
@@ -34,10 +36,16 @@ pub(super) struct DataCommand {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the data sets that have a manifest, and whether they are there and complete
-    List(DataRoot),
+    List {
+        /// Print JSON: an object for each data set, on a line of its own
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataRoot,
+    },
     /// Download data sets and unpack them into the published layout; goes on where it stopped
     ///
-    /// What needs an account, or has no address any more, is named with what to do by hand.
+    /// For a file that needs an account, or has no address any more, it prints the manual steps.
     Fetch {
         /// E.g. `eurosat dtd`; `maple-pipe data list` names them all
         #[arg(required = true)]
@@ -54,7 +62,7 @@ enum Action {
         /// Decode every image
         #[arg(long)]
         deep: bool,
-        /// Print the images of each class as CSV instead: what the split names, and what of it is on disk
+        /// Print the images of each class as CSV instead: how many the split names, and how many are on disk
         #[arg(long)]
         per_class: bool,
         #[command(flatten)]
@@ -83,7 +91,7 @@ enum Action {
 impl DataCommand {
     pub(super) fn run(self) -> Result<()> {
         match self.action {
-            Action::List(data) => list(data.folder.as_deref()),
+            Action::List { json, data } => list(data.folder.as_deref(), json),
             Action::Fetch { names, data } => fetch_all(&names, data.folder()?),
             Action::Check { name, deep, per_class, data } => check_one(&name, deep, per_class, data.folder()?),
             Action::Import { source, name, copy, data } => import(&source, name.as_deref(), copy, data.folder()?),
@@ -99,7 +107,10 @@ fn manifest(name: &str) -> Result<Manifest> {
     if name.ends_with(".toml") {
         let table = crate::document::read_table(Path::new(name))?;
         let manifest: Manifest = table.read().map_err(|mistake| vec![mistake])?;
-        manifest.check()?;
+        manifest.check().map_err(|error| {
+            let place = table.place_of(error.key()).unwrap_or(&table.span);
+            vec![Diagnostic { hint: error.hint().map(Into::into), ..Diagnostic::at(place, error.to_string()) }]
+        })?;
         return Ok(manifest);
     }
     let names: Vec<&str> = shipped().map(|(name, _)| name).collect();
@@ -108,30 +119,60 @@ fn manifest(name: &str) -> Result<Manifest> {
     Err(Error::hinted(format!("there is no data set `{name}`"), hint))
 }
 
-fn list(data_root: Option<&Path>) -> Result<()> {
+/// How a data set stands below the data root.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    classes: Option<usize>,
+    images: Option<usize>,
+    /// `complete`, `incomplete`, `not there` or `unreadable`; nothing without a data root.
+    state: Option<&'static str>,
+    /// Where it lies, or is to lie.
+    folder: Option<PathBuf>,
+    /// Why it cannot be read.
+    error: Option<String>,
+}
+
+fn list(data_root: Option<&Path>, json: bool) -> Result<()> {
+    if !json {
+        print(&format!("{:16} {:>8} {:>9}  state\n", "data set", "classes", "images"))?;
+    }
     for (name, manifest) in shipped() {
-        let state = match data_root {
-            None => "no data root".to_owned(),
+        let folder = data_root.map(|root| root.join(&manifest.folder));
+        let state = data_root.zip(folder.as_deref()).map(|(root, folder)| state(&manifest, folder, root));
+        let (state, error) = match state {
             // One that cannot be read says nothing about the others.
-            Some(root) => state(&manifest, root).unwrap_or_else(|error| format!("unreadable: {error}")),
+            Some(Err(error)) => (Some("unreadable"), Some(error.to_string())),
+            state => (state.and_then(Result::ok), None),
         };
-        let images = manifest.counts.images().map_or_else(String::new, |images| format!("{images} images"));
-        let classes = manifest.counts.classes.map_or_else(String::new, |classes| format!("{classes} classes"));
-        print(&format!("{name:16} {classes:>12} {images:>15}  {state}\n"))?;
+        let (classes, images) = (manifest.counts.classes, manifest.counts.images());
+        if json {
+            print_json(&Listed { name, classes, images, state, folder, error })?;
+            continue;
+        }
+        let number = |number: Option<usize>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let place = match (state, folder) {
+            (Some("complete" | "incomplete"), Some(folder)) => format!(": {}", display(&folder)),
+            _ => error.map(|error| format!(": {error}")).unwrap_or_default(),
+        };
+        let state = state.unwrap_or("-");
+        print(&format!("{name:16} {:>8} {:>9}  {state}{place}\n", number(classes), number(images)))?;
+    }
+    if data_root.is_none() {
+        say("hint: give `--data-root FOLDER` or set MAPLE_DATA, and the list says which data sets are there");
     }
     Ok(())
 }
 
-fn state(manifest: &Manifest, root: &Path) -> Result<String> {
-    let folder = root.join(&manifest.folder);
+fn state(manifest: &Manifest, folder: &Path, root: &Path) -> Result<&'static str> {
     if !folder.is_dir() {
-        return Ok("not there".to_owned());
+        return Ok("not there");
     }
-    let found = check(manifest, &folder, &Sums::read(root)?, false, &|_, _| {})?;
-    Ok(if found.is_complete() {
-        format!("complete: {}", display(&folder))
-    } else {
-        format!("incomplete: {}", display(&folder))
+    let sums = Sums::read(root)?;
+    Ok(match check(manifest, folder, &sums, false, &|_, _| {})?.is_complete() {
+        true => "complete",
+        false if other_there(manifest, folder, &sums).is_some() => "not there",
+        false => "incomplete",
     })
 }
 
@@ -161,7 +202,7 @@ fn fetch_set(
     bars: &MultiProgress,
 ) -> Result<()> {
     if manifest.sources.is_empty() {
-        let message = format!("the manifest of `{name}` says nowhere where to get it");
+        let message = format!("`{name}` has no `[[source]]`, so it cannot be downloaded");
         return Err(Error::hinted(message, "`maple-pipe data import` brings a folder that you have"));
     }
     let folder = data_root.join(&manifest.folder);
@@ -233,11 +274,13 @@ fn check_one(name: &str, deep: bool, per_class: bool, data_root: &Path) -> Resul
     let manifest = manifest(name)?;
     let folder = data_root.join(&manifest.folder);
     if !folder.is_dir() {
+        let import = "`maple-pipe data import` brings a folder that you have";
         return Err(Error::hinted(
             format!("there is no folder `{}`", display(&folder)),
-            format!(
-                "`maple-pipe data fetch {name}` gets the data set, `maple-pipe data import` brings a folder that you have"
-            ),
+            match manifest.sources.is_empty() {
+                true => format!("correct `folder` in the manifest, which is below the data root, or {import}"),
+                false => format!("`maple-pipe data fetch {name}` gets the data set, {import}"),
+            },
         ));
     }
     let bar = bar("decoding [{wide_bar}] {pos}/{len}");
@@ -337,6 +380,7 @@ fn summary(manifest: &Manifest, folder: &Path, found: &Check) -> Vec<String> {
 }
 
 fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: bool) -> Result<()> {
+    found.notes.iter().for_each(|note| say(&format!("note: {note}")));
     found.differences.iter().for_each(|difference| say(&format!("differs: {difference}")));
     if found.missing.len() > MANY {
         summary(manifest, folder, found).iter().for_each(|line| say(line));
@@ -344,10 +388,15 @@ fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: b
     found.broken.iter().for_each(|broken| say(&format!("broken: {broken}")));
     if found.is_complete() {
         let decoded = if deep { ", and every image decodes" } else { "" };
-        say(&format!("{name} is as its manifest says{decoded}"));
+        say(&format!("{name} matches its manifest{decoded}"));
         return Ok(());
     }
-    let (differences, missing, broken) = (found.differences.len(), found.missing.len(), found.broken.len());
+    let counts = [
+        (found.differences.len(), "mismatch", "mismatches"),
+        (found.missing.len(), "missing file or folder", "missing files or folders"),
+        (found.broken.len(), "broken image", "broken images"),
+    ];
+    let counts = counts.into_iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| plural(count, one, many));
     let lacking = found.lacking();
     let wanted = |source: &&DataSource| !source.is_there(folder) || source.has_some_of(folder, &lacking);
     let mut wanted = manifest.sources.iter().filter(wanted).peekable();
@@ -356,10 +405,8 @@ fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: b
         format!("`maple-pipe data fetch {name}` {does} what is missing")
     });
     Err(Error::Found {
-        message: format!(
-            "data set `{name}` is not as its manifest says: {differences} different, {missing} missing, {broken} broken"
-        ),
-        hint,
+        message: format!("data set `{name}` does not match its manifest: {}", counts.collect::<Vec<_>>().join(", ")),
+        hint: found.hint.clone().or(hint),
     })
 }
 
@@ -376,6 +423,7 @@ fn import(folder: &Path, name: Option<&str>, copies: bool, data_root: &Path) -> 
     for (name, manifest) in &known {
         let found = check(manifest, folder, &sums, false, &|_, _| {})?;
         if found.is_complete() {
+            found.notes.iter().for_each(|note| say(&format!("note: {note}")));
             return bring_known(name, manifest, folder, copies, data_root, &mut sums);
         }
         checked.push((name, manifest, found));
@@ -397,10 +445,13 @@ fn import(folder: &Path, name: Option<&str>, copies: bool, data_root: &Path) -> 
     bring(folder, &data_root.join(&manifest.folder), copies)?;
     print(&text(&manifest))?;
     let images: usize = split.parts().into_iter().map(|(_, items)| items.len()).sum();
+    found.notes.iter().for_each(|note| say(&format!("note: {note}")));
     say(&format!(
-        "imported {}: {} classes, {images} images; keep these lines as the manifest of a `dataset` stage",
+        "imported {}: {}, {}; save these lines as `manifests/{}.toml`, and name that file in a `dataset` stage",
         display(&data_root.join(&manifest.folder)),
-        split.class_names().len()
+        plural(split.class_names().len(), "class", "classes"),
+        plural(images, "image", "images"),
+        manifest.name
     ));
     Ok(())
 }

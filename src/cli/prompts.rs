@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::terminal::{display, print, read_text, say};
+use super::terminal::{display, print, say};
 use super::weights::DataRoot;
 use crate::document::read_table;
 use crate::error::{Error, Result};
-use crate::files::write_output;
+use crate::files::{read_foreign_text, write_output};
 use crate::method::{Method, Prompt};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Checkpoint;
@@ -116,9 +116,10 @@ fn shipped_method(file: &Path, prompt: &Prompt) -> Result<Method> {
 }
 
 fn class_names(path: &Path) -> Result<Vec<String>> {
-    let text = read_text(path)?;
+    const FORMAT: &str = "list of class names";
+    let text = read_foreign_text(path, FORMAT)?;
     if text.trim_start().starts_with('[') {
-        return serde_json::from_str(&text).map_err(|error| Error::format(path, "list of class names", error));
+        return serde_json::from_str(&text).map_err(|error| Error::format(path, FORMAT, error));
     }
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }

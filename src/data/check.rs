@@ -1,18 +1,23 @@
-//! Whether the files of a data set are what its manifest says.
+//! Whether the files of a data set match its manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::catalogue::shipped;
 use super::image::decode;
 use super::item::Item;
+use super::likeness::alike;
 use super::manifest::Manifest;
 use super::reader::Reader;
 use super::split::Split;
 use super::sums::Sums;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::text::{NAMED, few, plural};
 
 /// What a check found.
 #[derive(Debug)]
@@ -21,14 +26,18 @@ pub struct Check {
     pub split: Option<Split<Item>>,
     /// Which of its images are there, part by part.
     pub on_disk: Split<bool>,
-    /// What is not as the manifest says, a sentence each.
+    /// What does not match the manifest, a sentence each.
     pub differences: Vec<String>,
+    /// What to do about them, where something is known.
+    pub hint: Option<String>,
     /// Files and folders that are not there.
     pub missing: Vec<PathBuf>,
     /// Files and folders that are there and have too little in them, or are others.
     pub short: Vec<PathBuf>,
     /// Images that cannot be decoded, a sentence each.
     pub broken: Vec<String>,
+    /// What a person should know, although it contradicts no manifest, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Check {
@@ -69,9 +78,11 @@ pub fn check(
         split: None,
         on_disk: Split { train: Vec::new(), val: Vec::new(), test: Vec::new() },
         differences: Vec::new(),
+        hint: None,
         missing: manifest.lacks(folder),
         short: Vec::new(),
         broken: Vec::new(),
+        notes: Vec::new(),
     };
     let lacks_files = manifest.reader.files().iter().any(|(_, file)| check.missing.contains(&folder.join(file)));
     let folders = matches!(manifest.reader, Reader::ClassFolders(_));
@@ -86,6 +97,7 @@ pub fn check(
         Ok(split) => split,
         Err(error @ (Error::Format { .. } | Error::Invalid { .. })) => {
             check.differences.push(error.to_string());
+            check.hint = error.hint().map(Into::into);
             return Ok(check);
         }
         Err(error) => return Err(error),
@@ -116,26 +128,88 @@ pub fn check(
             .map(|(item, _)| place(item))
             .filter(|path| !check.missing.iter().any(|folder| path.starts_with(folder)))
             .collect();
+        check.hint = hint(&images, &split, &check.on_disk);
         check.missing.append(&mut missing);
     }
-    let items: Vec<&Item> = split.parts().into_iter().flat_map(|(_, items)| items).collect();
+    let unread = manifest.reader.unread(folder, &manifest.images)?;
+    if !unread.is_empty() {
+        check.notes.push(unread.to_string());
+    }
     if deep {
+        let count = split.parts().iter().map(|(_, items)| items.len()).sum();
         let done = AtomicUsize::new(0);
-        let broken = |item: &&Item| {
+        // What an image is told from others by: its content, where it can be read.
+        let look = |item: &Item| -> (Option<Digest>, Option<String>) {
             let path = place(item);
-            let result = match std::fs::read(&path) {
-                Ok(bytes) => decode(&bytes, &path).err(),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(error) => Some(Error::io("read", &path)(error)),
+            let (digest, error) = match std::fs::read(&path) {
+                Ok(bytes) => (Some(Digest::of(&bytes)), decode(&bytes, &path).err()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, None),
+                Err(error) => (None, Some(Error::io("read", &path)(error))),
             };
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, items.len());
-            result.map(|error| error.to_string())
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, count);
+            (digest, error.map(|error| error.to_string()))
         };
-        check.broken = items.par_iter().filter_map(broken).collect();
+        let found = split.parts().map(|(_, items)| items.par_iter().map(look).unzip::<_, _, Vec<_>, Vec<_>>());
+        check.broken = found.iter().flat_map(|(_, errors)| errors).flatten().cloned().collect();
+        check.notes.extend(repeated(&split, &found.map(|(digests, _)| digests)));
+    } else {
+        let places = split.parts().map(|(_, items)| items.iter().map(|item| Some(place(item))).collect());
+        check.notes.extend(repeated(&split, &places));
     }
     check.split = Some(split);
     Ok(check)
 }
+
+/// The other shipped data set that is complete in this folder of the data root, in which both of them lie.
+pub fn other_there(manifest: &Manifest, folder: &Path, sums: &Sums) -> Option<&'static str> {
+    let is_other = |known: &Manifest| known.folder == manifest.folder && known.name != manifest.name;
+    let is_complete =
+        |known: &Manifest| check(known, folder, sums, false, &|_, _| {}).is_ok_and(|found| found.is_complete());
+    let mut others = shipped().filter(|(_, known)| is_other(known));
+    others.find(|(_, known)| is_complete(known)).map(|(name, _)| name)
+}
+
+/// Says which images are in two parts, or twice in one; `identities` tells images from others, and says nothing of some.
+fn repeated<T: Eq + Hash>(split: &Split<Item>, identities: &[Vec<Option<T>>; 3]) -> Vec<String> {
+    let parts = split.parts();
+    let mut sentences = Vec::new();
+    let mut say = |images: &[&Item], what: &str, where_else: String| {
+        let names = few(NAMED, images.iter().map(|item| item.path.clone()));
+        let count = plural(images.len(), "image", "images");
+        if !images.is_empty() {
+            sentences.push(format!("`{what}` has {count} {where_else}: {names}"));
+        }
+    };
+    for (place, (part, items)) in parts.iter().enumerate() {
+        let known: Vec<(&Item, &T)> =
+            items.iter().zip(&identities[place]).filter_map(|(item, one)| Some((item, one.as_ref()?))).collect();
+        let mut seen = HashSet::new();
+        let again: Vec<&Item> = known.iter().filter(|(_, one)| !seen.insert(*one)).map(|(item, _)| *item).collect();
+        say(&again, part, "more than once".to_owned());
+        for ((other, _), theirs) in parts.iter().zip(identities).take(place) {
+            let theirs: HashSet<&T> = theirs.iter().flatten().collect();
+            let both: Vec<&Item> =
+                known.iter().filter(|(_, one)| theirs.contains(one)).map(|(item, _)| *item).collect();
+            say(&both, part, format!("that `{other}` has, too"));
+        }
+    }
+    sentences
+}
+
+/// What to do about images that are there under other names.
+fn hint(images: &Path, split: &Split<Item>, on_disk: &Split<bool>) -> Option<String> {
+    let parts = split.parts().into_iter().zip(on_disk.parts());
+    let absent =
+        || parts.clone().flat_map(|((_, items), (_, found))| items.iter().zip(found)).filter(|(_, found)| !**found);
+    absent().next()?;
+    let files = walkdir::WalkDir::new(images).follow_links(true).into_iter().flatten();
+    let files = files.filter(|entry| entry.file_type().is_file());
+    let there = files.filter_map(|entry| Some(entry.path().strip_prefix(images).ok()?.to_str()?.to_owned()));
+    alike(absent().map(|(item, _)| item.path.as_str()), there).map(|alike| format!("{alike}: {CORRECT}"))
+}
+
+/// What to do where names differ from those of the files.
+pub const CORRECT: &str = "rename the files, or correct the list";
 
 /// A split file that is no longer what it was when it came.
 fn changed(manifest: &Manifest, folder: &Path, sums: &Sums) -> Result<Option<String>> {

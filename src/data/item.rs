@@ -1,6 +1,6 @@
 //! One labelled image, before and after its content is known.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,11 @@ impl Labelled for Indexed {
     fn relabelled(&self, label: usize) -> Indexed {
         Indexed { label, ..self.clone() }
     }
+}
+
+/// The same path without `.` in it.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 /// Whether a path stays below the folder that it is relative to: neither absolute, nor empty, nor with `..`.

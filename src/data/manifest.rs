@@ -1,4 +1,4 @@
-//! Data set manifests: one TOML file a data set, `data-manifests/*.toml`, with its layout, counts and sources.
+//! Data set manifests: one TOML file per data set, `data-manifests/*.toml`, with its layout, counts and sources.
 //!
 //! What is written again, into keys, is what decides the images, their classes and the prompt, and what they must amount
 //! to: a check that decides whether a node succeeds is part of its key. The rest informs.
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::item::{Item, stays_inside};
+use super::item::{Item, normal, stays_inside};
 use super::reader::Reader;
 use super::split::Split;
 use crate::download::{Checksum, shown};
 use crate::error::{Error, Result};
-use crate::text::few;
+use crate::text::{NAMED, few, plural};
 
 /// What a data set is called, where its files lie, and what they must amount to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -76,7 +76,7 @@ pub struct Counts {
     pub test_per_class: Option<usize>,
 }
 
-/// A way in which a data set is not what its manifest says.
+/// A way in which a data set does not match its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The file or folder that shows it.
@@ -183,7 +183,7 @@ impl Manifest {
         match self.differences(folder, &split)?.first() {
             None => Ok(split),
             Some(difference) => Err(Error::hinted(
-                format!("data set `{}` is not what its manifest says: {difference}", self.name),
+                format!("data set `{}` does not match its manifest: {difference}", self.name),
                 "fetch the published files again, or write a manifest of your own for another version",
             )),
         }
@@ -290,14 +290,14 @@ impl Counts {
     /// The numbers that differ: of which part, how, and whether they are too small.
     fn differences(&self, split: &Split<Item>) -> Vec<(&'static str, String, bool)> {
         let found = [
-            ("classes", "classes", self.classes, split.class_names().len()),
-            ("train", "training images", self.train, split.train.len()),
-            ("val", "validation images", self.val, split.val.len()),
-            ("test", "test images", self.test, split.test.len()),
+            ("classes", "class", "classes", self.classes, split.class_names().len()),
+            ("train", "training image", "training images", self.train, split.train.len()),
+            ("val", "validation image", "validation images", self.val, split.val.len()),
+            ("test", "test image", "test images", self.test, split.test.len()),
         ];
-        let differs = |(part, what, expected, found): (&'static str, &str, Option<usize>, usize)| {
+        let differs = |(part, one, what, expected, found): (&'static str, &str, &str, Option<usize>, usize)| {
             let expected = expected.filter(|&expected| expected != found)?;
-            Some((part, format!("has {found} {what}, not {expected}"), found < expected))
+            Some((part, format!("has {}, not {expected}", plural(found, one, what)), found < expected))
         };
         found.into_iter().filter_map(differs).chain(self.uneven(split)).collect()
     }
@@ -316,14 +316,6 @@ impl Counts {
         let list = few(NAMED, uneven.iter().map(|(name, count)| format!("{name} ({count})")));
         (!uneven.is_empty()).then(|| ("test", format!("has not {expected} test images of each class: {list}"), lacks))
     }
-}
-
-/// How many names a sentence has.
-pub const NAMED: usize = 5;
-
-/// The same path without `.` in it.
-fn normal(path: &Path) -> PathBuf {
-    path.components().collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod image;
 pub mod import;
 pub mod item;
+pub mod likeness;
 pub mod manifest;
 pub mod pixels;
 pub mod random;

@@ -1,17 +1,67 @@
-//! How a data set's images, labels and division are found: one reader a family of layouts.
+//! How a data set's images, labels and division are found: one reader per family of layouts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::{self, Display, Formatter};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::item::Item;
+use super::item::{Item, normal};
 use super::sampling::PythonRandom;
 use super::split::Split;
 use crate::error::{Error, Result};
+use crate::files::read_foreign_text;
+use crate::text::plural;
+
+/// Images that are not read because their names have other extensions, counted by extension.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unread(BTreeMap<String, usize>);
+
+impl Unread {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Counts a file that is not read, if it looks like an image by its name or by its first bytes.
+    fn add(&mut self, path: &Path) {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if OTHERS.contains(&extension.as_str()) || starts_as_image(path) {
+            *self.0.entry(extension).or_default() += 1;
+        }
+    }
+
+    fn and(mut self, others: Unread) -> Unread {
+        others.0.into_iter().for_each(|(extension, count)| *self.0.entry(extension).or_default() += count);
+        self
+    }
+}
+
+impl Display for Unread {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let count = self.0.values().sum::<usize>();
+        let (files, verbs) =
+            if count == 1 { ("file", "looks like an image and is") } else { ("files", "look like images and are") };
+        let name = |extension: &String| match extension.as_str() {
+            "" => "no extension".to_owned(),
+            extension => format!(".{extension}"),
+        };
+        let counts: Vec<String> =
+            self.0.iter().map(|(extension, count)| format!("{} {count}", name(extension))).collect();
+        let read = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
+        write!(formatter, "{count} {files} {verbs} not read: {}; what is read is {read}", counts.join(", "))
+    }
+}
+
+fn starts_as_image(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = path.is_file().then(|| fs::File::open(path).and_then(|file| file.take(32).read_to_end(&mut start)));
+    read.is_some_and(|read| read.is_ok()) && image::guess_format(&start).is_ok()
+}
 
 /// Whether a file counts as an image, by its name.
 pub fn is_image(path: &Path) -> bool {
@@ -19,8 +69,19 @@ pub fn is_image(path: &Path) -> bool {
     EXTENSIONS.iter().any(|known| extension == *known)
 }
 
+/// What files are called in messages.
+const CLASS_NAMES: &str = "list of class names";
+const IMAGE_LIST: &str = "list of images";
+
 /// What counts as an image in class folders; other files there are not looked at.
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+
+/// What images are called that are not read.
+const OTHERS: [&str; 32] = [
+    "apng", "arw", "avif", "cr2", "cr3", "dds", "dib", "dng", "exr", "hdr", "heic", "heif", "ico", "j2k", "jfif",
+    "jif", "jp2", "jpe", "jxl", "nef", "orf", "pbm", "pcx", "pgm", "pnm", "ppm", "psd", "raw", "svg", "tga", "tif",
+    "tiff",
+];
 
 /// How a data set's images, labels and division are found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,9 +95,9 @@ pub enum Reader {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
-    /// One folder a class, below one folder a part or divided here. Labels are the places of the sorted folders.
+    /// One folder per class, below one folder per part or divided here. Labels are the places of the sorted folders.
     ClassFolders(ClassFolders),
-    /// One list a part, of `<image> <class name>` lines, as FGVC-Aircraft has them.
+    /// One list per part, of `<image> <class name>` lines, as FGVC-Aircraft has them.
     ImageLists(ImageLists),
     /// A table with the columns `path`, `label`, `classname` and `split` (`train`, `val` or `test`).
     Csv {
@@ -164,6 +225,21 @@ impl Reader {
         Ok(folders.filter(|class| !folder.join(class).is_dir()).collect())
     }
 
+    /// The images in class folders that are not read, where `images` is the image folder below the data set's folder.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn unread(&self, folder: &Path, images: &str) -> Result<Unread> {
+        let Reader::ClassFolders(folders) = self else { return Ok(Unread::default()) };
+        let parts = if folders.division.is_some() {
+            vec!["."]
+        } else {
+            folders.parts().into_iter().filter_map(|(_, part)| part).collect()
+        };
+        let parts = parts.into_iter().map(|part| unread(&normal(&folder.join(images).join(part))));
+        parts.collect::<Result<Vec<Unread>>>().map(|parts| parts.into_iter().fold(Unread::default(), Unread::and))
+    }
+
     /// What is wrong with the values by themselves.
     pub(super) fn check(&self) -> Result<()> {
         let Reader::ClassFolders(ClassFolders { train, val, test, division, class_names, numbered }) = self else {
@@ -199,7 +275,7 @@ impl Reader {
     pub(super) fn read(&self, folder: &Path, images: &str) -> Result<Split<Item>> {
         match self {
             Reader::SplitJson { file, .. } => Split::read(&folder.join(file)),
-            Reader::ClassFolders(folders) => folders.read(folder, &folder.join(images)),
+            Reader::ClassFolders(folders) => folders.read(folder, &normal(&folder.join(images))),
             Reader::ImageLists(lists) => lists.read(folder),
             Reader::Csv { file } => read_csv(&folder.join(file)),
         }
@@ -243,13 +319,17 @@ impl ClassFolders {
             let trained: BTreeSet<usize> = split.train.iter().map(|item| item.label).collect();
             if let Some((_, (folder, _))) = classes.iter().enumerate().find(|(label, _)| !trained.contains(label)) {
                 let message = format!("`{}` has no training images of class `{folder}`", images.display());
-                return Err(Error::hinted(message, "every class needs some: add them, or remove its other folders"));
+                let hint = match self.train.iter().map(|part| unread(&images.join(part))).find_map(Result::ok) {
+                    Some(unread) if !unread.is_empty() => format!("{unread}"),
+                    _ => "every class needs some: add them, or remove its other folders".to_owned(),
+                };
+                return Err(Error::hinted(message, hint));
             }
         }
         if split.test.is_empty() {
             return Err(Error::hinted(
                 format!("`{}` has no test images", images.display()),
-                "it must hold one folder a class, with images in it",
+                "it must hold one folder per class, with images in it",
             ));
         }
         Ok(split)
@@ -309,8 +389,8 @@ impl Division {
             let train = (count * self.train).round_ties_even() as usize;
             let val = (count * self.val).round_ties_even() as usize;
             if train == 0 || train + val >= items.len() || (val == 0 && self.val > 0.0) {
-                let message =
-                    format!("`{}` has {} images, too few to divide", images.join(folder).display(), items.len());
+                let count = plural(items.len(), "image", "images");
+                let message = format!("`{}` has {count}, too few to divide", images.join(folder).display());
                 return Err(Error::hinted(
                     message,
                     "every part needs at least one of each class: add images, or change `division`",
@@ -322,7 +402,7 @@ impl Division {
         }
         if split.train.is_empty() {
             let message = format!("`{}` has no class folders", images.display());
-            return Err(Error::hinted(message, "it must hold one folder a class, with images in it"));
+            return Err(Error::hinted(message, "it must hold one folder per class, with images in it"));
         }
         Ok(split)
     }
@@ -332,11 +412,11 @@ impl ImageLists {
     fn read(&self, folder: &Path) -> Result<Split<Item>> {
         let path = folder.join(&self.class_names);
         let labels: HashMap<String, usize> =
-            read_lines(&path)?.into_iter().enumerate().map(|(label, (_, name))| (name, label)).collect();
+            read_lines(&path, CLASS_NAMES)?.into_iter().enumerate().map(|(label, (_, name))| (name, label)).collect();
         let part = |file: &String| {
             let path = folder.join(file);
             let item = |(line, text): (usize, String)| {
-                let wrong = |what: String| Error::format(&path, "list of images", format!("line {line} {what}"));
+                let wrong = |what: String| Error::format(&path, IMAGE_LIST, format!("line {line} {what}"));
                 let (image, class_name) =
                     text.split_once(' ').ok_or_else(|| wrong("is not `<image> <class name>`".to_owned()))?;
                 let label = labels.get(class_name).copied();
@@ -345,66 +425,100 @@ impl ImageLists {
                 })?;
                 Ok(Item { path: format!("{image}{}", self.suffix), label, class_name: class_name.to_owned() })
             };
-            read_lines(&path)?.into_iter().map(item).collect::<Result<Vec<_>>>()
+            read_lines(&path, IMAGE_LIST)?.into_iter().map(item).collect::<Result<Vec<_>>>()
         };
         let split = Split { train: part(&self.train)?, val: part(&self.val)?, test: part(&self.test)? };
-        split.check().map_err(|message| Error::format(folder.join(&self.train), "list of images", message))?;
+        split.check().map_err(|message| Error::format(folder.join(&self.train), IMAGE_LIST, message))?;
         Ok(split)
     }
 }
 
-/// One line of a table of images.
-#[derive(Deserialize)]
-struct Row {
-    path: String,
-    label: usize,
-    classname: String,
-    split: Part,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Part {
-    Train,
-    Val,
-    Test,
-}
+/// The columns of a table of images.
+const COLUMNS: [&str; 4] = ["path", "label", "classname", "split"];
 
 fn read_csv(path: &Path) -> Result<Split<Item>> {
     const FORMAT: &str = "table of images";
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|error| Error::format(path, FORMAT, error))?;
+    let text = read_foreign_text(path, FORMAT)?;
+    let wrong = |message: String| Error::format(path, FORMAT, message).with_hint(csv_hint);
+    let broken = |error: csv::Error| wrong(error.to_string());
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(broken)?.clone();
+    let column = |name: &str| {
+        header.iter().position(|known| known == name).ok_or_else(|| {
+            let separator = [(";", "a semicolon"), ("\t", "a tab"), ("|", "`|`")].into_iter();
+            let separator = separator.filter(|(sign, _)| header.len() == 1 && header[0].contains(sign));
+            wrong(match separator.map(|(_, name)| name).next() {
+                Some(separator) => format!("between its columns stands {separator}, not a comma"),
+                None => format!("its first line has no column `{name}`"),
+            })
+        })
+    };
+    let columns: Vec<usize> = COLUMNS.into_iter().map(column).collect::<Result<_>>()?;
     let mut split = Split { train: Vec::new(), val: Vec::new(), test: Vec::new() };
-    for row in reader.deserialize() {
-        let Row { path: image, label, classname, split: part } =
-            row.map_err(|error| Error::format(path, FORMAT, error))?;
-        let items = match part {
-            Part::Train => &mut split.train,
-            Part::Val => &mut split.val,
-            Part::Test => &mut split.test,
+    for record in reader.records() {
+        let record = record.map_err(broken)?;
+        let in_line = |what: String| {
+            // Empty lines before a record belong to it.
+            let start = record.position().map_or(0, |position| position.byte() as usize);
+            let empty = text[start..].len() - text[start..].trim_start().len();
+            wrong(format!("line {} {what}", text[..start + empty].matches('\n').count() + 1))
         };
-        items.push(Item { path: image, label, class_name: classname });
+        if record.len() != header.len() {
+            let fields = plural(record.len(), "field", "fields");
+            return Err(in_line(format!("has {fields}, but the first line has {}", header.len())));
+        }
+        let [image, label, class_name, part] = [0, 1, 2, 3].map(|place| &record[columns[place]]);
+        let items = match part {
+            "train" => &mut split.train,
+            "val" => &mut split.val,
+            "test" => &mut split.test,
+            _ => return Err(in_line(format!("has the split `{part}`, not `train`, `val` or `test`"))),
+        };
+        let label = label.parse().map_err(|_| in_line(format!("has the label `{label}`, not an integer from 0 up")))?;
+        items.push(Item { path: image.to_owned(), label, class_name: class_name.to_owned() });
     }
-    split.check().map_err(|message| Error::format(path, FORMAT, message))?;
+    split.check().map_err(wrong)?;
     Ok(split)
 }
 
-/// `classnames.txt`: a folder and what its class is called, one per line.
+fn csv_hint() -> String {
+    format!("its first line is `{}`, and an image is, for example, `cat/1.jpg,0,cat,train`", COLUMNS.join(","))
+}
+
+/// `classnames.txt`: on each line a folder and what its class is called.
 fn read_class_names(path: &Path) -> Result<Vec<(String, String)>> {
-    let pair = |(line, text): (usize, String)| match text.split_once(' ') {
-        Some((folder, name)) => Ok((folder.to_owned(), name.to_owned())),
-        None => Err(Error::format(path, "list of class names", format!("line {line} is not `<folder> <class name>`"))),
-    };
-    read_lines(path)?.into_iter().map(pair).collect()
+    let wrong = |line: usize, what: String| Error::format(path, CLASS_NAMES, format!("line {line} {what}"));
+    let mut names: Vec<(String, String)> = Vec::new();
+    let mut known = HashSet::new();
+    for (line, text) in read_lines(path, CLASS_NAMES)? {
+        let (folder, name) =
+            text.split_once(' ').ok_or_else(|| wrong(line, "is not `<folder> <class name>`".to_owned()))?;
+        if !known.insert(folder.to_owned()) {
+            return Err(wrong(line, format!("names the folder `{folder}` again")));
+        }
+        names.push((folder.to_owned(), name.to_owned()));
+    }
+    Ok(names)
 }
 
 /// The lines of a text, without white space around them, each with its number; empty ones are left out.
-fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+fn read_lines(path: &Path, format: &'static str) -> Result<Vec<(usize, String)>> {
+    let text = read_foreign_text(path, format)?;
     let lines = text.lines().enumerate().map(|(place, line)| (place + 1, line.trim().to_owned()));
     Ok(lines.filter(|(_, line)| !line.is_empty()).collect())
+}
+
+/// The images in the class folders of `folder` that are not read.
+fn unread(folder: &Path) -> Result<Unread> {
+    let folders = entries(folder, |path, is_folder| is_folder.unwrap_or_else(|| path.is_dir()))?;
+    let of_class = |name: &String| {
+        let class = folder.join(name);
+        let names = entries(&class, |path, is_folder| !is_image(path) && is_folder != Some(true))?;
+        let mut unread = Unread::default();
+        names.iter().for_each(|name| unread.add(&class.join(name)));
+        Ok(unread)
+    };
+    folders.par_iter().map(of_class).try_reduce(Unread::default, |one, other| Ok(one.and(other)))
 }
 
 /// The images in each folder of `folder`, links followed, hidden files and folders left out.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::item::{Item, Labelled, stays_inside};
 use crate::error::{Error, Result};
-use crate::files::foreign_format;
+use crate::files::read_foreign_text;
 
 /// The name of the file format in error messages.
 const FORMAT: &str = "split file";
@@ -49,10 +49,12 @@ impl Split<Item> {
     /// When the file cannot be read or is no split file; when `train` or `test` is empty, the training labels are not
     /// `0..n`, another part has a label without training images, a label has two names, or a path leaves the folder.
     pub fn read(path: &Path) -> Result<Split<Item>> {
-        let text = fs::read(path).map_err(Error::io("read", path))?;
-        let mut deserializer = serde_json::Deserializer::from_slice(&text);
-        let triples: Split<(String, usize, String)> = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| foreign_format(path, FORMAT, &text, error))?;
+        let text = read_foreign_text(path, FORMAT)?;
+        let mut deserializer = serde_json::Deserializer::from_str(&text);
+        let triples: Split<(String, usize, String)> =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::format(path, FORMAT, error))?;
+        // Whatever follows belongs to another file, or to a merge that nobody has finished.
+        deserializer.end().map_err(|error| Error::format(path, FORMAT, error))?;
         let items = |part: Vec<(String, usize, String)>| {
             part.into_iter().map(|(path, label, class_name)| Item { path, label, class_name }).collect()
         };
@@ -186,6 +188,22 @@ mod tests {
         refuses(r#"{"train": [["a.jpg", "0", "a"]], "val": [], "test": []}"#, "train[0][1]");
         refuses(r#"{"train": [["a.jpg", -1, "a"]], "val": [], "test": []}"#, "train[0][1]");
         refuses(r#"{"train": [["a.jpg", 0, "a"]], "val": []}"#, "missing field `test`");
+        refuses("", "EOF while parsing a value at line 1 column 0");
+        refuses("<!DOCTYPE html><title>Quota exceeded</title>", "it is a web page");
+    }
+
+    /// A file is read to its end: what an unfinished merge or a second copy leaves there is no white space.
+    #[test]
+    fn nothing_may_follow_the_division() {
+        let division = r#"{"train": [["a.jpg", 0, "a"]], "val": [], "test": [["a.jpg", 0, "a"]]}"#;
+        for rest in ["\n>>>>>>> theirs\n", division, "]", "\0", "\n0"] {
+            let line = if rest.starts_with('\n') { 2 } else { 1 };
+            refuses(&format!("{division}{rest}"), &format!("trailing characters at line {line}"));
+        }
+        for rest in ["", "\n", " \r\n\t "] {
+            assert_eq!(read(&format!("{division}{rest}")).unwrap().train.len(), 1);
+            assert_eq!(read(&format!("\u{feff}{division}{rest}")).unwrap().test.len(), 1);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Finding, State};
 use crate::data::Manifest;
 use crate::data::catalogue::shipped;
-use crate::data::check::check;
+use crate::data::check::{check, other_there};
 use crate::data::sums::Sums;
 use crate::error::Result;
 use crate::weights::PUBLISHED;
@@ -26,8 +26,12 @@ pub(super) fn standing(manifest: &Manifest, folder: &Path, root: &Path) -> Resul
     if !folder.is_dir() {
         return Ok(Standing::Absent);
     }
-    let found = check(manifest, folder, &Sums::read(root)?, false, &|_, _| {})?;
-    Ok(if found.is_complete() { Standing::Complete } else { Standing::Incomplete })
+    let sums = Sums::read(root)?;
+    Ok(match check(manifest, folder, &sums, false, &|_, _| {})?.is_complete() {
+        true => Standing::Complete,
+        false if other_there(manifest, folder, &sums).is_some() => Standing::Absent,
+        false => Standing::Incomplete,
+    })
 }
 
 /// Which of the data sets of the papers are there.

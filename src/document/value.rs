@@ -140,6 +140,12 @@ impl Value {
         }
     }
 
+    /// Where the value stands that has this path of keys, e.g. `reader.file`.
+    pub fn place_of(&self, key: Option<&str>) -> Option<&Span> {
+        let path: Vec<&str> = key?.split('.').collect();
+        self.entry(&path).map(|entry| &entry.value.span)
+    }
+
     /// The entry at a path of keys that starts in this table or in one inside it.
     pub fn entry(&self, path: &[&str]) -> Option<&Entry> {
         let Data::Table(table) = &self.data else { return None };

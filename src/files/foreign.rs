@@ -46,7 +46,12 @@ pub fn foreign(start: &[u8]) -> Option<(&'static str, &'static str)> {
 /// The error about a file that is no valid `format`: by what it is where that is known, else as `message` says.
 pub fn foreign_format(path: &Path, format: &'static str, start: &[u8], message: impl ToString) -> Error {
     match foreign(start) {
-        Some((found, hint)) => Error::format(path, format, format!("it is {found}: {hint}")),
+        Some((found, hint)) => Error::Format {
+            path: path.to_owned(),
+            format,
+            message: format!("it is {found}"),
+            hint: Some(hint.to_owned()),
+        },
         None => Error::format(path, format, message),
     }
 }
@@ -137,6 +142,6 @@ mod tests {
         assert_eq!(read(b"\xef\xbb\xbf"), Ok(String::new()));
         assert_eq!(read(b"\xff\xfea\0"), Err("list: it is in UTF-16: save it as UTF-8".to_owned()));
         assert_eq!(read(b"a\ncaf\xe9\n"), Err("list: line 2 is not in UTF-8: save it as UTF-8".to_owned()));
-        assert!(read(b"<html>").unwrap_err().starts_with("list: it is a web page: open the address"));
+        assert_eq!(read(b"<html>"), Err("list: it is a web page".to_owned()));
     }
 }

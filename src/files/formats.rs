@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign::read_foreign_text;
 use crate::error::{Error, Result};
 
 /// Reads a JSON file.
@@ -11,8 +12,8 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The file cannot be read, or holds something else.
 pub fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text).map_err(|error| Error::format(path, "artifact", error))
+    const FORMAT: &str = "artifact";
+    serde_json::from_str(&read_foreign_text(path, FORMAT)?).map_err(|error| Error::format(path, FORMAT, error))
 }
 
 /// Writes a value as one line of JSON.

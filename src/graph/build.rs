@@ -241,7 +241,7 @@ impl<'a> Builder<'a> {
         let ports = read.ports(&given).map_err(|error| {
             let hint = error.hint().map(Into::into);
             let message = error.to_string();
-            let span = place_of(error.key(), &parameters).unwrap_or(&stage.span).clone();
+            let span = parameters.place_of(error.key()).unwrap_or(&stage.span).clone();
             vec![Diagnostic { hint, ..Diagnostic::at(&span, message) }]
         })?;
         for entry in &inputs {
@@ -261,7 +261,7 @@ impl<'a> Builder<'a> {
         if let Some(given) = read.backbone() {
             self.check_weights(&inputs, given).map_err(|error| {
                 let (message, hint) = (error.to_string(), error.hint().map(Into::into));
-                let span = place_of(error.key(), &parameters).or(weights).cloned();
+                let span = parameters.place_of(error.key()).or(weights).cloned();
                 vec![Diagnostic { span, hint, ..Diagnostic::new(message) }]
             })?;
         }
@@ -609,12 +609,6 @@ fn read_parameters(kind: &Kind, parameters: &mut Value) -> Result<Arc<dyn Work>,
         }
         mistakes.push(mistake);
     }
-}
-
-/// Where the parameter stands that has this path of keys.
-fn place_of<'v>(key: Option<&str>, parameters: &'v Value) -> Option<&'v Span> {
-    let path: Vec<&str> = key?.split('.').collect();
-    parameters.entry(&path).map(|entry| &entry.value.span)
 }
 
 /// The node that inputs are being found for.

@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::world;
 use crate::data::catalogue::known_as;
+use crate::data::check::CORRECT;
+use crate::data::likeness::alike;
 use crate::data::{Classes, Indexed, Item, Manifest};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Here, Kind, PathPort, Place, Port, Work, file};
 use crate::task::Task;
+use crate::text::plural;
 
 /// Indexes a data set: classes, splits, image digests.
 pub static KIND: Kind = Kind {
@@ -72,7 +75,7 @@ impl Work for Dataset {
             within: self.manifest.within(),
             default: self.manifest.folder.clone(),
             sources: self.manifest.addresses(),
-            known_as: known_as(&self.manifest.folder),
+            known_as: known_as(&self.manifest),
         })])
     }
 
@@ -93,30 +96,43 @@ impl Here for Dataset {
         let listing = root.listing.as_ref().expect("a folder comes with its digests");
         let split = self.manifest.split(&root.path)?;
         let class_names = split.class_names();
-        let index = |items: &[Item]| -> Result<Index> {
-            items
-                .iter()
-                .map(|item| {
-                    let path = as_listed(&Path::new(&self.manifest.images).join(&item.path));
-                    let digest = listing.get(&path).ok_or_else(|| {
-                        Error::hinted(
-                            format!("the split names `{}`, which `{}` lacks", item.path, root.path.display()),
-                            "the data set is incomplete: fetch or unpack it again",
-                        )
-                    })?;
-                    Ok(Indexed::new(Item { path, ..item.clone() }, digest.to_string()))
-                })
-                .collect()
+        let place = |item: &Item| as_listed(&Path::new(&self.manifest.images).join(&item.path));
+        let parts = split.parts();
+        let all = || parts.iter().flat_map(|(_, items)| *items);
+        let absent: Vec<&Item> = all().filter(|item| listing.get(&place(item)).is_none()).collect();
+        if let Some(first) = absent.first() {
+            let images = self.manifest.image_folder(&root.path);
+            let more = absent.len() - 1;
+            let more = if more == 0 { String::new() } else { format!(" and {}", plural(more, "other", "others")) };
+            let message = format!("`{}` lacks `{}`{more}, which the split names", images.display(), first.path);
+            let below = as_listed(Path::new(&self.manifest.images)) + "/";
+            let there = listing.files().map(|(name, _)| name.strip_prefix(&below).unwrap_or(name).to_owned());
+            let hint = alike(absent.iter().map(|item| item.path.as_str()), there);
+            return Err(Error::hinted(
+                message,
+                match hint {
+                    Some(alike) => format!("{alike}: {CORRECT}"),
+                    None => "the data set is incomplete: fetch or unpack it again".to_owned(),
+                },
+            ));
+        }
+        let indexed = |item: &Item| {
+            let path = place(item);
+            let digest = listing.get(&path).expect("none is absent").to_string();
+            Indexed::new(Item { path, ..item.clone() }, digest)
         };
-        let test = index(&split.test)?;
+        let index = |items: &[Item]| -> Index { items.iter().map(indexed).collect() };
+        let test = index(&split.test);
         task.write_json("classes", &class_names)?;
         task.write_json("template", &self.manifest.template)?;
-        task.write_json("train", &index(&split.train)?)?;
-        task.write_json("val", &index(&split.val)?)?;
+        task.write_json("train", &index(&split.train))?;
+        task.write_json("val", &index(&split.val))?;
         for classes in [Classes::Base, Classes::Novel, Classes::All] {
             task.write_json(test_output(classes), &classes.select(&test, class_names.len()))?;
         }
-        let images = split.train.len() + split.val.len() + split.test.len();
-        Ok(format!("{} classes, {images} images", class_names.len()))
+        let classes = plural(class_names.len(), "class", "classes");
+        let unread = self.manifest.reader.unread(&root.path, &self.manifest.images)?;
+        let unread = if unread.is_empty() { String::new() } else { format!("; {unread}") };
+        Ok(format!("{classes}, {}{unread}", plural(all().count(), "image", "images")))
     }
 }

@@ -184,7 +184,13 @@ train            4         4         4
 val              2         2         2
 test             2         2         2
 <stderr>
-mine.toml is as its manifest says, and every image decodes
+note: `train` has 3 images more than once: 0/train1.png, 1/train0.png, 1/train1.png
+note: `val` has 1 image more than once: 1/val0.png
+note: `val` has 2 images that `train` has, too: 0/val0.png, 1/val0.png
+note: `test` has 1 image more than once: 1/test0.png
+note: `test` has 2 images that `train` has, too: 0/test0.png, 1/test0.png
+note: `test` has 2 images that `val` has, too: 0/test0.png, 1/test0.png
+mine.toml matches its manifest, and every image decodes
 <exit code 0>
 
 "#]],
@@ -197,7 +203,7 @@ label,classname,train,train_on_disk,val,val_on_disk,test,test_on_disk
 0,class 0,2,2,1,1,1,1
 1,class 1,2,2,1,1,1,1
 <stderr>
-mine.toml is as its manifest says
+mine.toml matches its manifest
 <exit code 0>
 
 "#]],
@@ -215,8 +221,13 @@ val              2         2         2
 test             2         2         1
 missing: root/eurosat/2750/1/test0.png
 <stderr>
+note: `train` has 2 images more than once: 1/train0.png, 1/train1.png
+note: `val` has 1 image more than once: 1/val0.png
+note: `val` has 2 images that `train` has, too: 0/val0.png, 1/val0.png
+note: `test` has 1 image that `train` has, too: 0/test0.png
+note: `test` has 1 image that `val` has, too: 0/test0.png
 broken: `root/eurosat/2750/0/train1.png` is not a valid image: The image format could not be determined
-error: data set `mine.toml` is not as its manifest says: 0 different, 1 missing, 1 broken
+error: data set `mine.toml` does not match its manifest: 1 missing file or folder, 1 broken image
 <exit code 1>
 
 "#]],
@@ -239,7 +250,7 @@ differs: `root/eurosat/split_zhou_EuroSAT.json` has 4 training images, not 13500
 differs: `root/eurosat/split_zhou_EuroSAT.json` has 2 validation images, not 5400
 differs: `root/eurosat/split_zhou_EuroSAT.json` has 2 test images, not 8100
 differs: `root/eurosat/2750` holds 7 files, but 27000 images are needed
-error: data set `eurosat` is not as its manifest says: 6 different, 1 missing, 0 broken
+error: data set `eurosat` does not match its manifest: 6 mismatches, 1 missing file or folder
 hint: `maple-pipe data fetch eurosat` gets what is missing
 <exit code 1>
 
@@ -317,7 +328,7 @@ missing: root/many/7/0.png
 <stderr>
 6 of 8 are missing in `root/many`: 2, 3, 4, 5, 6 and 1 more
 2 of 3 are missing in `root/many/1`: 1.png, 2.png
-error: data set `many.toml` is not as its manifest says: 0 different, 20 missing, 0 broken
+error: data set `many.toml` does not match its manifest: 20 missing files or folders
 <exit code 1>
 
 "#]],
@@ -338,7 +349,7 @@ label,classname,train,train_on_disk,val,val_on_disk,test,test_on_disk
 <stderr>
 6 of 8 are missing in `root/many`: 2, 3, 4, 5, 6 and 1 more
 2 of 3 are missing in `root/many/1`: 1.png, 2.png
-error: data set `many.toml` is not as its manifest says: 0 different, 20 missing, 0 broken
+error: data set `many.toml` does not match its manifest: 20 missing files or folders
 <exit code 1>
 
 "#]],
@@ -372,7 +383,7 @@ missing: root/net/images/val/n2
 <stderr>
 differs: `root/net/images/val` has 2 test images, not 4
 differs: `root/net/images/val` has not 2 test images of each class: goldfish (0)
-error: data set `net.toml` is not as its manifest says: 2 different, 1 missing, 0 broken
+error: data set `net.toml` does not match its manifest: 2 mismatches, 1 missing file or folder
 <exit code 1>
 
 "#]],
@@ -419,25 +430,52 @@ fn data_sets_are_listed() {
         &["data", "list", "--data-root", "root"],
         str![[r#"
 <stdout>
-imagenet         1000 classes  1331167 images  not there
-caltech101        100 classes     8242 images  not there
-oxford_pets        37 classes     7349 images  not there
-stanford_cars     196 classes    16185 images  not there
-flowers102        102 classes     8189 images  not there
-food101           101 classes   101000 images  not there
-fgvc_aircraft     100 classes    10000 images  not there
-sun397            397 classes    39700 images  not there
-dtd                47 classes     5640 images  not there
-eurosat            10 classes    27000 images  unreadable: could not read `root/eurosat/split_zhou_EuroSAT.json`: Is a directory (os error 21)
-ucf101            101 classes    13320 images  not there
-imagenetv2       1000 classes    10000 images  not there
-imagenet_sketch  1000 classes    50889 images  not there
-imagenet_a        200 classes     7500 images  incomplete: root/imagenet-adversarial
-imagenet_r        200 classes    30000 images  not there
-caltech101-20      20 classes     1027 images  not there
+data set          classes    images  state
+imagenet             1000   1331167  not there
+caltech101            100      8242  not there
+oxford_pets            37      7349  not there
+stanford_cars         196     16185  not there
+flowers102            102      8189  not there
+food101               101    101000  not there
+fgvc_aircraft         100     10000  not there
+sun397                397     39700  not there
+dtd                    47      5640  not there
+eurosat                10     27000  unreadable: could not read `root/eurosat/split_zhou_EuroSAT.json`: Is a directory (os error 21)
+ucf101                101     13320  not there
+imagenetv2           1000     10000  not there
+imagenet_sketch      1000     50889  not there
+imagenet_a            200      7500  incomplete: root/imagenet-adversarial
+imagenet_r            200     30000  not there
+caltech101-20          20      1027  not there
 <exit code 0>
 
 "#]],
+    );
+}
+
+#[test]
+fn data_sets_are_listed_for_programs_and_without_a_data_root() {
+    let project = Project::new();
+    miniature(&project.file("root"), &LAYOUTS[13]);
+    let lines = project.run(&["data", "list", "--json", "--data-root", "root"]).stdout;
+    let sets: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(sets.len(), 16);
+    assert_eq!(
+        sets[13],
+        serde_json::json!({
+            "name": "imagenet_a", "classes": 200, "images": 7500, "state": "incomplete",
+            "folder": "root/imagenet-adversarial", "error": null
+        })
+    );
+    let printed = project.run(&["data", "list"]);
+    assert!(
+        printed
+            .stdout
+            .starts_with("data set          classes    images  state\nimagenet             1000   1331167  -\n")
+    );
+    assert_eq!(
+        printed.stderr,
+        "hint: give `--data-root FOLDER` or set MAPLE_DATA, and the list says which data sets are there\n"
     );
 }
 
@@ -460,7 +498,7 @@ images = "."
 template = "a photo of a {}."
 reader = { kind = "class-folders", division = { train = 0.5, val = 0.2, seed = 1 } }
 <stderr>
-imported root/birds: 2 classes, 10 images; keep these lines as the manifest of a `dataset` stage
+imported root/birds: 2 classes, 10 images; save these lines as `manifests/birds.toml`, and name that file in a `dataset` stage
 <exit code 0>
 
 "#]],
@@ -496,7 +534,7 @@ imported root/birds: 2 classes, 10 images; keep these lines as the manifest of a
 <stdout>
 missing: pets/c.png
 <stderr>
-error: data set `fewer_pets` is not as its manifest says: 0 different, 1 missing, 0 broken
+error: data set `fewer_pets` does not match its manifest: 1 missing file or folder
 <exit code 1>
 
 "#]],
@@ -655,7 +693,7 @@ test             -         1         0
 missing: root/net/pictures/dog/c.png
 missing: root/net/pictures/cat/b.png
 <stderr>
-error: data set `net.toml` is not as its manifest says: 0 different, 2 missing, 0 broken
+error: data set `net.toml` does not match its manifest: 2 missing files or folders
 hint: `maple-pipe data fetch net.toml` gets what is missing
 <exit code 1>
 
@@ -708,7 +746,7 @@ val              -         2         2
 test             -         2         2
 <stderr>
 differs: `root/eurosat/split_zhou_EuroSAT.json` is not the published file: its SHA-256 is [DIGEST], not [DIGEST]
-error: data set `eurosat.toml` is not as its manifest says: 1 different, 0 missing, 0 broken
+error: data set `eurosat.toml` does not match its manifest: 1 mismatch
 hint: `maple-pipe data fetch eurosat.toml` says how to get what is missing
 <exit code 1>
 
@@ -761,7 +799,7 @@ test             -         1         0
 missing: root/net/pictures/dog/c.png
 missing: root/net/pictures/cat/b.png
 <stderr>
-error: data set `net.toml` is not as its manifest says: 0 different, 2 missing, 0 broken
+error: data set `net.toml` does not match its manifest: 2 missing files or folders
 hint: `maple-pipe data fetch net.toml` says how to get what is missing
 <exit code 1>
 

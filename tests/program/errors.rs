@@ -1581,7 +1581,7 @@ fn a_split_that_names_a_missing_image_fails_its_node() {
         str![[r#"
 <stderr>
       FAILED [TIME] (1/3) data/shapes
-error: the split names `striped_turquoise_crescent/9999.png`, which `[PROJECT]/pipelines/../data/shapes` lacks
+error: `[PROJECT]/pipelines/../data/shapes/images` lacks `striped_turquoise_crescent/9999.png`, which the split names
 hint: the data set is incomplete: fetch or unpack it again
 3 nodes: 0 ran, 0 cached, 1 failed, 2 blocked in [TIME]
 <exit code 1>
@@ -1787,7 +1787,7 @@ fn classes_without_images() {
         str![[r#"
 <stderr>
         DONE [TIME] (1/5) captioned
-        DONE [TIME] (2/5) data/shapes   1 classes, 8 images
+        DONE [TIME] (2/5) data/shapes   1 class, 8 images
         DONE [TIME] (3/5) clip   [NUMBER]
         DONE [TIME] (4/5) zeroshot/shapes/clip/base   [NUMBER]
       FAILED [TIME] (5/5) zeroshot/shapes/clip/novel

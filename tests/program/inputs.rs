@@ -272,7 +272,7 @@ error: `pipelines/../data/shapes` lacks `split.json`
         str![[r#"
 <stderr>
       FAILED [TIME] (1/3) data/shapes
-error: the split names `dotted_green_cross/0001.png`, which `[PROJECT]/pipelines/../data/shapes` lacks
+error: `[PROJECT]/pipelines/../data/shapes/images` lacks `dotted_green_cross/0001.png`, which the split names
 hint: the data set is incomplete: fetch or unpack it again
 3 nodes: 0 ran, 0 cached, 1 failed, 2 blocked in [TIME]
 <exit code 1>
@@ -297,7 +297,7 @@ error: could not read `pipelines/../data/shapes/images/dotted_green_cross/0001.p
         str![[r#"
 <stderr>
       FAILED [TIME] (1/3) data/shapes
-error: the split names `dotted_green_cross/0001.png`, which `[PROJECT]/pipelines/../data/shapes` lacks
+error: `[PROJECT]/pipelines/../data/shapes/images` lacks `dotted_green_cross/0001.png`, which the split names
 hint: the data set is incomplete: fetch or unpack it again
 3 nodes: 0 ran, 0 cached, 1 failed, 2 blocked in [TIME]
 <exit code 1>

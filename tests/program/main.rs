@@ -8,6 +8,7 @@ mod bench;
 mod command;
 mod damage;
 mod data;
+mod data_files;
 mod doctor;
 mod errors;
 mod faults;

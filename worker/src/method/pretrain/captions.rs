@@ -8,6 +8,7 @@ use maple_pipe::data::random;
 use maple_pipe::data::transform::{Normalisation, View};
 use maple_pipe::data::world::{CAPTIONS, IMAGES};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::files::read_foreign_text;
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -36,9 +37,10 @@ impl Captioned {
     /// Reads every picture and caption of a folder; fails on what cannot be read, decoded or tokenized.
     pub(super) fn read(folder: &Path, backbone: &Backbone) -> Result<Captioned> {
         let path = folder.join(CAPTIONS);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        const FORMAT: &str = "captions file";
+        let text = read_foreign_text(&path, FORMAT)?;
         let parse = |(number, line): (usize, &str)| {
-            let place = |error| Error::format(&path, "captions file", format!("line {}: {error}", number + 1));
+            let place = |error| Error::format(&path, FORMAT, format!("line {}: {error}", number + 1));
             serde_json::from_str::<Line>(line).map_err(place)
         };
         let lines: Vec<Line> = text.lines().enumerate().map(parse).collect::<Result<_>>()?;
