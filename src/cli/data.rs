@@ -13,7 +13,7 @@ use super::terminal::{bar, complain, display, download_bar, print, print_json, s
 use super::weights::DataRoot;
 use crate::data::catalogue::{find, shipped};
 use crate::data::check::{Check, check, other_there};
-use crate::data::fetch::{Step, fetch};
+use crate::data::fetch::{Step, fetch, keep_sums};
 use crate::data::import::{bring, describe, recognise, text};
 use crate::data::manifest::DataSource;
 use crate::data::sums::Sums;
@@ -222,11 +222,16 @@ fn fetch_set(
         found = look()?;
     }
     if !found.is_complete() {
+        let other = other_there(manifest, &folder, &sums.lock().expect("nobody panics"));
         return Err(Error::Found {
-            message: format!("`{name}` is not as its manifest says, although all its sources are there"),
-            hint: Some(format!("`maple-pipe data check {name}` says what is wrong")),
+            message: format!("`{name}` does not match its manifest, although all its sources are there"),
+            hint: Some(match other {
+                Some(other) => format!("`{}` holds `{other}`: fetch `{name}` into another data root", display(&folder)),
+                None => format!("`maple-pipe data check {name}` says what is wrong"),
+            }),
         });
     }
+    keep_sums(manifest, data_root, &mut sums.lock().expect("nobody panics"))?;
     let folder = display(&folder);
     say(&match is_there && wanted.is_empty() {
         true => format!("{name} is there already: {folder}"),

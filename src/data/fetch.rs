@@ -6,9 +6,14 @@ use std::sync::Mutex;
 
 use super::archive::unpack;
 use super::manifest::{DataSource, Manifest};
+use super::split::Split;
 use super::sums::Sums;
-use crate::download::{Checksum, download};
+use crate::download::{Checksum, download, shown};
 use crate::error::{Error, Result};
+use crate::files::{disguise_of, write_atomically};
+
+/// Bytes that a file may have: a split file or a list, and an archive.
+const MOST: [u64; 2] = [256 << 20, 1 << 40];
 
 /// How far a source is.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +25,9 @@ pub enum Step {
 }
 
 /// Puts one source of a data set in place. An archive that lies in the data set's folder is unpacked and stays; one that
-/// was downloaded goes when it is unpacked, and files that are there already stay as they are. A file without a published
-/// checksum is held to the one that it had when it first came, which `sums` keeps.
+/// was downloaded goes when it is unpacked, and files that are there already stay as they are, except a page that a server
+/// has sent in place of a file. A file without a published checksum is held to the one that `sums` has: an archive's is
+/// kept there when it has been unpacked, any other's by [`keep_sums`].
 ///
 /// # Errors
 /// When the file must be had by hand, cannot be had, or is another one; the hint says what to do.
@@ -34,22 +40,26 @@ pub fn fetch(
 ) -> Result<()> {
     let folder = data_root.join(&manifest.folder);
     let path = folder.join(&source.file);
-    let name = format!("{}/{}", manifest.folder, source.file);
+    // Where a file that is to be cut waits for that, so that it is never taken for the cut.
+    let whole = folder.join(format!("{}.whole", source.file));
+    let (name, url) = (name(manifest, source), shown(&source.url));
     let by_hand = || {
-        let unpacks = if source.unpack.is_empty() { "" } else { ", and fetch again to unpack it" };
-        format!("download {} and put it at `{}`{unpacks}", source.url, path.display())
+        let (place, then) = match (source.unpack.is_empty(), source.classes.is_empty()) {
+            (true, true) => (&path, ""),
+            (true, false) => (&whole, ", and fetch again to cut it"),
+            (false, _) => (&path, ", and fetch again to unpack it"),
+        };
+        format!("download {url} and put it at `{}`{then}", place.display())
     };
     let checksum = published(manifest, source).or_else(|| sums.lock().expect("nobody panics").get(&name));
-    let was_there = path.exists();
+    let page = disguise_of(&path)?;
+    if page.is_some() && source.by_hand.is_none() {
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    let was_there = page.is_none() && path.exists();
     if was_there {
         progress(Step::Unpacking);
-        if let Some(checksum) = &checksum
-            && let Err(found) = checksum.check(&path)?
-        {
-            let what = checksum.name();
-            let message = format!("`{}` is another file: its {what} is {found}, not {checksum}", path.display());
-            return Err(Error::hinted(message, "remove it, and fetch it again"));
-        }
+        hold(checksum.as_ref(), &path)?;
     }
     let mut downloaded = None;
     match &source.by_hand {
@@ -58,46 +68,92 @@ pub fn fetch(
                 source.gives.iter().map(|place| format!("`{}`", folder.join(place).display())).collect();
             let message = format!("{} lacks {}, or a part of it", manifest.name, gives.join(" and "));
             let found = if was_there { ", which is there and whole" } else { "" };
-            let hint = format!("download {} from {}{found}: {reason}", source.file, source.url);
+            let hint = format!("download {} from {url}{found}: {reason}", source.file);
             return Err(Error::hinted(message, hint));
         }
         Some(reason) if !was_there => {
-            let message = format!("`{}` cannot be fetched: {reason}", source.file);
+            let page = page.map(|what| format!("; what lies there is {what}")).unwrap_or_default();
+            let message = format!("`{}` cannot be fetched: {reason}{page}", source.file);
             return Err(Error::hinted(message, by_hand()));
         }
         None if !was_there => {
-            let version = download(&source.url, checksum.as_ref(), 1 << 40, &path, &mut |have, total| {
-                progress(Step::Downloading(have, total))
-            })
-            .map_err(|error| error.or_by_hand(by_hand))?;
-            downloaded = Some(version);
+            let mut get = |checksum: Option<&Checksum>, target: &Path| {
+                let [most, most_of_archives] = MOST;
+                let most = if source.is_plain() { most } else { most_of_archives };
+                let progress = &mut |have, total| progress(Step::Downloading(have, total));
+                download(&source.url, checksum, most, target, progress).map_err(|error| error.or_by_hand(by_hand))
+            };
+            if source.classes.is_empty() {
+                downloaded = Some(get(checksum.as_ref(), &path)?);
+            } else {
+                if whole.exists() {
+                    hold(source.checksum.as_ref(), &whole)?;
+                } else {
+                    get(source.checksum.as_ref(), &whole)?;
+                }
+                let cut = Split::read(&whole)?.cut(&source.classes);
+                let cut = cut.map_err(|message| Error::format(&whole, "split file", format!("it {message}")))?;
+                write_atomically(&path, cut.text().as_bytes())?;
+                fs::remove_file(&whole).map_err(Error::io("remove", &whole))?;
+            }
         }
         _ => {}
     }
-    if !source.unpack.is_empty() {
-        progress(Step::Unpacking);
-        unpack(&path, source.inner.as_deref(), &source.unpack, &folder).inspect_err(|error| {
-            // What was downloaded and is no archive must not be taken for one the next time, nor for one that was put
-            // there by hand.
-            let _ = match (error, &downloaded) {
-                (_, None) => Ok(()),
-                (Error::Format { .. }, Some(_)) => fs::remove_file(&path),
-                (_, Some(version)) => version.put_back(&path),
-            };
-        })?;
+    if source.unpack.is_empty() {
+        return Ok(());
     }
-    // A file that was there and is not what it should be has nothing to say about it.
-    if published(manifest, source).is_none() && !(was_there && source.unpack.is_empty()) {
+    progress(Step::Unpacking);
+    unpack(&path, source.inner.as_deref(), &source.unpack, &folder).inspect_err(|error| {
+        // What was downloaded and is no archive must not be taken for one the next time, nor for one that was put
+        // there by hand.
+        let _ = match (error, &downloaded) {
+            (_, None) => Ok(()),
+            (Error::Format { .. }, Some(_)) => fs::remove_file(&path),
+            (_, Some(version)) => version.put_back(&path),
+        };
+    })?;
+    if published(manifest, source).is_none() {
         sums.lock().expect("nobody panics").keep(&name)?;
     }
-    if !was_there && !source.unpack.is_empty() {
+    if !was_there {
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     Ok(())
 }
 
-/// The checksum that the manifest has for a source.
+/// Refuses a file that is there and has another checksum.
+fn hold(checksum: Option<&Checksum>, path: &Path) -> Result<()> {
+    if let Some(checksum) = checksum
+        && let Err(found) = checksum.check(path)?
+    {
+        let what = checksum.name();
+        let message = format!("`{}` is another file: its {what} is {found}, not {checksum}", path.display());
+        return Err(Error::hinted(message, "remove it, and fetch it again"));
+    }
+    Ok(())
+}
+
+/// Keeps the checksums of a data set's files that nobody has published. The data set is what its manifest says, so that
+/// these files have been read and are no error pages.
+///
+/// # Errors
+/// When a file cannot be read, or the list cannot be written.
+pub fn keep_sums(manifest: &Manifest, data_root: &Path, sums: &mut Sums) -> Result<()> {
+    let unpublished = |source: &&DataSource| source.is_plain() && published(manifest, source).is_none();
+    let sources = manifest.sources.iter().filter(unpublished).map(|source| name(manifest, source));
+    let split = manifest.unpublished_split().map(|file| format!("{}/{file}", manifest.folder));
+    let mut names = sources.chain(split).filter(|name| data_root.join(name).is_file());
+    names.try_for_each(|name| sums.keep(&name))
+}
+
+/// What a source is called in `SHA256SUMS`.
+fn name(manifest: &Manifest, source: &DataSource) -> String {
+    format!("{}/{}", manifest.folder, source.file)
+}
+
+/// The checksum that the manifest has for a source's file below the data set's folder.
 fn published(manifest: &Manifest, source: &DataSource) -> Option<Checksum> {
     let split = manifest.split_checksum().filter(|(file, _)| *file == source.file).map(|(_, checksum)| checksum);
-    source.checksum.clone().or(split)
+    // What is cut is another file than what is downloaded.
+    source.checksum.clone().filter(|_| source.classes.is_empty()).or(split)
 }

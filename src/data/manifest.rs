@@ -15,6 +15,7 @@ use super::reader::Reader;
 use super::split::Split;
 use crate::download::{Checksum, shown};
 use crate::error::{Error, Result};
+use crate::files::disguise_of;
 use crate::text::{NAMED, few, plural};
 
 /// What a data set is called, where its files lie, and what they must amount to.
@@ -116,6 +117,9 @@ pub struct DataSource {
     /// Files and folders of the archive, and where they go below the data set's folder.
     #[serde(default)]
     pub unpack: BTreeMap<String, String>,
+    /// Of this split file, the classes that the data set has; they are labelled anew, in their order.
+    #[serde(default)]
+    pub classes: Vec<String>,
 }
 
 impl DataSource {
@@ -125,9 +129,10 @@ impl DataSource {
         if places.is_empty() { vec![&self.file] } else { places }
     }
 
-    /// Whether the data set's folder has all that comes of it, be it whole or not.
+    /// Whether the data set's folder has all that comes of it, be it whole or not. A page in place of a file is nothing.
     pub fn is_there(&self, folder: &Path) -> bool {
-        self.places().iter().all(|place| folder.join(place).exists())
+        let is_there = |path: PathBuf| path.exists() && !disguise_of(&path).is_ok_and(|what| what.is_some());
+        self.places().iter().all(|place| is_there(folder.join(place)))
     }
 
     /// Whether something of what the data set's folder lacks comes of this source.
@@ -138,7 +143,13 @@ impl DataSource {
 
     /// Whether a program can get it, and whatever is there does not stand in its way.
     pub fn can_be_had(&self, folder: &Path) -> bool {
-        self.by_hand.is_none() && !folder.join(&self.file).exists()
+        let path = folder.join(&self.file);
+        self.by_hand.is_none() && (!path.exists() || disguise_of(&path).is_ok_and(|what| what.is_some()))
+    }
+
+    /// Whether it is a file to put into the data set's folder as it comes.
+    pub fn is_plain(&self) -> bool {
+        self.unpack.is_empty() && self.gives.is_empty()
     }
 }
 

@@ -1,12 +1,14 @@
 //! A data set's division into training, validation and test images, as CoOp's `split_zhou_*.json` files hold it:
 //! `{"train": [[path, label, class name], ...], "val": ..., "test": ...}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::path::Path;
 use std::{fmt, fs};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
 
 use super::item::{Item, Labelled, stays_inside};
 use crate::error::{Error, Result};
@@ -69,12 +71,38 @@ impl Split<Item> {
     /// When the file cannot be written, or would be refused by [`Split::read`].
     pub fn write(&self, path: &Path) -> Result<()> {
         self.check().map_err(|message| Error::format(path, FORMAT, message))?;
-        let part = |items: &[Item]| {
-            items.iter().map(|item| (item.path.clone(), item.label, item.class_name.clone())).collect::<Vec<_>>()
-        };
-        let triples = Split { train: part(&self.train), val: part(&self.val), test: part(&self.test) };
-        let json = serde_json::to_value(&triples).map_err(|error| Error::format(path, FORMAT, error))?;
+        let json = serde_json::to_value(self.triples()).map_err(|error| Error::format(path, FORMAT, error))?;
         fs::write(path, json.to_string()).map_err(Error::io("write", path))
+    }
+
+    /// The images of these classes, labelled anew in the order of their labels.
+    ///
+    /// # Errors
+    /// Names a class that has no images.
+    pub fn cut(&self, classes: &[String]) -> Result<Split<Item>, String> {
+        let labels: BTreeMap<&str, usize> =
+            self.train.iter().chain(&self.test).map(|item| (item.class_name.as_str(), item.label)).collect();
+        let label = |name: &String| labels.get(name.as_str()).copied().ok_or_else(|| format!("has no class `{name}`"));
+        let kept: BTreeSet<usize> = classes.iter().map(label).collect::<Result<_, String>>()?;
+        let new = |label: usize| kept.iter().position(|&one| one == label);
+        let part = |items: &[Item]| items.iter().filter_map(|item| Some(item.relabelled(new(item.label)?))).collect();
+        Ok(Split { train: part(&self.train), val: part(&self.val), test: part(&self.test) })
+    }
+
+    /// The text of a split file, with the spaces with which Python writes JSON: where Python has cut one, the bytes are its.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        self.triples()
+            .serialize(&mut serde_json::Serializer::with_formatter(&mut text, Spaced))
+            .expect("a vector takes all writes");
+        String::from_utf8(text).expect("JSON is UTF-8")
+    }
+
+    fn triples(&self) -> Split<(&str, usize, &str)> {
+        fn part(items: &[Item]) -> Vec<(&str, usize, &str)> {
+            items.iter().map(|item| (item.path.as_str(), item.label, item.class_name.as_str())).collect()
+        }
+        Split { train: part(&self.train), val: part(&self.val), test: part(&self.test) }
     }
 
     /// What is wrong with the split, and where.
@@ -148,6 +176,23 @@ impl fmt::Display for SplitPart {
     }
 }
 
+/// JSON on one line, with a space behind each comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.begin_array_value(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +225,18 @@ mod tests {
         split.write(&path).unwrap();
         assert_eq!(Split::read(&path).unwrap(), split);
         assert_eq!(split.class_names(), ["a", "b_b"]);
+    }
+
+    #[test]
+    fn a_cut_has_the_bytes_that_python_gives_it() {
+        let text = r#"{"train": [["b/1.jpg", 1, "b"], ["c/1.jpg", 2, "c_c"], ["a/1.jpg", 0, "a"]], "val": [["b/2.jpg", 1, "b"]], "test": [["a/2.jpg", 0, "a"], ["c/2.jpg", 2, "c_c"]]}"#;
+        let split = read(text).unwrap();
+        assert_eq!(split.text(), text);
+        let cut = |classes: &[&str]| split.cut(&classes.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let expected = r#"{"train": [["c/1.jpg", 1, "c_c"], ["a/1.jpg", 0, "a"]], "val": [], "test": [["a/2.jpg", 0, "a"], ["c/2.jpg", 1, "c_c"]]}"#;
+        assert_eq!(cut(&["c_c", "a"]).unwrap().text(), expected);
+        assert_eq!(cut(&["b", "a", "c_c"]).unwrap(), split);
+        assert_eq!(cut(&["a", "d"]).unwrap_err(), "has no class `d`");
     }
 
     #[test]

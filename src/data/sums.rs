@@ -1,5 +1,8 @@
-//! `SHA256SUMS` in the data root: the digests that files had when they came, where nobody has published one. Its lines
-//! are those of `sha256sum`, which can check them.
+//! `SHA256SUMS` in the data root: the digests that files had when they were first read, where nobody has published one. Its
+//! lines are those of `sha256sum`, which can check them.
+//!
+//! A line `<digest> *<name>` holds the file to that digest. Lines with two spaces hold nobody to anything: earlier versions
+//! wrote them before anything had been read, so that some are of error pages that servers sent in place of a file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +16,15 @@ use crate::files::{Claim, write_atomically};
 #[derive(Debug)]
 pub struct Sums {
     root: PathBuf,
-    digests: BTreeMap<String, String>,
+    digests: BTreeMap<String, Known>,
+}
+
+/// What a line says of a file.
+#[derive(Clone, Debug)]
+struct Known {
+    digest: String,
+    /// The file with this digest has been read.
+    is_read: bool,
 }
 
 impl Sums {
@@ -28,8 +39,10 @@ impl Sums {
             text => text.map_err(Error::io("read", &path))?,
         };
         let line = |line: &str| {
-            let (digest, name) = line.split_once("  ")?;
-            (digest.len() == 64).then(|| (name.to_owned(), digest.to_owned()))
+            let (digest, name) = line.split_once(' ')?;
+            let is_read = name.starts_with('*');
+            let name = name.strip_prefix(['*', ' ']).filter(|_| digest.len() == 64)?;
+            Some((name.to_owned(), Known { digest: digest.to_owned(), is_read }))
         };
         let digests = text
             .lines()
@@ -37,25 +50,32 @@ impl Sums {
         Ok(Sums { root: root.to_owned(), digests: digests.collect::<Result<_>>()? })
     }
 
-    /// The digest that a file had when it came.
+    /// The digest that a file had when it was first read.
     pub fn get(&self, name: &str) -> Option<Checksum> {
-        self.digests.get(name).cloned().map(Checksum::Sha256)
+        let known = self.digests.get(name).filter(|known| known.is_read)?;
+        Some(Checksum::Sha256(known.digest.clone()))
     }
 
-    /// Keeps the digest that a file has now. One that is known stays, also one that another process has kept since.
+    /// Keeps the digest that a file has now, which has been read and is what it should be. One that is known stays, also one
+    /// that another process has kept since.
     ///
     /// # Errors
     /// When the file cannot be read, or the list cannot be written.
     pub fn keep(&mut self, name: &str) -> Result<()> {
-        if self.digests.contains_key(name) {
+        if self.get(name).is_some() {
             return Ok(());
         }
         let digest = sha256(&self.root.join(name))?;
         // What is written is what is there with one line more, so nobody else may write between the reading and the writing.
         let _claim = Claim::wait(&self.root.join("SHA256SUMS.claim"))?;
         self.digests = Sums::read(&self.root)?.digests;
-        self.digests.entry(name.to_owned()).or_insert(digest);
-        let text: String = self.digests.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+        if self.get(name).is_none() {
+            self.digests.insert(name.to_owned(), Known { digest, is_read: true });
+        }
+        let line = |(name, Known { digest, is_read }): (&String, &Known)| {
+            format!("{digest} {}{name}\n", if *is_read { '*' } else { ' ' })
+        };
+        let text: String = self.digests.iter().map(line).collect();
         write_atomically(&file(&self.root), text.as_bytes())
     }
 }
@@ -92,6 +112,22 @@ mod tests {
         assert_eq!(other.get("a"), one.get("a"));
     }
 
+    /// Whether a digest is that of an error page, nobody can tell any more, so that the file counts.
+    #[test]
+    fn lines_of_earlier_versions_hold_nobody_to_anything() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "abc").unwrap();
+        let (page, other) = ("0".repeat(64), "1".repeat(64));
+        fs::write(root.path().join("SHA256SUMS"), format!("{page}  a\n{other}  b  c\n")).unwrap();
+        let mut sums = Sums::read(root.path()).unwrap();
+        assert_eq!((sums.get("a"), sums.get("b  c")), (None, None));
+        sums.keep("a").unwrap();
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Sums::read(root.path()).unwrap().get("a"), Some(Checksum::Sha256(digest.to_owned())));
+        let text = fs::read_to_string(root.path().join("SHA256SUMS")).unwrap();
+        assert_eq!(text, format!("{digest} *a\n{other}  b  c\n"));
+    }
+
     #[test]
     fn the_first_digest_stays() {
         let root = tempfile::tempdir().unwrap();
@@ -104,7 +140,7 @@ mod tests {
         sums.keep("a b").unwrap();
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sums.get("a b"), Some(Checksum::Sha256(digest.to_owned())));
-        assert_eq!(fs::read_to_string(root.path().join("SHA256SUMS")).unwrap(), format!("{digest}  a b\n"));
+        assert_eq!(fs::read_to_string(root.path().join("SHA256SUMS")).unwrap(), format!("{digest} *a b\n"));
         fs::write(root.path().join("SHA256SUMS"), "nonsense\n").unwrap();
         assert!(Sums::read(root.path()).unwrap_err().to_string().contains("line `nonsense`"));
     }

@@ -2,6 +2,7 @@
 
 use snapbox::str;
 
+use crate::server::{ALL, Answer, Server};
 use crate::support::Project;
 
 /// Two classes with an image for each part, which all readers below name.
@@ -177,6 +178,180 @@ hint: its first line is `path,label,classname,split`, and an image is, for examp
     is_complete(&with_table(
         "split,note,classname,label,path\ntrain,\"a, b\",cat,0,cat/1.png\n\n test , , cat , 0 , cat/2.png \n",
     ));
+}
+
+/// A data set whose split file is at `url`, with its images in place.
+fn with_source(url: &str, more: &str) -> Project {
+    let project = pets("{ kind = \"split-json\", file = \"split.json\" }");
+    let source = format!("\n[[source]]\nfile = \"split.json\"\nurl = \"{url}\"\n{more}");
+    let manifest = project.read("pets.toml");
+    project.write("pets.toml", &(manifest + &source));
+    project
+}
+
+const FETCH: [&str; 5] = ["data", "fetch", "pets.toml", "--data-root", "root"];
+
+const PAGE: &str = "<!DOCTYPE html><title>Google Drive - Quota exceeded</title>\n";
+
+/// A server of this file, and the manifest's old address replaced by its.
+fn served(project: &Project, old: &str, content: &str) -> Server {
+    let server = Server::start(content.as_bytes().to_vec(), &[Answer::Whole(ALL); 3]);
+    project.replace("pets.toml", old, &server.url);
+    server
+}
+
+#[test]
+fn an_error_page_is_no_split_file_and_decides_nothing() {
+    let project = with_source("URL", "");
+    let broken = served(&project, "URL", PAGE);
+    let printed = project.run(&FETCH);
+    let expected = format!("could not download `{}`: the server sent a web page instead of the file", broken.url);
+    assert!(printed.stderr.contains(&expected) && printed.code == Some(1), "{}", printed.stderr);
+    assert!(!project.file("root/SHA256SUMS").exists() && !project.file("root/pets/split.json").exists());
+    let mended = served(&project, &broken.url, SPLIT);
+    project.prints(
+        &FETCH,
+        str![[r#"
+<stderr>
+fetched pets.toml: root/pets
+<exit code 0>
+
+"#]],
+    );
+    assert!(project.read("root/SHA256SUMS").ends_with(" *pets/split.json\n"));
+    // From now on it is this file and no other.
+    std::fs::remove_file(project.file("root/pets/split.json")).unwrap();
+    served(&project, &mended.url, &SPLIT.replace("dog/1", "dog/2"));
+    let printed = project.run(&FETCH);
+    assert!(printed.stderr.contains("is another file: its SHA-256 is"), "{}", printed.stderr);
+    assert_eq!(printed.code, Some(2));
+}
+
+/// Earlier versions took a page for the file, and held all that came later to its digest.
+#[test]
+fn a_data_root_that_has_a_page_in_place_of_a_file_heals() {
+    for is_there in [true, false] {
+        let project = with_source("URL", "");
+        let line = format!("{}  pets/split.json\n{}  other/a.txt\n", "0".repeat(64), "1".repeat(64));
+        project.write("root/SHA256SUMS", &line);
+        if is_there {
+            project.write("root/pets/split.json", PAGE);
+            project.prints(
+                &CHECK,
+                str![[r#"
+<stderr>
+differs: `root/pets/split.json` is not a valid split file: it is a web page
+error: data set `pets.toml` does not match its manifest: 1 mismatch
+hint: `maple-pipe data fetch pets.toml` gets what is missing
+<exit code 1>
+
+"#]],
+            );
+        }
+        served(&project, "URL", SPLIT);
+        project.prints(
+            &FETCH,
+            str![[r#"
+<stderr>
+fetched pets.toml: root/pets
+<exit code 0>
+
+"#]],
+        );
+        let sums = project.read("root/SHA256SUMS");
+        assert!(sums.contains(" *pets/split.json\n") && sums.contains(&format!("{}  other/a.txt\n", "1".repeat(64))));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_not_kept_as_the_first_content() {
+    for split in ["{\"error\": \"try again later\"}", &SPLIT.replace("dog/1.png", "dog/9.png")] {
+        let project = with_source("URL", "");
+        served(&project, "URL", split);
+        let printed = project.run(&FETCH);
+        assert!(printed.stderr.contains("`pets.toml` does not match its manifest"), "{}", printed.stderr);
+        assert!(!project.file("root/SHA256SUMS").exists(), "{}", printed.stderr);
+    }
+}
+
+#[test]
+fn a_page_that_was_saved_by_hand_is_called_a_page() {
+    let project = with_source("https://example.org/split.json", "by_hand = \"needs an account\"\n");
+    project.write("root/pets/split.json", PAGE);
+    project.prints(
+        &FETCH,
+        str![[r#"
+<stderr>
+error: `split.json` cannot be fetched: needs an account; what lies there is a web page
+hint: download https://example.org/split.json and put it at `root/pets/split.json`
+<exit code 2>
+
+"#]],
+    );
+    assert_eq!(project.read("root/pets/split.json"), PAGE);
+}
+
+/// A data set of some classes of another one: its split file is cut out of the published one.
+#[test]
+fn some_classes_of_a_published_split_are_a_data_set() {
+    let project = with_source("URL", "classes = [\"dog\"]\n");
+    let server = served(&project, "URL", SPLIT);
+    project.prints(
+        &FETCH,
+        str![[r#"
+<stderr>
+fetched pets.toml: root/pets
+<exit code 0>
+
+"#]],
+    );
+    let cut = r#"{"train": [["dog/1.png", 0, "dog"]], "val": [], "test": [["dog/2.png", 0, "dog"]]}"#;
+    assert_eq!(project.read("root/pets/split.json"), cut);
+    assert!(!project.file("root/pets/split.json.whole").exists());
+    is_complete(&project);
+    // What somebody has got by hand is cut as well, if it is the published file.
+    std::fs::remove_file(project.file("root/pets/split.json")).unwrap();
+    project.write("root/pets/split.json.whole", SPLIT);
+    project.replace("pets.toml", &server.url, "http://127.0.0.1:9/split.json");
+    project
+        .write("pets.toml", &format!("{}checksum = {{ md5 = \"{}\" }}\n", project.read("pets.toml"), "0".repeat(32)));
+    project.prints(&FETCH, str![[r#"
+<stderr>
+error: `root/pets/split.json.whole` is another file: its MD5 is 42a2a742532d477a4a27e6846ec75ef0, not 00000000000000000000000000000000
+hint: remove it, and fetch it again
+<exit code 2>
+
+"#]]);
+    project.replace("pets.toml", &format!("checksum = {{ md5 = \"{}\" }}\n", "0".repeat(32)), "");
+    assert_eq!(project.run(&FETCH).code, Some(0));
+    assert_eq!(project.read("root/pets/split.json"), cut);
+    std::fs::remove_file(project.file("root/pets/split.json")).unwrap();
+    project.replace("pets.toml", "\"dog\"", "\"newt\"");
+    project.write("root/pets/split.json.whole", SPLIT);
+    project.prints(
+        &FETCH,
+        str![[r#"
+<stderr>
+error: `root/pets/split.json.whole` is not a valid split file: it has no class `newt`
+<exit code 2>
+
+"#]],
+    );
+}
+
+#[test]
+fn secrets_of_addresses_are_not_printed() {
+    let url = "http://me:secret@127.0.0.1:9/split.json?token=secret&id=7";
+    let project = with_source(url, "");
+    let printed = project.run(&FETCH);
+    let expected = "could not download `http://127.0.0.1:9/split.json?token=...&id=7`";
+    assert!(printed.stderr.contains(expected) && !printed.stderr.contains("secret"), "{}", printed.stderr);
+    project.write("p.toml", "[stage.data]\nkind = \"dataset\"\nmanifest = \"pets.toml\"\n");
+    let printed = project.run(&["run", "p.toml", "--data-root", "root"]);
+    let expected = "`split.json` comes from http://127.0.0.1:9/split.json?token=...&id=7";
+    assert!(printed.stderr.contains(expected) && !printed.stderr.contains("secret"), "{}", printed.stderr);
+    let by_hand = with_source(url, "by_hand = \"needs an account\"\n").run(&FETCH);
+    assert!(by_hand.stderr.contains("...") && !by_hand.stderr.contains("secret"), "{}", by_hand.stderr);
 }
 
 fn folders() -> Project {
@@ -434,7 +609,7 @@ hint: correct `folder` in the manifest, which is below the data root, or `maple-
 
 "#]]);
     project.prints(
-        &["data", "fetch", "pets.toml", "--data-root", "root"],
+        &FETCH,
         str![[r#"
 <stderr>
 error: `pets.toml` has no `[[source]]`, so it cannot be downloaded
