@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, renderer::DecorStyle};
 
-use crate::text::suggestion;
+use crate::text::{suggestion, visible};
 
 /// A text that values came from: a TOML file, or one `--set` argument.
 #[derive(Debug)]
@@ -91,17 +91,20 @@ impl Diagnostic {
 
     fn render_as(&self, level: Level<'_>) -> String {
         let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
-        let title = level.primary_title(&self.message);
+        let message = visible(&self.message);
+        let title = level.primary_title(&*message);
         let Some(span) = &self.span else {
             let nothing = Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new();
-            let hint: String = self.hint.iter().map(|hint| format!("\nhint: {hint}")).collect();
+            let hint: String = self.hint.iter().map(|hint| format!("\nhint: {}", visible(hint))).collect();
             return renderer.render(&[title.elements(nothing)]) + &hint;
         };
+        let name = visible(&span.source.name);
+        // The renderer leaves these, which some terminals obey. What stands for one has as many bytes, or the range would shift.
+        let text = span.source.text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "·");
         let annotation = AnnotationKind::Primary.span(span.range.clone());
-        let mut group =
-            title.element(Snippet::source(&span.source.text).path(&span.source.name).annotation(annotation));
+        let mut group = title.element(Snippet::source(&text).path(&*name).annotation(annotation));
         if let Some(hint) = &self.hint {
-            group = group.element(Level::HELP.with_name("hint").message(hint));
+            group = group.element(Level::HELP.with_name("hint").message(visible(hint)));
         }
         renderer.render(&[group])
     }
@@ -110,5 +113,23 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.render())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_steers_no_terminal() {
+        let steers = "\x1b[2J\u{9d}0;t\u{202e}";
+        let source = SourceText { name: steers.into(), folder: PathBuf::new(), text: format!("a = {steers}") };
+        let span = Span { source: Arc::new(source), range: 4..5 };
+        for mistake in [Diagnostic::at(&span, steers), Diagnostic::new(steers)] {
+            // Without the colours, which are ours.
+            let text = mistake.hint(steers).to_string();
+            assert!(!text.contains("\x1b[2J") && !text.contains(['\u{9d}', '\u{202e}']), "{text:?}");
+            assert!(text.contains("␛[2J"), "{text:?}");
+        }
     }
 }

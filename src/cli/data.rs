@@ -21,7 +21,7 @@ use crate::data::{Item, Manifest, Split};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::terminal;
-use crate::text::{NAMED, few, plural};
+use crate::text::{NAMED, few, plural, visible};
 
 /// Missing files from which on they are summed up, too, and folders that the summary has.
 const MANY: usize = 5;
@@ -385,12 +385,12 @@ fn summary(manifest: &Manifest, folder: &Path, found: &Check) -> Vec<String> {
 }
 
 fn report(name: &str, manifest: &Manifest, folder: &Path, found: &Check, deep: bool) -> Result<()> {
-    found.notes.iter().for_each(|note| say(&format!("note: {note}")));
-    found.differences.iter().for_each(|difference| say(&format!("differs: {difference}")));
+    found.notes.iter().for_each(|note| say(&format!("note: {}", visible(note))));
+    found.differences.iter().for_each(|difference| say(&format!("differs: {}", visible(difference))));
     if found.missing.len() > MANY {
-        summary(manifest, folder, found).iter().for_each(|line| say(line));
+        summary(manifest, folder, found).iter().for_each(|line| say(&visible(line)));
     }
-    found.broken.iter().for_each(|broken| say(&format!("broken: {broken}")));
+    found.broken.iter().for_each(|broken| say(&format!("broken: {}", visible(broken))));
     if found.is_complete() {
         let decoded = if deep { ", and every image decodes" } else { "" };
         say(&format!("{name} matches its manifest{decoded}"));
