@@ -49,11 +49,20 @@ impl Gc {
         let store = self.store.open()?;
         let held = store.have_alone(say_waiting)?;
         let garbage = store.garbage(&self.needed(&store, &held)?)?;
-        if !self.dry_run {
-            garbage.remove(&store)?;
+        let left = if self.dry_run { Vec::new() } else { garbage.remove(&store)? };
+        for error in &left {
+            say(&error.to_string());
         }
+        let end = match left.len() {
+            0 => Ok(()),
+            count => Err(Error::Found {
+                message: format!("{} could not be removed, all else is gone", plural(count, "leftover", "leftovers")),
+                hint: Some("remove it as its owner, then run `gc` again".to_owned()),
+            }),
+        };
         if self.json {
-            return print_json(&in_json(&garbage, !self.dry_run));
+            print_json(&in_json(&garbage, !self.dry_run))?;
+            return end;
         }
         print(&self.text(&garbage))?;
         let results: usize = garbage.results.values().map(|unneeded| unneeded.count).sum();
@@ -65,7 +74,7 @@ impl Gc {
             nodes(garbage.results.len()),
             plural(garbage.kept, "result", "results"),
         ));
-        Ok(())
+        end
     }
 
     fn needed(&self, store: &Store, held: &Lock) -> Result<Needed> {

@@ -10,9 +10,10 @@ use super::project::{PipelineArguments, Project, Selection, WorkArguments};
 use super::terminal::{display, print, read_text, say, say_waiting};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::files::may_be_written;
 use crate::graph::{kinds, mixed};
 use crate::run::{self, Event, Interrupts, Options, Recorder, Reporter, Wanted};
-use crate::store::{Invocation, Output, Record};
+use crate::store::{Artifact, Invocation, Lock, Output, Record};
 use crate::text::plural;
 
 /// Execute what is stale, then write the tables to `results/<pipeline>/` and print them
@@ -60,7 +61,10 @@ impl Run {
             return Err(Error::Pipeline(absent.into_iter().cloned().chain([last]).collect()));
         }
         project.list_absent(&selection);
-        let _lock = project.store.share(say_waiting)?;
+        let lock = project.store.share(say_waiting)?;
+        let folder = self.results.clone().unwrap_or_else(|| project.root.join("results"));
+        let folder = self.pipeline.results(&project, &folder);
+        check_results(&project, &selection, &folder, &lock)?;
         let Project { graph, store, pipeline, .. } = &project;
         let names = selection.iter().map(|&index| graph.node(index).name.as_str());
         let mut recorder = Recorder::new(store, self.invocation(&project)?, names);
@@ -76,18 +80,17 @@ impl Run {
             }
         };
         let interrupts = Interrupts::install()?;
-        let results = results(&project, &selection);
+        let outputs = |&index: &NodeIndex| results(&project, index, &folder).map(move |(output, _)| (index, output.name.to_string()));
+        let results: Vec<(NodeIndex, String)> = selection.iter().flat_map(outputs).collect();
         let wanted = Wanted { nodes: &selection, results: &results };
         let (summary, records) = run::run(graph, wanted, store, &pipeline.name, &options, &interrupts, &mut report);
         if let Err(error) = recorder.keep() {
             say(&format!("this run is not recorded: {error}"));
         }
-        let results = self.results.unwrap_or_else(|| project.root.join("results"));
-        let results = self.pipeline.results(&project, &results);
-        let Results { wrote, tables } = write_results(&project, &records, &results)?;
+        let Results { wrote, tables } = write_results(&project, &records, &folder)?;
         let printed = if self.json { printed } else { print(&tables) };
         if wrote {
-            say(&format!("wrote {}", display(&results)));
+            say(&format!("wrote {}", display(&folder)));
         }
         run::check(&summary)?;
         printed
@@ -107,15 +110,34 @@ impl Run {
     }
 }
 
-/// The outputs of the selected nodes that are results.
-fn results(project: &Project, selection: &[NodeIndex]) -> Vec<(NodeIndex, String)> {
-    let outputs = |&index: &NodeIndex| {
-        let node = project.graph.node(index);
-        let results = &project.pipeline.results;
-        let wanted = move |output: &&Output| results.iter().any(|one| one.means(&node.stage_name, &output.name));
-        node.work.outputs().iter().filter(wanted).map(move |output| (index, output.name.to_string()))
+/// The outputs of a node that are results, with the files that they are written to.
+fn results<'p>(
+    project: &'p Project,
+    index: NodeIndex,
+    folder: &'p Path,
+) -> impl Iterator<Item = (&'p Output, PathBuf)> + 'p {
+    let node = project.graph.node(index);
+    let results = &project.pipeline.results;
+    let wanted = |output: &&Output| results.iter().any(|result| result.means(&node.stage_name, &output.name));
+    node.work.outputs().iter().filter(wanted).map(|output| (output, folder.join(node.file_name(output))))
+}
+
+/// Before hours of work: whether what is not there yet can be written.
+fn check_results(project: &Project, selection: &[NodeIndex], folder: &Path, lock: &Lock) -> Result<()> {
+    let Err(error) = may_be_written(folder) else { return Ok(()) };
+    let plan = project.inspect(selection.to_vec(), lock)?.plan;
+    let is_there = |index: NodeIndex, (output, target): (&Output, PathBuf)| {
+        let record = plan.record(index).and_then(|record| record.outputs.get(&*output.name));
+        record.is_some_and(|artifact| Artifact::of(&target).is_ok_and(|(present, _)| present == *artifact))
     };
-    selection.iter().flat_map(outputs).collect()
+    let is_lacking = |&&index: &&NodeIndex| results(project, index, folder).any(|result| !is_there(index, result));
+    match selection.iter().find(is_lacking) {
+        None => Ok(()),
+        Some(_) => Err(Error::hinted(
+            format!("the results cannot be written to `{}`: {error}", display(folder)),
+            "`--results FOLDER` writes them elsewhere",
+        )),
+    }
 }
 
 /// The files of the pipeline's result stages.
@@ -130,12 +152,8 @@ struct Results {
 fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path) -> Result<Results> {
     let mut written = Results::default();
     for index in project.nodes_as_written() {
-        let node = project.graph.node(index);
         let Some(record) = records.get(&index) else { continue };
-        let results = &project.pipeline.results;
-        let wanted = |output: &&Output| results.iter().any(|result| result.means(&node.stage_name, &output.name));
-        for output in node.work.outputs().iter().filter(wanted) {
-            let target = folder.join(node.file_name(output));
+        for (output, target) in results(project, index, folder) {
             project.store.materialise(&record.outputs[&*output.name], &target)?;
             if output.name == "markdown" {
                 let line = mixed(&kinds(&project.graph, index, &|needed| records.get(&needed)));

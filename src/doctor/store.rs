@@ -18,7 +18,7 @@ pub fn store(store: &Store) -> Finding {
     let subject = "store";
     let root = store.root();
     let existing = existing(root);
-    let format = store.format().unwrap_or(FORMAT);
+    let format = store.format().ok().flatten().unwrap_or(FORMAT);
     let room = room(existing);
     let kind = file_system(existing);
     let users = users(&root.join("lock"));

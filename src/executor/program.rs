@@ -7,6 +7,7 @@ use super::interface::{Done, Executor, Order};
 use super::log::{ended, log_file};
 use super::process::Processes;
 use crate::error::{Error, Result};
+use crate::files::open_folders;
 use crate::kind::Place;
 use crate::task::Progress;
 
@@ -30,6 +31,8 @@ impl Executor for Programs {
         command.stdout(output).stderr(errors);
         let process = self.0.start_program(&mut command);
         let status = process.map_err(|error| not_started(&command.get_program().to_string_lossy(), error))?.wait()?;
+        // Nothing could be moved out of read-only folders, nor could they be removed.
+        let _ = open_folders(&task.scratch);
         // What a failed attempt did not use is nothing to go on from.
         let _ = std::fs::remove_dir(&task.partial);
         if !status.success() {
@@ -41,12 +44,16 @@ impl Executor for Programs {
 }
 
 fn not_started(program: &str, error: std::io::Error) -> Error {
-    if error.kind() == ErrorKind::NotFound {
-        Error::hinted(
+    match error.kind() {
+        ErrorKind::NotFound => Error::hinted(
             format!("there is no program `{program}`"),
             "it is looked for in PATH; one that is an input of the node is `inputs/NAME`",
-        )
-    } else {
-        Error::io("start", program)(error)
+        ),
+        ErrorKind::PermissionDenied => Error::hinted(
+            format!("the program `{program}` may not be executed"),
+            "a stage's output keeps that right in a folder alone: leave `tools/` in place of `tools/run`; or name what \
+             runs it, e.g. `run = [\"sh\", \"inputs/tool\"]`",
+        ),
+        _ => Error::io("start", program)(error),
     }
 }

@@ -3,13 +3,13 @@
 //! A claim is a lock on a file that names its owner. The system frees the lock of a process that dies, so a dead owner's
 //! claim can be taken at once.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::create_parent;
+use super::{create_parent, uninterrupted};
 use crate::error::{Error, Result};
 use crate::made_by::host;
 
@@ -42,8 +42,8 @@ impl Claim {
     /// Who has the claim whose file is `path`; nobody, where it is free.
     pub fn holder(path: &Path) -> Option<Holder> {
         let mut file = File::open(path).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => {
+        match uninterrupted(|| file.try_lock_shared().map_err(Into::into)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let since = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
                 Some(Holder { who: owner(&mut file), since })
             }
@@ -58,12 +58,12 @@ impl Claim {
     pub fn take(path: PathBuf) -> Result<Claimed> {
         loop {
             let mut file = open(&path)?;
-            match file.try_lock() {
+            match uninterrupted(|| file.try_lock().map_err(Into::into)) {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return Ok(Claimed::Elsewhere(owner(&mut file)));
                 }
-                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+                Err(error) => return Err(Error::io("lock", &path)(error)),
             }
             if let Some(claim) = Claim::of_locked(file, &path)? {
                 return Ok(Claimed::Ours(claim));
@@ -78,7 +78,7 @@ impl Claim {
     pub fn wait(path: &Path) -> Result<Claim> {
         loop {
             let file = open(path)?;
-            file.lock().map_err(Error::io("lock", path))?;
+            uninterrupted(|| file.lock()).map_err(Error::io("lock", path))?;
             if let Some(claim) = Claim::of_locked(file, path)? {
                 return Ok(claim);
             }

@@ -5,10 +5,12 @@ mod foreign;
 mod formats;
 mod output;
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::Access;
 use tempfile::NamedTempFile;
 
 pub use claim::{Claim, Claimed, Holder};
@@ -46,21 +48,46 @@ pub const TEMPORARY: &str = ".new-";
 pub fn temporary_file(folder: &Path) -> Result<NamedTempFile> {
     tempfile::Builder::new()
         .prefix(TEMPORARY)
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .permissions(Permissions::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(Error::io("write in", folder))
 }
 
-/// Reads a text that mostly fits into one block, with as few calls as there can be.
-pub fn read_small(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let mut block = [0; 8 << 10];
-    let length = file.read(&mut block).ok()?;
-    let mut bytes = block[..length].to_vec();
-    if length == block.len() {
-        file.read_to_end(&mut bytes).ok()?;
+/// Reads a text that mostly fits into one block, with as few calls as there can be; none where it is absent or not UTF-8.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub fn read_small(path: &Path) -> Result<Option<String>> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let mut block = [0; 8 << 10];
+        let length = uninterrupted(|| file.read(&mut block))?;
+        let mut bytes = block[..length].to_vec();
+        if length == block.len() {
+            file.read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
     }
-    String::from_utf8(bytes).ok()
+}
+
+/// The longest name of a file that file systems take, in bytes.
+const LONGEST: usize = 255;
+
+/// What is wrong with a name that is to be a part of paths, if anything is; `suffix` is the longest that is put behind it.
+pub fn bad_part_of_path(name: &str, suffix: &str) -> Option<String> {
+    let longest = LONGEST - suffix.len();
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
+        Some("it cannot be empty, start with `.` or hold `/`".to_owned())
+    } else if name.len() > longest {
+        Some(format!("it cannot be longer than {longest} bytes, and this has {}", name.len()))
+    } else {
+        None
+    }
 }
 
 /// Whether the owner of a file with this mode may execute it.
@@ -87,10 +114,63 @@ pub fn sync(path: &Path) -> Result<()> {
 
 /// Removes a file or a folder, if it is there.
 pub fn remove(path: &Path) -> std::io::Result<()> {
-    match if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => remove_folder(path),
+        Ok(_) => or_gone(fs::remove_file(path)),
+        Err(error) => or_gone(Err(error)),
     }
+}
+
+/// Removes a folder with all in it, if it is there, also one that programs have made read-only.
+pub fn remove_folder(path: &Path) -> std::io::Result<()> {
+    or_gone(fs::remove_dir_all(path).or_else(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            open_folders(path)?;
+            fs::remove_dir_all(path)
+        }
+        _ => Err(error),
+    }))
+}
+
+/// Lets the owner list and change a folder and all folders below it; links are not followed. Programs leave read-only
+/// folders, such as Go's module cache, and nothing in one can be moved or removed.
+pub fn open_folders(path: &Path) -> std::io::Result<()> {
+    const OWNER: u32 = 0o700;
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(());
+    }
+    if metadata.mode() & OWNER != OWNER {
+        fs::set_permissions(path, Permissions::from_mode(metadata.mode() & 0o7777 | OWNER))?;
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_folders(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// That it is gone is no error.
+fn or_gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Does what a signal may interrupt, until none does.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            ended => return ended,
+        }
+    }
+}
+
+/// The folder, or else the nearest one above it that is there, may be written.
+pub fn may_be_written(folder: &Path) -> std::io::Result<()> {
+    let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// Makes a rename durable; file systems that cannot sync a folder do without.

@@ -128,7 +128,7 @@ impl<'a> Inspector<'a> {
             external => Ok(Content { digest: self.external(external)?, key: None }),
         })?;
         let key = recipe.digest();
-        Ok(match self.store.valid_record(&key, node.work.outputs()) {
+        Ok(match self.store.look_up(&key, node.work.outputs())? {
             Some(record) => State::Fresh(Box::new(record)),
             None => State::Stale { key, recipe },
         })

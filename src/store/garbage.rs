@@ -13,6 +13,7 @@ use super::scratch::is_dead;
 use super::{Artifact, ArtifactKind, Store, key_of_events};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::files::{open_folders, remove};
 
 /// How long prepared pixels stay that nobody reads.
 const KEPT_PIXELS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -85,9 +86,9 @@ impl Store {
         let mut kept: HashSet<PathBuf> = HashSet::new();
         let mut makers: HashMap<PathBuf, String> = HashMap::new();
         for path in self.entries("records", 2)? {
-            let record = self.key_of_record(&path).and_then(|key| self.record(&key));
+            let record = self.key_of_record(&path).map(|key| self.read_record(&key)).transpose()?.flatten();
             let Some(record) = record else {
-                garbage.leave(Leftovers::Fragments, path)?;
+                garbage.leave(Leftovers::Fragments, path);
                 continue;
             };
             let places = record.outputs.values().flat_map(|artifact| self.places(artifact));
@@ -96,7 +97,7 @@ impl Store {
                 kept.extend(places);
             } else {
                 makers.extend(places.map(|place| (place, record.node.clone())));
-                garbage.results.entry(record.node).or_default().add(size(&path)?);
+                garbage.results.entry(record.node).or_default().add(size(&path));
                 garbage.paths.push(path);
             }
         }
@@ -104,10 +105,10 @@ impl Store {
             match makers.get(&path) {
                 _ if kept.contains(&path) => {}
                 Some(node) => {
-                    garbage.results.get_mut(node).expect("every maker has a result").bytes += size(&path)?;
+                    garbage.results.get_mut(node).expect("every maker has a result").bytes += size(&path);
                     garbage.paths.push(path);
                 }
-                None => garbage.leave(Leftovers::Fragments, path)?,
+                None => garbage.leave(Leftovers::Fragments, path),
             }
         }
         let partial: HashSet<PathBuf> = needed.partial.iter().map(|key| self.partial(key)).collect();
@@ -129,12 +130,12 @@ impl Store {
         for file in self.entries_below("tensorboard")? {
             let key = file.parent().and_then(key_of_events);
             if !key.is_some_and(|key| curves.contains(key)) {
-                garbage.leave(Leftovers::Events, file)?;
+                garbage.leave(Leftovers::Events, file);
             }
         }
         for (what, paths, kept) in rest {
             for path in paths.into_iter().filter(|path| !kept.contains(path)) {
-                garbage.leave(what, path)?;
+                garbage.leave(what, path);
             }
         }
         Ok(garbage)
@@ -156,7 +157,7 @@ impl Store {
     }
 
     /// Where an artifact is: for a folder, the folder and its listing.
-    fn places(&self, artifact: &Artifact) -> Vec<PathBuf> {
+    pub(super) fn places(&self, artifact: &Artifact) -> Vec<PathBuf> {
         let listing = (artifact.kind == ArtifactKind::Folder).then(|| self.place("artifacts", &artifact.digest));
         listing.into_iter().chain([self.artifact_path(artifact)]).collect()
     }
@@ -178,42 +179,53 @@ impl Garbage {
         self.results.values().chain(self.leftovers.values()).map(|unneeded| unneeded.bytes).sum()
     }
 
-    /// Removes it all.
-    pub fn remove(&self, store: &Store) -> Result<()> {
+    /// Removes it all, and returns what could not be removed.
+    ///
+    /// # Errors
+    /// A record cannot be removed: what it names must stay.
+    pub fn remove(&self, store: &Store) -> Result<Vec<Error>> {
         let away = store.scratch()?.folder()?;
+        let (records, work) = (store.root.join("records"), store.work());
+        let mut left = Vec::new();
         for path in &self.paths {
-            let removed = match fs::symlink_metadata(path) {
+            let removed = if path.is_dir() && !path.starts_with(&work) {
                 // As a whole first, so that there is never half a folder.
-                Ok(metadata) if metadata.is_dir() => {
-                    let moved = away.join("folder");
-                    fs::rename(path, &moved).and_then(|()| fs::remove_dir_all(&moved))
-                }
-                Ok(_) => fs::remove_file(path),
-                Err(error) => Err(error),
+                let moved = away.join(left.len().to_string());
+                moved_away(path, &moved).and_then(|()| remove(&moved))
+            } else {
+                remove(path)
             };
-            match removed {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", path)(error)),
+            match removed.map_err(Error::io("remove", path)) {
+                Err(error) if path.starts_with(&records) => return Err(error),
+                Err(error) => left.push(error),
                 // The folders above go when the last thing in them has gone.
-                _ => path.ancestors().skip(1).take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop),
+                Ok(()) => path.ancestors().skip(1).take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop),
             }
         }
         // Claims, too.
         store.remove_dead();
-        Ok(())
+        Ok(left)
     }
 
-    fn leave(&mut self, what: Leftovers, path: PathBuf) -> Result<()> {
-        self.leftovers.entry(what).or_default().add(size(&path)?);
+    fn leave(&mut self, what: Leftovers, path: PathBuf) {
+        self.leftovers.entry(what).or_default().add(size(&path));
         self.paths.push(path);
-        Ok(())
     }
 }
 
-/// Bytes in a file, or in all files of a folder.
-fn size(path: &Path) -> Result<u64> {
-    let files = found(WalkDir::new(path), |entry| !entry.file_type().is_dir())?;
-    // What has gone meanwhile, such as another command's temporary file, takes no room.
-    Ok(files.iter().filter_map(|file| fs::symlink_metadata(file).ok()).map(|metadata| metadata.len()).sum())
+/// Moves a folder, also one that programs have made read-only.
+fn moved_away(folder: &Path, to: &Path) -> std::io::Result<()> {
+    fs::rename(folder, to).or_else(|error| match error.kind() {
+        ErrorKind::PermissionDenied => open_folders(folder).and_then(|()| fs::rename(folder, to)),
+        _ => Err(error),
+    })
+}
+
+/// Bytes in a file, or in all files of a folder, as far as they can be seen. What has gone meanwhile, such as another
+/// command's temporary file, takes no room.
+fn size(path: &Path) -> u64 {
+    let files = WalkDir::new(path).into_iter().flatten().filter(|entry| !entry.file_type().is_dir());
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 fn found(walk: WalkDir, is_wanted: impl Fn(&walkdir::DirEntry) -> bool) -> Result<Vec<PathBuf>> {
@@ -271,10 +283,10 @@ mod tests {
             assert_eq!((garbage.results.len(), garbage.kept), (2, 1));
             let all = garbage.paths.len();
             garbage.paths.truncate(step);
-            garbage.remove(&store).unwrap();
+            assert!(garbage.remove(&store).unwrap().is_empty());
             whole(&store);
             let rest = store.garbage(&needed).unwrap();
-            rest.remove(&store).unwrap();
+            assert!(rest.remove(&store).unwrap().is_empty());
             whole(&store);
             assert!(store.garbage(&needed).unwrap().paths.is_empty());
             assert!(store.partial(&keys[0]).exists() && !store.partial(&keys[1]).exists());

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use super::Store;
 use crate::error::{Error, Result};
+use crate::files::uninterrupted;
 
 /// Held until it is dropped, or its process ends in whatever way.
 #[derive(Debug)]
@@ -44,13 +45,13 @@ impl Store {
         lock: fn(&File) -> std::io::Result<()>,
         waiting: impl FnOnce(),
     ) -> Result<Lock> {
-        match try_lock(&file) {
+        match uninterrupted(|| try_lock(&file).map_err(Into::into)) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 waiting();
-                lock(&file).map_err(Error::io("lock", &self.root))?;
+                uninterrupted(|| lock(&file)).map_err(Error::io("lock", &self.root))?;
             }
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &self.root)(error)),
+            Err(error) => return Err(Error::io("lock", &self.root)(error)),
         }
         Ok(Lock { _file: Some(file) })
     }

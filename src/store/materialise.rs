@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Artifact, ArtifactKind, Store};
+use super::{Artifact, ArtifactKind, Scratch, Store};
 use crate::error::{Error, Result};
 use crate::files::{TEMPORARY, behind_links, create_parent, sync_parent, temporary_file};
 
@@ -29,8 +29,9 @@ impl Store {
 
     fn materialise_file(&self, source: &Path, target: &Path) -> Result<()> {
         let folder = target.parent().unwrap_or(Path::new("."));
-        // A rename cannot leave its file system.
-        let file = if self.is_beside(folder)? { self.scratch()?.file()? } else { temporary_file(folder)? };
+        // A rename cannot leave its file system, and the store may be read-only.
+        let beside = if self.is_beside(folder)? { self.scratch().and_then(Scratch::file).ok() } else { None };
+        let file = beside.map_or_else(|| temporary_file(folder), Ok)?;
         copy(source, file.as_file(), target)?;
         file.persist(target).map_err(|error| Error::io("write", target)(error.error))?;
         Ok(())
@@ -39,12 +40,14 @@ impl Store {
     /// A folder cannot be renamed over another: the old one is moved out of the way just before.
     fn materialise_folder(&self, artifact: &Artifact, source: &Path, target: &Path) -> Result<()> {
         let folder = target.parent().unwrap_or(Path::new("."));
-        let (scratch, _beside) = if self.is_beside(folder)? {
-            (self.scratch()?.folder()?, None)
-        } else {
-            let beside = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder);
-            let beside = beside.map_err(Error::io("write in", folder))?;
-            (beside.path().to_owned(), Some(beside))
+        let own = if self.is_beside(folder)? { self.scratch().and_then(Scratch::folder).ok() } else { None };
+        let (scratch, _beside) = match own {
+            Some(own) => (own, None),
+            None => {
+                let beside = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder);
+                let beside = beside.map_err(Error::io("write in", folder))?;
+                (beside.path().to_owned(), Some(beside))
+            }
         };
         let (new, old) = (scratch.join("new"), scratch.join("old"));
         fs::create_dir(&new).map_err(Error::io("create", &new))?;

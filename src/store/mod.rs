@@ -35,6 +35,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -54,11 +55,17 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{
-    Claim, Claimed, Holder, create_parent, read_small, remove, sync, sync_parent, write_atomically, write_by_way_of,
+    Claim, Claimed, Holder, create_parent, read_small, remove, remove_folder, sync, sync_parent, write_atomically,
+    write_by_way_of,
 };
 
 /// The format of a store that this program makes and reads.
 pub const FORMAT: u32 = 1;
+
+/// What the names of logs end with, behind the name of a node.
+pub const LOG: &str = ".log";
+/// What the names of files in `state/` end with, behind the name of a pipeline.
+pub const STATE: &str = ".json";
 
 /// The store in one folder; any number of processes may share it.
 #[derive(Debug)]
@@ -74,18 +81,23 @@ impl Store {
     /// The store at `root`; nothing is created before something is written.
     ///
     /// # Errors
-    /// `root` is there and is no folder.
+    /// `root` is there and is no folder, or may not be read.
     pub fn open(root: &Path) -> Result<Store> {
-        if root.exists() && !root.is_dir() {
-            return Err(Error::hinted(
-                format!("the store `{}` is not a folder", root.display()),
-                "name another with `--store`",
-            ));
+        match fs::read_dir(root).map_err(|error| error.kind()) {
+            Err(ErrorKind::NotADirectory) => {
+                return Err(Error::hinted(
+                    format!("the store `{}` is not a folder", root.display()),
+                    "name another with `--store`",
+                ));
+            }
+            // What cannot be read is not what is not there: all in it would seem never to have run.
+            Err(ErrorKind::PermissionDenied) => return Err(may_not_be_read("the store", root)),
+            _ => {}
         }
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
         let shelf = LocalShelf::new(&root);
         let store = Store { root, shelf, scratch: OnceLock::new() };
-        match store.format() {
+        match store.format()? {
             Some(format) if format > FORMAT => Err(Error::hinted(
                 format!(
                     "the store `{}` has format {format}, and this program knows those up to {FORMAT}",
@@ -98,8 +110,11 @@ impl Store {
     }
 
     /// The format that the store says it has; nothing where it does not, which all stores before this line did not.
-    pub fn format(&self) -> Option<u32> {
-        read_small(&self.root.join("format"))?.trim().parse().ok()
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn format(&self) -> Result<Option<u32>> {
+        Ok(read_small(&self.root.join("format"))?.and_then(|text| text.trim().parse().ok()))
     }
 
     /// Says the format, in a store that does not.
@@ -128,15 +143,29 @@ impl Store {
     }
 
     /// The record of `key`, if it is there with an artifact for each of `outputs`.
-    pub fn valid_record(&self, key: &Digest, outputs: &[Output]) -> Option<Record> {
-        let record = self.record(key)?;
-        if self.missing(&record, outputs).is_some() {
-            return None;
+    ///
+    /// # Errors
+    /// The record or an artifact is there, as far as one can know, and may not be read.
+    pub fn look_up(&self, key: &Digest, outputs: &[Output]) -> Result<Option<Record>> {
+        let Some(record) = self.read_record(key)? else { return Ok(None) };
+        if let Some(missing) = self.missing(&record, outputs) {
+            let places = record.outputs.get(missing).map_or_else(Vec::new, |artifact| self.places(artifact));
+            let denied =
+                |path: &PathBuf| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+            return match places.iter().find(|path| denied(path)) {
+                Some(path) => Err(may_not_be_read("the artifact", path)),
+                None => Ok(None),
+            };
         }
-        match &record.unsynced {
+        Ok(match &record.unsynced {
             Some(boot) if Boot::current() != Some(boot) => self.after_a_reboot(record),
             _ => Some(record),
-        }
+        })
+    }
+
+    /// As [`Store::look_up`], where what may not be read counts as absent.
+    pub fn valid_record(&self, key: &Digest, outputs: &[Output]) -> Option<Record> {
+        self.look_up(key, outputs).unwrap_or_default()
     }
 
     /// Between two boots a file that was not synced may have lost its content and not its size, so the contents are hashed
@@ -151,9 +180,24 @@ impl Store {
         Some(record)
     }
 
+    /// The record of `key`, if it is there; a damaged one counts as absent.
+    ///
+    /// # Errors
+    /// It may not be read.
+    pub fn read_record(&self, key: &Digest) -> Result<Option<Record>> {
+        let path = self.record_path(key);
+        match read_small(&path) {
+            Ok(text) => Ok(text.and_then(|text| Record::parse(&text, key))),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+                Err(may_not_be_read("the record", &path))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The record of `key`, if it is there and readable; a damaged one counts as absent.
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        Record::parse(&read_small(&self.record_path(key))?, key)
+        self.read_record(key).unwrap_or_default()
     }
 
     /// Every readable record, in no order.
@@ -229,7 +273,7 @@ impl Store {
             sync_parent(&path);
         }
         // The node is done: what it would have resumed from may go, and another run may be removing it too.
-        let _ = fs::remove_dir_all(self.partial(&record.key));
+        let _ = remove_folder(&self.partial(&record.key));
         Ok(record)
     }
 
@@ -255,7 +299,7 @@ impl Store {
 
     /// Where the log of a node's worker is.
     pub fn log(&self, pipeline: &str, node: &str) -> PathBuf {
-        self.root.join("logs").join(pipeline).join(format!("{node}.log"))
+        self.root.join("logs").join(pipeline).join(format!("{node}{LOG}"))
     }
 
     /// Where the event files of a node with this key are: in a folder whose name ends with the key's first digits, after the
@@ -290,7 +334,7 @@ impl Store {
                 && let Ok(Claimed::Ours(_claim)) = self.claim(&key)
                 && self.record(&key).is_some()
             {
-                let _ = fs::remove_dir_all(self.partial(&key));
+                let _ = remove_folder(&self.partial(&key));
             }
         }
     }
@@ -337,7 +381,7 @@ impl Store {
     }
 
     fn state_path(&self, pipeline: &str) -> PathBuf {
-        self.root.join("state").join(format!("{pipeline}.json"))
+        self.root.join("state").join(format!("{pipeline}{STATE}"))
     }
 
     fn record_path(&self, key: &Digest) -> PathBuf {
@@ -355,6 +399,13 @@ const BEFORE_KEY: &str = "-";
 /// The first digits of the key whose event files lie in this folder.
 fn key_of_events(folder: &Path) -> Option<&str> {
     folder.file_name()?.to_str()?.rsplit(BEFORE_KEY).next()
+}
+
+fn may_not_be_read(what: &str, path: &Path) -> Error {
+    Error::hinted(
+        format!("{what} `{}` may not be read: permission denied", path.display()),
+        "ask its owner for the right to read the store (`chmod -R a+rX`), or name another with `--store`",
+    )
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-use crate::files::{Claim, Claimed, TEMPORARY, temporary_file};
+use crate::files::{Claim, Claimed, TEMPORARY, remove_folder, temporary_file};
 
 /// This process's folder; removed when dropped.
 #[derive(Debug)]
@@ -45,9 +45,7 @@ impl Scratch {
     /// An empty folder for one node.
     pub fn node(&self, number: usize) -> Result<PathBuf> {
         let path = self.folder.join(number.to_string());
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
-        }
+        remove_folder(&path).map_err(Error::io("remove", &path))?;
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         Ok(path)
     }
@@ -55,7 +53,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = remove_folder(&self.folder);
     }
 }
 
@@ -70,7 +68,7 @@ pub(super) fn remove_dead(work: &Path) {
     for entry in fs::read_dir(work).into_iter().flatten().flatten() {
         let folder = entry.path().with_extension("");
         if let Ok(Claimed::Ours(_claim)) = claim(&folder) {
-            let _ = fs::remove_dir_all(&folder);
+            let _ = remove_folder(&folder);
         }
     }
 }

@@ -182,7 +182,8 @@ impl LocalShelf {
 }
 
 /// Makes an output's files the store's own and read-only, so that no program changes an artifact by accident: a file that
-/// has other names (hard links) is copied; one that can be executed stays so.
+/// has other names (hard links) is copied; one that can be executed stays so in a folder. A file alone does not: its digest
+/// is that of its bytes, and the same bytes may be another output that nobody is to execute.
 fn take_over(output: &Path) -> Result<()> {
     let entries = walkdir::WalkDir::new(output).into_iter().collect::<Result<Vec<_>, _>>();
     let entries = entries.map_err(|error| Error::io("find the output", output)(error.into()))?;
@@ -193,7 +194,7 @@ fn take_over(output: &Path) -> Result<()> {
             fs::copy(path, copy.path()).map_err(Error::io("copy", path))?;
             copy.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
         }
-        let mode = if is_executable(metadata.mode()) { 0o555 } else { 0o444 };
+        let mode = if path != output && is_executable(metadata.mode()) { 0o555 } else { 0o444 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
     }
     Ok(())

@@ -86,7 +86,7 @@ struct Index {
 }
 
 fn index(path: &Path) -> Option<Error> {
-    let Index { weight_map } = serde_json::from_str(&read_small(path)?).ok()?;
+    let Index { weight_map } = serde_json::from_str(&read_small(path).ok()??).ok()?;
     let shards: BTreeSet<String> = weight_map.into_values().map(|shard| format!("`{shard}`")).collect();
     let shards = few(NAMED, shards.into_iter().collect::<Vec<_>>().into_iter());
     let message = format!("`{}` is an index of shards, not a {FORMAT}: {shards}", path.display());
@@ -95,7 +95,7 @@ fn index(path: &Path) -> Option<Error> {
 
 /// The published code writes a text file `checkpoint` that names the last checkpoint.
 fn pointer(path: &Path) -> Option<Error> {
-    let text = read_small(path)?;
+    let text = read_small(path).ok()??;
     let name = text.trim();
     let file = path.with_file_name(Path::new(name).file_name()?);
     (!name.contains('\n') && file.is_file() && file != path).then(|| {

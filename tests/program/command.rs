@@ -582,7 +582,8 @@ log: [PROJECT]/.maple/logs/commands/one.log
         str![[r#"
 <stderr>
       FAILED [TIME] (1/1) one
-error: could not start `./inputs/tool`: Permission denied (os error 13)
+error: the program `./inputs/tool` may not be executed
+hint: a stage's output keeps that right in a folder alone: leave `tools/` in place of `tools/run`; or name what runs it, e.g. `run = ["sh", "inputs/tool"]`
 log: [PROJECT]/.maple/logs/commands/one.log
 1 node: 0 ran, 0 cached, 1 failed in [TIME]
 <exit code 1>

@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use maple_pipe::weights::{Checkpoint, to_safetensors};
 use snapbox::{IntoData, str};
 
-use crate::support::{PIPELINE, Project, names};
+use crate::support::{PIPELINE, Project, bound_by_permissions, names};
 
 /// A run is refused after one text of a project's file has been replaced by another.
 #[track_caller]
@@ -1557,18 +1556,6 @@ this run is not recorded: could not create `[PROJECT]/closed/runs`: Permission d
 <exit code 1>
 
 "#]]);
-}
-
-/// The same command without root's right to pass over the permissions of files.
-fn bound_by_permissions(command: Command) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return command;
-    }
-    let mut bound = Command::new("setpriv");
-    bound.args(["--bounding-set", "-dac_override,-dac_read_search"]);
-    bound.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir().unwrap());
-    bound.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    bound
 }
 
 #[test]

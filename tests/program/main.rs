@@ -21,6 +21,7 @@ mod keys;
 mod kills;
 mod made_by;
 mod numbers;
+mod permissions;
 mod pixels;
 mod prompts;
 mod report;

@@ -250,6 +250,18 @@ impl Printed {
     }
 }
 
+/// The same command without root's right to pass over the permissions of files.
+pub fn bound_by_permissions(command: Command) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return command;
+    }
+    let mut bound = Command::new("setpriv");
+    bound.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+    bound.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir().unwrap());
+    bound.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    bound
+}
+
 /// A set of names.
 pub fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
