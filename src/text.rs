@@ -1,6 +1,7 @@
 //! Small words and columns that many messages have, and what a terminal may be shown of text from outside.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 /// `1 result`, `7 results`.
 pub fn plural(count: usize, one: &str, many: &str) -> String {
@@ -111,10 +112,30 @@ pub fn suggestion(word: &str, candidates: &[impl AsRef<str>]) -> Option<String> 
 
 /// "did you mean `x`?" where a candidate is near.
 pub fn did_you_mean(word: &str, candidates: &[impl AsRef<str>]) -> Option<String> {
+    nearest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The candidate that a word is most likely a slip of.
+fn nearest<'c>(word: &str, candidates: &'c [impl AsRef<str>]) -> Option<&'c str> {
     let distances =
         candidates.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate.as_ref()), candidate.as_ref()));
     let near = distances.filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(word.len()) / 4);
-    near.min().map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+    near.min().map(|(_, candidate)| candidate)
+}
+
+/// "did you mean `x`?" about a path that leads to nothing, where there is a near one: it is another up to the first part that
+/// is not there, and has the same parts behind it.
+pub fn similar_path(path: &Path) -> Option<String> {
+    let missing = path.ancestors().take_while(|part| std::fs::symlink_metadata(part).is_err()).last()?;
+    let folder = missing.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let near = nearest(missing.file_name()?.to_str()?, &names)?;
+    let behind = path.strip_prefix(missing).unwrap_or(Path::new(""));
+    let other = missing.with_file_name(near).join(behind);
+    // A trailing `/` comes of nothing behind it.
+    let other: PathBuf = other.components().collect();
+    other.exists().then(|| format!("did you mean `{}`?", other.display()))
 }
 
 #[cfg(test)]
@@ -153,8 +174,25 @@ mod tests {
 
     #[test]
     fn a_line_is_what_was_written_last() {
-        for (line, last) in [("a", "a"), ("10%\r20%", "20%"), ("10%\r20%\r", "20%"), ("\r\r", ""), ("1\r\x1b[K2", "␛[K2")] {
+        for (line, last) in
+            [("a", "a"), ("10%\r20%", "20%"), ("10%\r20%\r", "20%"), ("\r\r", ""), ("1\r\x1b[K2", "␛[K2")]
+        {
             assert_eq!(last_written(line), last);
+        }
+    }
+
+    #[test]
+    fn suggests_the_near_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        std::fs::create_dir_all(at("methods")).unwrap();
+        std::fs::write(at("methods/maple.toml"), "").unwrap();
+        for slip in ["methods/mapel.toml", "method/maple.toml"] {
+            let expected = format!("did you mean `{}`?", at("methods/maple.toml").display());
+            assert_eq!(similar_path(&at(slip)), Some(expected), "{slip}");
+        }
+        for far in ["methods/coop.toml", "method/coop.toml", "elsewhere/maple.toml"] {
+            assert_eq!(similar_path(&at(far)), None, "{far}");
         }
     }
 

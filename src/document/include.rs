@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::value::{Data, Entry, Table, Value, parse};
 use crate::coordinates::AxisValue;
 use crate::diagnostic::{Diagnostic, SourceText, Span};
-use crate::text::did_you_mean;
+use crate::text::{did_you_mean, similar_path};
 
 /// What names in braces stand for.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +80,7 @@ impl Reader {
         }
         let text = std::fs::read_to_string(path).map_err(|error| {
             let message = format!("could not read `{}`: {error}", path.display());
-            vec![Diagnostic { span: from.cloned(), ..Diagnostic::new(message) }]
+            vec![Diagnostic { span: from.cloned(), hint: similar_path(path), ..Diagnostic::new(message) }]
         })?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let source = Arc::new(SourceText { name: path.display().to_string(), folder, text });

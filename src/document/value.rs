@@ -140,10 +140,15 @@ impl Value {
         }
     }
 
-    /// Where the value stands that has this path of keys, e.g. `reader.file`.
-    pub fn place_of(&self, key: Option<&str>) -> Option<&Span> {
-        let path: Vec<&str> = key?.split('.').collect();
-        self.entry(&path).map(|entry| &entry.value.span)
+    /// Where the parameter stands that has this path of keys, which may hold `.` themselves; it starts in this table or in one
+    /// inside it.
+    pub fn place_of(&self, path: Option<&str>) -> Option<&Span> {
+        let (path, Data::Table(table)) = (path?, &self.data) else { return None };
+        let here = table.entries().iter().find_map(|entry| match path.strip_prefix(&*entry.key)? {
+            "" => Some(&entry.value.span),
+            below => entry.value.place_of(Some(below.strip_prefix('.')?)),
+        });
+        here.or_else(|| table.entries().iter().find_map(|entry| entry.value.place_of(Some(path))))
     }
 
     /// The entry at a path of keys that starts in this table or in one inside it.

@@ -15,11 +15,13 @@ use crate::coordinates::{AxisValue, Coordinates};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Binding, Bindings, Data, Entry, Value, gather};
 use crate::error::Error;
+use crate::files::bad_part_of_path;
 use crate::kind::{Given, Kind, PathPort, Port, Takes, Work};
-use crate::pipeline::{Pipeline, Reference, StageSpecification, product};
+use crate::pipeline::{MANY_NODES, Pipeline, Reference, StageSpecification, product};
 use crate::stages::pretrain::check_weights;
 use crate::store::{ArtifactKind, Output};
 use crate::text::did_you_mean;
+use crate::text::similar_path;
 
 impl Graph {
     /// The nodes of a pipeline. Data sets that name no folder are looked for under `data_root`.
@@ -156,6 +158,14 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Adds the nodes of a stage; returns the mistakes.
     fn expand(&mut self, stage: &'a StageSpecification) -> Vec<Diagnostic> {
+        let axes = stage.axes.iter().filter_map(|name| self.pipeline.axis(name));
+        let product = axes.map(|axis| axis.values.len() as f64).product::<f64>();
+        if product + self.dag.node_count() as f64 > MANY_NODES as f64 {
+            self.broken.insert(&stage.name);
+            let message = format!("with stage `{}` the pipeline has more than {MANY_NODES} nodes", stage.name);
+            let hint = "its axes have too many combinations: shorten them, or split the pipeline";
+            return vec![Diagnostic::at(&stage.span, message).hint(hint)];
+        }
         let mut mistakes = Vec::new();
         let mut nodes = Vec::new();
         for coordinates in self.coordinates(stage) {
@@ -226,7 +236,29 @@ impl<'a> Builder<'a> {
         let nodes = results.flat_map(|result| {
             self.nodes.get(result.stage.as_str()).into_iter().flatten().map(move |&node| (result, node))
         });
-        nodes.filter_map(|(result, node)| chosen_output(&self.dag[node], result).err()).collect()
+        nodes
+            .filter_map(|(result, node)| chosen_output(&self.dag[node], result).err())
+            .chain(self.long_results())
+            .collect()
+    }
+
+    /// Results whose files would have names that no file can have.
+    fn long_results(&self) -> Vec<Diagnostic> {
+        let mut mistakes = Vec::new();
+        for result in &self.pipeline.results {
+            for &index in self.nodes.get(result.stage.as_str()).into_iter().flatten() {
+                let node = &self.dag[index];
+                let outputs = node.work.outputs().iter();
+                for output in outputs.filter(|output| result.means(&node.stage_name, &output.name)) {
+                    let file = node.file_name(output);
+                    let name = file.rsplit('/').next().unwrap_or(&file);
+                    mistakes.extend(bad_part_of_path(name, "").map(|why| {
+                        Diagnostic::at(&result.span, format!("the result `{file}` cannot be a file: {why}"))
+                    }));
+                }
+            }
+        }
+        mistakes
     }
 
     fn node(&mut self, stage: &StageSpecification, coordinates: Coordinates) -> Result<NodeIndex, Vec<Diagnostic>> {
@@ -696,7 +728,7 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Foun
         }
         PathPort::File | PathPort::Named(_) if !full.is_file() => {
             let message = format!("there is no file `{}`", full.display());
-            let absence = Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in");
+            let absence = Diagnostic::at(span, message).hint(where_it_may_be(&full));
             if matches!(port.path, PathPort::Named(_)) { Ok(Err(absence)) } else { Err(absence) }
         }
         PathPort::File | PathPort::Named(_) => Ok(Ok(external(port, Source::File(full)))),
@@ -716,14 +748,17 @@ fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Foun
                 }
                 Err(_) => {
                     let message = format!("there is no file or folder `{}`", full.display());
-                    return Err(
-                        Diagnostic::at(span, message).hint("paths start from the folder of the file they stand in")
-                    );
+                    return Err(Diagnostic::at(span, message).hint(where_it_may_be(&full)));
                 }
             };
             Ok(Ok(Input { name, ..external(port, source) }))
         }
     }
+}
+
+/// What to do about a path that leads to nothing.
+fn where_it_may_be(path: &Path) -> String {
+    similar_path(path).unwrap_or_else(|| "paths start from the folder of the file they stand in".to_owned())
 }
 
 fn folder_input(port: &Port, folder: &Path, span: &Span) -> Found {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::coordinates::{AxisValue, Float};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Data, Entry, Table, Value};
+use crate::files::bad_part_of_path;
+use crate::store::LOG;
 
 /// A named list that stages expand over.
 #[derive(Clone, Debug)]
@@ -81,16 +83,13 @@ impl AxisValue {
         match &name.data {
             Data::Integer(integer) => Ok(AxisValue::Integer(*integer)),
             Data::Float(float) => Ok(AxisValue::Float(Float::new(*float).expect("documents hold finite numbers"))),
-            Data::Text(text)
-                if text.is_empty()
-                    || text.starts_with('.')
-                    || text.contains(['/', '\\'])
-                    || text.chars().any(char::is_control) =>
-            {
-                let message = "an axis value is part of node names: it cannot be empty, start with `.` or hold `/`";
-                Err(Diagnostic::at(&name.span, message))
-            }
-            Data::Text(text) => Ok(AxisValue::Text(text.clone())),
+            Data::Text(text) => match bad_part_of_path(text, LOG) {
+                Some(why) => {
+                    let message = format!("an axis value is part of node names: {why}");
+                    Err(Diagnostic::at(&name.span, message))
+                }
+                None => Ok(AxisValue::Text(text.clone())),
+            },
             _ => {
                 let message = format!("an axis value is a string or a number, not {}", name.type_name());
                 Err(Diagnostic::at(&name.span, message))

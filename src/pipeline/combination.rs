@@ -5,6 +5,9 @@ use crate::coordinates::{AxisValue, Coordinates};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{Data, Entry, Value};
 
+/// More nodes than this are a slip: they would fill the memory before anything is said.
+pub const MANY_NODES: usize = 250_000;
+
 /// Some values of some axes; it stands for every choice of one value an axis.
 #[derive(Clone, Debug)]
 pub struct Combination {
@@ -54,6 +57,10 @@ impl Combination {
 
     /// Every choice of one value an axis, without values that an override has narrowed away.
     pub(super) fn expand(&self, axes: &[&Axis], mistakes: &mut Vec<Diagnostic>) -> Vec<Coordinates> {
+        if self.values.iter().map(|(_, values)| values.len() as f64).product::<f64>() > MANY_NODES as f64 {
+            mistakes.push(Diagnostic::at(&self.span, format!("these are more than {MANY_NODES} combinations")));
+            return Vec::new();
+        }
         let mut all = vec![Coordinates::new()];
         for axis in axes {
             let Some((_, values)) = self.values.iter().find(|(name, _)| *name == axis.name) else {

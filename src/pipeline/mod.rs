@@ -7,14 +7,16 @@ mod reference;
 use std::path::Path;
 
 pub use axis::Axis;
-pub use combination::{Combination, product};
+pub use combination::{Combination, MANY_NODES, product};
 pub use reference::Reference;
 
 use crate::coordinates::Coordinates;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::document::{self, Bindings, Data, Entry, Reader, Table, Value, gather, parse_override};
+use crate::files::bad_part_of_path;
 use crate::kind::Kind;
 use crate::stages;
+use crate::store::STATE;
 
 /// One pipeline file, typed; its stages are expanded to nodes by `graph`.
 #[derive(Debug)]
@@ -348,9 +350,12 @@ fn over_defaults(defaults: &Value, mut table: Table) -> Table {
 /// Names become folders, files and parts of node names.
 fn bad_name(what: &str, name: &str, span: &Span) -> Option<Diagnostic> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let good = !name.is_empty() && name.chars().all(is_plain);
-    let mistake = || Diagnostic::at(span, format!("`{name}` cannot be the name of a {what}"));
-    (!good).then(|| mistake().hint("use letters, digits, `_` and `-`"))
+    if name.is_empty() || !name.chars().all(is_plain) {
+        let message = format!("`{name}` cannot be the name of a {what}");
+        return Some(Diagnostic::at(span, message).hint("use letters, digits, `_` and `-`"));
+    }
+    let why = bad_part_of_path(name, STATE)?;
+    Some(Diagnostic::at(span, format!("the name of a {what} is part of names of files: {why}")))
 }
 
 /// An override may add a parameter, but neither an axis nor a stage: such a name is a slip.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files::is_executable;
+use crate::files::{bad_part_of_path, is_executable};
 use crate::kind::{Given, Kind, PathPort, Place, Port, Program, Work};
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
@@ -179,6 +179,16 @@ impl Work for CommandStage {
                 .about("run"));
         }
         self.check_outputs()?;
+        for (name, value) in &self.environment {
+            if name.is_empty() || name.contains(['=', '\0']) || value.0.contains('\0') {
+                let message = format!("`{name}` with this value cannot be a variable of the environment");
+                return Err(Error::hinted(
+                    message,
+                    "no name is empty or holds `=`, and nothing holds a null character",
+                )
+                .about(format!("environment.{name}")));
+            }
+        }
         let programs = self.programs.iter().map(|name| {
             let path = PathPort::Program(self.find(name)?);
             Ok(Port::anything(format!("{PROGRAMS}/{name}")).or_path(path))
@@ -216,6 +226,11 @@ impl CommandStage {
     /// Every output has a place of its own in the scratch folder.
     fn check_outputs(&self) -> Result<()> {
         for (place, Output { name, path, .. }) in self.outputs.0.iter().enumerate() {
+            if let Some(why) = bad_part_of_path(name, "") {
+                let message =
+                    format!("`{name}` cannot be the name of an output, which is part of names of files: {why}");
+                return Err(Error::hinted(message, "a name is for example `metrics`").about(format!("outputs.{name}")));
+            }
             let path = Path::new(&**path);
             let stays = path.components().all(|part| matches!(part, Component::Normal(_)));
             if path.as_os_str().is_empty() || !stays {

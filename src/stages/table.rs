@@ -80,6 +80,17 @@ impl Work for TableStage {
     }
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
+        let texts = [("name".to_owned(), &self.name), ("caption".to_owned(), &self.caption)].into_iter();
+        let labels = self.labels.iter().map(|(value, label)| (format!("labels.{value}"), label));
+        for (key, text) in texts.chain(labels) {
+            if text.chars().any(char::is_control) {
+                return Err(Error::hinted(
+                    format!("`{key}` is printed on one line, but holds a line break or another control character"),
+                    "write it on one line; in a text of several lines, `\\` at the end of one joins it with the next",
+                )
+                .about(key));
+            }
+        }
         let evals = Port {
             many: true,
             axes: Some((&["dataset", "method"], &["dataset", "method", "seed", "shots", "classes"])),

@@ -323,7 +323,7 @@ error: there is no file or folder `pipelines/../shared/pet.txt`
 3 |     { name = "pets", manifest = "pet.txt", rate = 0.25, title = "Pets" },
   |                                 ^^^^^^^^^
   |
-  = hint: paths start from the folder of the file they stand in
+  = hint: did you mean `pipelines/../shared/pets.txt`?
 <exit code 2>
 
 "#]],
@@ -338,6 +338,8 @@ error: could not read `pipelines/../shared/axis.toml`: No such file or directory
   |
 5 | include = "../shared/axis.toml"
   |           ^^^^^^^^^^^^^^^^^^^^^
+  |
+  = hint: did you mean `pipelines/../shared/axes.toml`?
 <exit code 2>
 
 "#]],

@@ -38,6 +38,7 @@ mod sweep;
 mod tables;
 mod tensorboard;
 mod terminal;
+mod texts;
 mod verify;
 mod views;
 mod weights;
