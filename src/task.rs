@@ -76,6 +76,8 @@ pub struct TaskInput {
     pub key: Option<String>,
     /// The kind of that node.
     pub kind: Option<String>,
+    /// That node and its output, as `node:output`.
+    pub output: Option<String>,
     /// The digests of a folder's files.
     #[serde(skip)]
     pub listing: Option<Arc<Listing>>,

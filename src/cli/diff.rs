@@ -1,5 +1,7 @@
 //! `maple-pipe diff`: how two runs differ.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
@@ -20,6 +22,9 @@ pub(super) struct Diff {
     now: String,
     #[command(flatten)]
     store: StoreArguments,
+    /// List every number that changed, in place of a summary where there are many
+    #[arg(long)]
+    all: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -40,11 +45,14 @@ impl Diff {
         if difference.is_empty() {
             say(&format!("`{}` and `{}` have the same results", before.id, now.id));
         }
-        print(&text(&difference, &before.id, &now.id))
+        print(&text(&difference, &before.id, &now.id, self.all))
     }
 }
 
-fn text(difference: &Difference, before: &str, now: &str) -> String {
+/// More changed metrics than these are summarized.
+const MANY: usize = 12;
+
+fn text(difference: &Difference, before: &str, now: &str, all: bool) -> String {
     let mut sections = Vec::new();
     let mut section = |title: &str, lines: String| {
         if !lines.is_empty() {
@@ -67,10 +75,17 @@ fn text(difference: &Difference, before: &str, now: &str) -> String {
     section(&format!("only in {before}"), difference.only_before.join("\n"));
     section(&format!("only in {now}"), difference.only_now.join("\n"));
     section("no longer in the store, so not compared", difference.missing.join("\n"));
-    if !difference.metrics.is_empty() {
-        let title = ["node", "metric", "before", "now", "change"].map(str::to_owned).to_vec();
-        let rows: Vec<Vec<String>> = std::iter::once(title).chain(difference.metrics.iter().map(row)).collect();
-        section("changed metrics", columns(&rows));
+    let (cells, metrics): (Vec<&MetricChange>, Vec<&MetricChange>) =
+        difference.metrics.iter().partition(|change| change.is_table);
+    section("changed tables", with_title(TITLE, cells.into_iter().map(row)));
+    if all || metrics.len() <= MANY {
+        section("changed metrics", with_title(TITLE, metrics.into_iter().map(row)));
+    } else {
+        let title = format!("changed metrics: {} numbers (`--all` lists them)", metrics.len());
+        section(
+            &title,
+            with_title(["metric", "nodes", "lowest change", "highest", "mean"], summary(&metrics).into_iter()),
+        );
     }
     sections.join("\n")
 }
@@ -83,12 +98,49 @@ fn affected(names: &[String]) -> String {
     }
 }
 
+/// The columns of a list of changes.
+const TITLE: [&str; 5] = ["node", "metric", "before", "now", "change"];
+
+/// Rows in columns below a title; nothing without a row.
+fn with_title(title: [&str; 5], rows: impl ExactSizeIterator<Item = Vec<String>>) -> String {
+    if rows.len() == 0 {
+        return String::new();
+    }
+    let title = title.map(str::to_owned).to_vec();
+    columns(&std::iter::once(title).chain(rows).collect::<Vec<_>>())
+}
+
+/// One row a metric: of how many nodes it changed, and by how much.
+fn summary(changes: &[&MetricChange]) -> Vec<Vec<String>> {
+    let mut metrics: BTreeMap<&str, Vec<&MetricChange>> = BTreeMap::new();
+    for change in changes {
+        metrics.entry(&change.metric).or_default().push(change);
+    }
+    let row = |(metric, changes): (&str, Vec<&MetricChange>)| {
+        let deltas: Vec<f64> = changes.iter().filter_map(|change| delta(change)).collect();
+        let mean = deltas.iter().sum::<f64>() / deltas.len() as f64;
+        let [lowest, highest] = [
+            deltas.iter().copied().fold(f64::INFINITY, f64::min),
+            deltas.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        ];
+        let shown = |value: f64| if deltas.is_empty() { "-".to_owned() } else { signed(value) };
+        let numbers = [lowest, highest, mean].map(shown);
+        [metric.to_owned(), changes.len().to_string()].into_iter().chain(numbers).collect()
+    };
+    metrics.into_iter().map(row).collect()
+}
+
+fn delta(change: &MetricChange) -> Option<f64> {
+    Some(change.now? - change.before?)
+}
+
+fn signed(value: f64) -> String {
+    format!("{}{}", if value > 0.0 { "+" } else { "" }, tidy(value))
+}
+
 fn row(change: &MetricChange) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), tidy);
-    let delta = change.before.zip(change.now).map(|(before, now)| {
-        let delta = now - before;
-        format!("{}{}", if delta > 0.0 { "+" } else { "" }, tidy(delta))
-    });
+    let delta = delta(change).map(signed);
     vec![
         change.node.clone(),
         change.metric.clone(),
@@ -119,6 +171,7 @@ mod tests {
             metric: metric.to_owned(),
             before,
             now,
+            is_table: false,
         };
         let difference = Difference {
             parameters: vec![ParameterChange {
@@ -157,6 +210,37 @@ changed metrics
   eval   loss       1        1         -1.0e-7
   eval   new        -        -0.5
 ";
-        assert_eq!(text(&difference, "A", "B"), expected);
+        assert_eq!(text(&difference, "A", "B", false), expected);
+    }
+
+    #[test]
+    fn tables_come_first_and_many_metrics_are_summarized() {
+        let change = |node: String, metric: &str, before: f64, now: f64, is_table| MetricChange {
+            node,
+            metric: metric.to_owned(),
+            before: Some(before),
+            now: Some(now),
+            is_table,
+        };
+        let mut metrics = Vec::new();
+        for seed in 1..=8 {
+            metrics.push(change(format!("eval/seed{seed}"), "accuracy", 50.0, 50.0 + f64::from(seed), false));
+            metrics.push(change(format!("eval/seed{seed}"), "correct", 20.0, 18.0, false));
+        }
+        metrics.push(change("table".to_owned(), "maple/eurosat/hm", 70.0, 71.5, true));
+        let difference = Difference { metrics, ..Difference::default() };
+        let expected = "\
+changed tables
+  node    metric             before   now    change
+  table   maple/eurosat/hm   70       71.5   +1.5
+
+changed metrics: 16 numbers (`--all` lists them)
+  metric     nodes   lowest change   highest   mean
+  accuracy   8       +1              +8        +4.5
+  correct    8       -2              -2        -2
+";
+        assert_eq!(text(&difference, "A", "B", false), expected);
+        let all = text(&difference, "A", "B", true);
+        assert_eq!(all.lines().count(), 4 + 2 + 16, "{all}");
     }
 }

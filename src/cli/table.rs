@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 use crate::files::write_output;
 use crate::graph::{FEW, Source, kinds, mixed};
 use crate::made_by::MadeBy;
-use crate::stages::table::{Evaluation, TableStage};
+use crate::stages::table::{Evaluation, Metrics, TableStage};
 use crate::store::Record;
-use crate::table::{Cell, Deviation, Layout, Table};
+use crate::table::{Cell, Deviation, Label, Layout, Metric, Table};
 use crate::text::did_you_mean;
 use crate::text::duration;
 use crate::text::few;
@@ -31,7 +31,7 @@ pub(super) struct TableCommand {
     /// The form
     #[arg(long, default_value = "markdown")]
     format: Format,
-    /// What to show of the spread over seeds, in place of what the pipeline says
+    /// What to show of the spread over seeds, in place of what the pipeline says; LaTeX shows it with this option alone
     #[arg(long, value_name = "WHICH")]
     std: Option<Deviation>,
     /// How to arrange data sets in LaTeX, in place of what the pipeline says
@@ -41,7 +41,7 @@ pub(super) struct TableCommand {
     #[arg(long, value_name = "NODE")]
     table: Option<String>,
     /// Say where a number comes from: the nodes behind it with their keys, artifacts, inputs and times, e.g.
-    /// `--trace maple eurosat novel`
+    /// `--trace maple eurosat novel`; the table's own words do, too: `--trace MaPLe EuroSAT Novel`
     #[arg(long, num_args = 3, value_names = ["METHOD", "DATASET", "METRIC"], conflicts_with_all = ["format", "output"])]
     trace: Option<Vec<String>>,
     /// With `--trace`: print one JSON object
@@ -90,6 +90,7 @@ impl TableCommand {
             match self.format {
                 Format::Markdown => table.markdown() + &below("\n"),
                 Format::Csv => table.csv_with_origins(&|keys| origins(&project, &inspection, *index, keys)),
+                Format::Latex if self.std.is_some() => table.latex_with_deviations() + &below("% "),
                 Format::Latex => table.latex() + &below("% "),
             }
         };
@@ -150,10 +151,10 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
         match &input.source {
             Source::Output(source, output) if input.name.starts_with("evals.") => {
                 let classes = project.graph.node(*source).work.classes();
-                let metrics = inspection
-                    .plan
-                    .record(*source)
-                    .map(|record| (project.store.artifact_path(&record.outputs[&**output]), record.key.to_string()));
+                let metrics = inspection.plan.record(*source).map(|record| {
+                    let path = project.store.artifact_path(&record.outputs[&**output]);
+                    (path, record.key.to_string(), format!("{}:{output}", project.graph.node(*source).name))
+                });
                 evaluations.push((&*input.coordinates, metrics, classes));
             }
             Source::Output(source, output) => {
@@ -164,10 +165,17 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
             Source::Absent(_) => {}
         }
     }
-    let evaluations = evaluations.iter().map(|(coordinates, metrics, classes)| Evaluation {
-        coordinates,
-        metrics: metrics.as_ref().map(|(path, key)| (path.as_path(), key.as_str())),
-        classes: *classes,
+    let evaluations = evaluations.iter().map(|(coordinates, metrics, classes)| {
+        let metrics = metrics.as_ref().map(|(path, key, output)| Metrics { path, key, output });
+        let evaluation = Evaluation { coordinates, metrics, classes: *classes };
+        match evaluation.check() {
+            Ok(()) => evaluation,
+            // The others can be shown all the same.
+            Err(error) => {
+                say(&format!("counts as missing: {error}"));
+                Evaluation { metrics: None, ..evaluation }
+            }
+        }
     });
     stage.table(evaluations, published.iter().map(PathBuf::as_path))
 }
@@ -177,7 +185,7 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
 struct Trace<'a> {
     method: &'a str,
     dataset: &'a str,
-    metric: &'a str,
+    metric: String,
     mean: Option<f64>,
     std: Option<f64>,
     note: Option<String>,
@@ -207,10 +215,11 @@ fn trace(
     project: &Project,
     inspection: &Inspection,
     tables: &[(NodeIndex, Table)],
-    [method, dataset, metric]: [&String; 3],
+    place: [&String; 3],
     json: bool,
 ) -> Result<()> {
-    let (table, cell) = find(tables, method, dataset, metric)?;
+    let Place { table, cell, method, dataset, metric } = find(tables, place)?;
+    let metric = metric.name();
     let evaluations = evaluations(project, inspection, table, &cell.keys);
     let order = project.graph.with_needs(|index| evaluations.contains(&index));
     let nodes =
@@ -235,40 +244,47 @@ fn origin<'a>(project: &'a Project, index: NodeIndex, record: &'a Record) -> Ori
     }
 }
 
-/// The cell of this place, and the node of its table.
-fn find<'t>(
-    tables: &'t [(NodeIndex, Table)],
-    method: &str,
-    dataset: &str,
-    metric: &str,
-) -> Result<(NodeIndex, &'t Cell)> {
-    let unknown = |what: &str, name: &str, known: Vec<String>| {
-        let hint = did_you_mean(name, &known).unwrap_or_else(|| format!("known: {}", known.join(", ")));
-        Error::hinted(format!("no table has the {what} `{name}`"), hint)
-    };
+/// What a trace is of: the node of a table, a cell of it, and its place under the names that the pipeline uses.
+struct Place<'t> {
+    table: NodeIndex,
+    cell: &'t Cell,
+    method: &'t str,
+    dataset: &'t str,
+    metric: Metric,
+}
+
+/// The cell of a place that is named as the pipeline or as the table names it.
+fn find<'t>(tables: &'t [(NodeIndex, Table)], [method, dataset, metric]: [&String; 3]) -> Result<Place<'t>> {
     let all = || tables.iter().map(|(_, table)| table);
-    let methods = || all().flat_map(|table| table.methods.iter().map(|label| label.name.clone())).collect();
-    let datasets = || all().flat_map(|table| table.groups.iter().map(|group| group.label.name.clone())).collect();
-    let metrics = || all().flat_map(|table| table.metrics.iter().map(|metric| metric.name())).collect();
-    let known = |names: Vec<String>, name: &str| names.iter().any(|known| known == name);
-    for (what, name, names) in [
-        ("method", method, &methods as &dyn Fn() -> Vec<String>),
-        ("data set", dataset, &datasets),
-        ("metric", metric, &metrics),
-    ] {
-        if !known(names(), name) {
-            return Err(unknown(what, name, names()));
-        }
-    }
+    let named_so = |label: &'t Label| (&*label.name, [label.name.clone(), label.text.clone()]);
+    let method = named("method", method, all().flat_map(|table| &table.methods).map(named_so))?;
+    let dataset = named("data set", dataset, all().flat_map(|table| &table.groups).map(|one| named_so(&one.label)))?;
+    let metrics = all().flat_map(|table| &table.metrics).map(|&one| (one, [one.name(), one.heading()]));
+    let metric = named("metric", metric, metrics)?;
     let cell = |(index, table): &'t (NodeIndex, Table)| {
         let group = table.groups.iter().find(|group| group.label.name == dataset)?;
         let row = table.methods.iter().position(|label| label.name == method)?;
-        let column = table.metrics.iter().position(|known| known.name() == metric)?;
-        Some((*index, group.rows[row][column].as_ref()?))
+        let column = table.metrics.iter().position(|known| *known == metric)?;
+        Some(Place { table: *index, cell: group.rows[row][column].as_ref()?, method, dataset, metric })
     };
     tables.iter().find_map(cell).ok_or_else(|| {
+        let metric = metric.name();
         Error::invalid(format!("no evaluation is asked for that gives {metric} of `{method}` on `{dataset}`"))
     })
+}
+
+/// The one that is called so: under its first name, or else under its second.
+fn named<T>(what: &str, given: &str, known: impl Iterator<Item = (T, [String; 2])>) -> Result<T> {
+    let mut known: Vec<(T, [String; 2])> = known.collect();
+    let place = |which: usize| known.iter().position(|(_, names)| names[which] == given);
+    if let Some(place) = place(0).or_else(|| place(1)) {
+        return Ok(known.swap_remove(place).0);
+    }
+    let mut names: Vec<&str> = known.iter().map(|(_, names)| names[0].as_str()).collect();
+    names.dedup();
+    let both: Vec<&String> = known.iter().flat_map(|(_, names)| names).collect();
+    let hint = did_you_mean(given, &both).unwrap_or_else(|| format!("known: {}", names.join(", ")));
+    Err(Error::hinted(format!("no table has the {what} `{given}`"), hint))
 }
 
 fn text(trace: &Trace<'_>) -> String {

@@ -161,11 +161,14 @@ impl<'a> Inspector<'a> {
                 (absolute(path)?, None, listing)
             }
         };
-        let kind = match input.source {
-            Source::Output(source, _) => Some(self.graph.node(source).work.kind().name.to_owned()),
-            Source::File(_) | Source::Folder(..) | Source::Absent(_) => None,
+        let (kind, output) = match &input.source {
+            Source::Output(source, output) => {
+                let node = self.graph.node(*source);
+                (Some(node.work.kind().name.to_owned()), Some(format!("{}:{output}", node.name)))
+            }
+            Source::File(_) | Source::Folder(..) | Source::Absent(_) => (None, None),
         };
-        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, kind, listing })
+        Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, kind, output, listing })
     }
 
     /// Looks whether a node that has read its inputs read what its key says. `record` as for [`Inspector::inspect`].

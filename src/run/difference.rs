@@ -54,6 +54,9 @@ pub struct MetricChange {
     pub before: Option<f64>,
     /// Now; absent where it is gone.
     pub now: Option<f64>,
+    /// It stands in a table.
+    #[serde(skip)]
+    pub is_table: bool,
 }
 
 impl Difference {
@@ -93,7 +96,11 @@ impl Difference {
                 difference.inputs.entry(input).or_default().push(node.clone());
             }
             match (metrics(store, &old), metrics(store, &new)) {
-                (Some(old), Some(new)) => difference.metrics.extend(changed_metrics(&node, &old, &new)),
+                (Some(before), Some(now)) => {
+                    let is_table = is_table(&new);
+                    let changes = changed_metrics(&node, &before, &now).into_iter();
+                    difference.metrics.extend(changes.map(|change| MetricChange { is_table, ..change }));
+                }
                 _ => difference.missing.push(node),
             }
         }
@@ -139,8 +146,13 @@ fn changed_metrics(node: &str, before: &BTreeMap<String, f64>, now: &BTreeMap<St
         metric: metric.clone(),
         before: before.get(metric).copied(),
         now: now.get(metric).copied(),
+        is_table: false,
     };
     names.into_iter().map(change).filter(|change| change.before != change.now).collect()
+}
+
+fn is_table(record: &Record) -> bool {
+    record.recipe.value()["kind"] == "table"
 }
 
 /// The numbers in a node's result: in an output called `metrics`, and in a table. Nothing where such an output is lost.
@@ -153,7 +165,7 @@ fn metrics(store: &Store, record: &Record) -> Option<BTreeMap<String, f64>> {
     if let Some(text) = text("metrics")? {
         add_numbers(&serde_json::from_str(&text).ok()?, "", &mut numbers);
     }
-    if record.recipe.value()["kind"] == "table"
+    if is_table(record)
         && let Some(text) = text("csv")?
     {
         numbers.extend(means(&text));

@@ -111,20 +111,62 @@ struct Accuracy {
     accuracy: f64,
 }
 
+/// What an evaluation left.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// The key of the node.
+    pub key: &'a str,
+    /// The node and its output, as `node:output`.
+    pub output: &'a str,
+}
+
+impl Metrics<'_> {
+    /// What a table reads of them.
+    ///
+    /// # Errors
+    /// They hold something else, or cannot be read; the message names the node.
+    fn read(&self) -> Result<Accuracy> {
+        let wrong = |why: String| {
+            Error::hinted(
+                format!("`{}` holds no accuracy: {why}", self.output),
+                "it is JSON such as `{\"accuracy\": 81.4, \"classes\": \"all\"}`, in percent; `NaN` is no JSON",
+            )
+        };
+        let metrics: Accuracy = read_json(self.path).map_err(|error| match error {
+            Error::Format { message, .. } => wrong(message),
+            other => other,
+        })?;
+        match metrics.accuracy {
+            0.0..=100.0 => Ok(metrics),
+            accuracy => Err(wrong(format!("{accuracy} is not a percentage"))),
+        }
+    }
+}
+
 /// One evaluation that a table collects.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluation<'a> {
     /// The axis values of its node.
     pub coordinates: &'a Coordinates,
-    /// Its metrics, and the key of its node; none where it has not run.
-    pub metrics: Option<(&'a Path, &'a str)>,
+    /// Its metrics; none where it has not run.
+    pub metrics: Option<Metrics<'a>>,
     /// The classes that it is to tell apart, where that is known before it runs.
     pub classes: Option<Classes>,
 }
 
 impl Evaluation<'_> {
+    /// Whether what it left can enter a table.
+    ///
+    /// # Errors
+    /// It left something else; the message names the node.
+    pub fn check(&self) -> Result<()> {
+        self.metrics.map_or(Ok(()), |metrics| metrics.read().map(drop))
+    }
+
     fn score(&self) -> Result<Score> {
-        let metrics: Option<Accuracy> = self.metrics.map(|(path, _)| read_json(path)).transpose()?;
+        let metrics = self.metrics.map(|metrics| metrics.read()).transpose()?;
         let axis = |name: &str| {
             let value = self.coordinates.get(name).map(ToString::to_string);
             value.ok_or_else(|| Error::invalid(format!("an evaluation has no axis `{name}`")))
@@ -149,7 +191,7 @@ impl Evaluation<'_> {
                 .or_else(classes)
                 .unwrap_or(Classes::All),
             accuracy: metrics.map(|metrics| metrics.accuracy),
-            key: self.metrics.map(|(_, key)| key.to_owned()),
+            key: self.metrics.map(|metrics| metrics.key.to_owned()),
         })
     }
 
@@ -203,8 +245,9 @@ impl Here for TableStage {
     fn run(&self, task: &Task) -> Result<String> {
         let evaluations = task.all("evals.metrics");
         let evaluations = evaluations.iter().map(|input| {
-            let key = input.key.as_deref().unwrap_or_default();
-            Evaluation { coordinates: &input.coordinates, metrics: Some((&input.path, key)), classes: None }
+            let (key, output) = (input.key.as_deref().unwrap_or_default(), input.output.as_deref().unwrap_or_default());
+            let metrics = Metrics { path: &input.path, key, output };
+            Evaluation { coordinates: &input.coordinates, metrics: Some(metrics), classes: None }
         });
         let is_published = |name: &str| name.split('/').next() == Some(PUBLISHED);
         let published = task.inputs.iter().filter(|(name, _)| is_published(name)).flat_map(|(_, inputs)| inputs);

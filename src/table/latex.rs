@@ -17,6 +17,15 @@ impl Table {
     /// complete values of a column the best is bold and, of three or more, the second underlined. Rows below the table
     /// say what incomplete numbers lack.
     pub fn latex(&self) -> String {
+        self.tabular(false)
+    }
+
+    /// The same with the deviation over the seeds behind each value that has one.
+    pub fn latex_with_deviations(&self) -> String {
+        self.tabular(true)
+    }
+
+    fn tabular(&self, deviations: bool) -> String {
         let notes = self.notes();
         let groups_in_band = self.groups_in_band();
         let columns = groups_in_band * self.metrics.len();
@@ -27,7 +36,7 @@ impl Table {
             lines.push(if number == 0 { "\\toprule" } else { "\\midrule" }.to_owned());
             lines.extend(self.headings(band));
             lines.push("\\midrule".to_owned());
-            lines.extend(self.rows(band, &notes));
+            lines.extend(self.rows(band, &notes, deviations));
         }
         lines.push("\\bottomrule".to_owned());
         for (index, note) in notes.iter().enumerate() {
@@ -64,11 +73,14 @@ impl Table {
     }
 
     /// The methods' lines of a band.
-    fn rows(&self, band: &[Group], notes: &[String]) -> Vec<String> {
+    fn rows(&self, band: &[Group], notes: &[String], deviations: bool) -> Vec<String> {
         let row = |(method, label): (usize, &Label)| {
             let cells = band.iter().flat_map(|group| {
                 let cells = group.rows[method].iter().enumerate();
-                cells.map(|(metric, cell)| value(cell.as_ref(), Rank::of(cell.as_ref(), group, metric), notes))
+                cells.map(|(metric, cell)| {
+                    let rank = Rank::of(cell.as_ref(), group, metric);
+                    value(cell.as_ref(), rank, notes, deviations)
+                })
             });
             line(&escape(&label.text), cells)
         };
@@ -103,8 +115,8 @@ impl Rank {
     }
 }
 
-/// One value, with the mark of its note.
-fn value(cell: Option<&Cell>, rank: Rank, notes: &[String]) -> String {
+/// One value, with its deviation, if wanted, and the mark of its note.
+fn value(cell: Option<&Cell>, rank: Rank, notes: &[String], deviations: bool) -> String {
     let Some(cell) = cell else {
         return "-".to_owned();
     };
@@ -114,10 +126,9 @@ fn value(cell: Option<&Cell>, rank: Rank, notes: &[String]) -> String {
         Rank::Second => format!("\\underline{{{mean}}}"),
         Rank::Other => mean,
     };
-    match cell.note_number(notes) {
-        Some(number) => format!("{ranked}{}", superscript(number)),
-        None => ranked,
-    }
+    let std = cell.std.filter(|_| deviations).map_or(String::new(), |std| format!(" $\\pm$ {std:.2}"));
+    let mark = cell.note_number(notes).map_or(String::new(), superscript);
+    format!("{ranked}{std}{mark}")
 }
 
 fn superscript(number: usize) -> String {

@@ -271,9 +271,120 @@ error: there is no file or folder `pipelines/papers.csv`
 20 | published = ["papers.csv"]
    |              ^^^^^^^^^^^^
    |
-   = hint: paths start from the folder of the file they stand in
+   = hint: did you mean `pipelines/paper.csv`?
 <exit code 2>
 
 "#]],
     );
+}
+
+/// The words that a table prints name a number as well.
+#[test]
+fn a_number_is_traced_by_what_the_table_prints() {
+    let project = Project::after_a_run();
+    let labels = "labels = { maple = \"MaPLe\", shapes = \"Drawn shapes\" }\ncaption = ";
+    project.replace(crate::support::PIPELINE, "caption = ", labels);
+    let pipeline = crate::support::PIPELINE;
+    let trace = |[method, dataset, metric]: [&str; 3]| {
+        project.json(&["table", pipeline, "--json", "--trace", method, dataset, metric])
+    };
+    let named = trace(["maple", "shapes", "hm"]);
+    assert_eq!(trace(["MaPLe", "Drawn shapes", "HM"]), named);
+    assert_eq!(trace(["MaPLe", "shapes", "HM"]), named);
+    let printed = project.run(&["table", pipeline, "--trace", "MaPLE", "shapes", "HM"]);
+    assert!(printed.stderr.contains("hint: did you mean `MaPLe`?"), "{}", printed.stderr);
+}
+
+/// Papers print no deviations, so LaTeX shows them where they are asked for.
+#[test]
+fn latex_shows_deviations_that_are_asked_for() {
+    let project = Project::after_a_run();
+    let latex =
+        |more: &[&str]| project.run(&[&["table", crate::support::PIPELINE, "--format", "latex"], more].concat()).stdout;
+    assert!(!latex(&[]).contains("pm"));
+    assert!(latex(&["--std", "population"]).contains(r" $\pm$ "), "{}", latex(&["--std", "population"]));
+}
+
+/// Python writes an accuracy that is no number as `NaN`, which is no JSON.
+#[test]
+fn an_evaluation_that_is_no_number_is_named_and_the_others_are_shown() {
+    let project = Project::new();
+    let text = r#"
+[axes]
+dataset = ["d"]
+method = ["x", "y"]
+seed = [1, 2]
+
+[stage.e]
+kind = "command"
+axes = ["dataset", "method", "seed"]
+run = """
+if [ {method}{seed} = y2 ]; then A=NaN; else A=5{seed}; fi
+echo "{{\"accuracy\": $A, \"classes\": \"all\"}}" > m.json
+"""
+outputs = { m = "m.json" }
+
+[stage.t]
+kind = "table"
+evals = "@e"
+caption = "c"
+"#;
+    project.write(crate::support::PIPELINE, &text.replace("\\\"", "\\\\\\\""));
+    project.run(&["run", crate::support::PIPELINE, "-j", "1"]).is(str![[r#"
+<stderr>
+        DONE [TIME] (1/5) e/d/x/seed1
+        DONE [TIME] (2/5) e/d/x/seed2
+        DONE [TIME] (3/5) e/d/y/seed1
+        DONE [TIME] (4/5) e/d/y/seed2
+      FAILED [TIME] (5/5) t
+error: `e/d/y/seed2:m` holds no accuracy: expected value at line 1 column 14
+hint: it is JSON such as `{"accuracy": 81.4, "classes": "all"}`, in percent; `NaN` is no JSON
+5 nodes: 4 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
+    project.prints(
+        &["table", crate::support::PIPELINE],
+        str![[r#"
+<stdout>
+c
+
+| Data set | Method |     Accuracy |
+|:---------|:-------|-------------:|
+| d        | x      | 51.50 ± 0.50 |
+|          | y      |    51.00 [1] |
+
+[1] 1 of 2 seeds
+<stderr>
+counts as missing: `e/d/y/seed2:m` holds no accuracy: expected value at line 1 column 14
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["report", crate::support::PIPELINE, "-o", "r.html"],
+        str![[r#"
+<stderr>
+counts as missing: `e/d/y/seed2:m` holds no accuracy: expected value at line 1 column 14
+wrote r.html
+<exit code 0>
+
+"#]],
+    );
+    assert!(project.read("r.html").contains("1 of 2 seeds"));
+    for accuracy in ["Infinity", "", "null", "true", "150", "-1"] {
+        project.write(
+            crate::support::PIPELINE,
+            &text.replace("\\\"", "\\\\\\\"").replace("A=NaN", &format!("A={accuracy}")),
+        );
+        let printed = project.run(&["run", crate::support::PIPELINE]);
+        assert!(
+            printed.stderr.contains("error: `e/d/y/seed2:m` holds no accuracy: "),
+            "{accuracy}: {}",
+            printed.stderr
+        );
+        let printed = project.run(&["table", crate::support::PIPELINE]);
+        assert_eq!(printed.code, Some(0), "{accuracy}: {}", printed.stderr);
+        assert!(printed.stderr.starts_with("counts as missing: `e/d/y/seed2:m`"), "{accuracy}: {}", printed.stderr);
+    }
 }
