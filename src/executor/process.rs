@@ -50,13 +50,20 @@ pub(super) struct Process<'a> {
 impl Processes {
     /// Starts a worker, which listens to its standard input.
     pub fn start_worker(&self, command: &mut Command) -> Result<Process<'_>> {
-        let mut child = start(command.stdin(Stdio::piped())).map_err(Error::io("start", "a worker"))?;
+        let mut child = self.start(command.stdin(Stdio::piped())).map_err(Error::io("start", "a worker"))?;
         let stdin = child.stdin.take().expect("asked for a pipe");
         Ok(self.add(child, Stop::Line(stdin)))
     }
 
-    /// Starts any other program, without standard input. A watching process sees to it that it ends when we die.
+    /// Starts any other program, without standard input.
     pub fn start_program(&self, command: &mut Command) -> std::io::Result<Process<'_>> {
+        let child = self.start(command.stdin(Stdio::null()))?;
+        Ok(self.add(child, Stop::Signal))
+    }
+
+    /// Starts a process. A watching one sees to it that it ends when we die: also a worker, which would notice that its
+    /// standard input ends, but not while it is stopped.
+    fn start(&self, command: &mut Command) -> std::io::Result<Child> {
         let reaper = {
             let mut alive = self.lock();
             let reaper = match alive.reaper.take() {
@@ -65,11 +72,11 @@ impl Processes {
             };
             alive.reaper.insert(reaper).child.id()
         };
-        let child = start(command.env(REAPER, reaper.to_string()).stdin(Stdio::null()))?;
+        let child = start(command.env(REAPER, reaper.to_string()))?;
         if let Some(reaper) = &mut self.lock().reaper {
             reaper.tell('+', child.id());
         }
-        Ok(self.add(child, Stop::Signal))
+        Ok(child)
     }
 
     /// Asks every process to stop, and those that are started later, too.
@@ -135,12 +142,13 @@ impl Process<'_> {
     fn retire(&mut self) {
         let id = self.child.id();
         let mut alive = self.processes.lock();
-        // What a program left running in the background ends with it.
-        if let Some(Stop::Signal) = alive.members.remove(&id) {
+        let Some(stop) = alive.members.remove(&id) else { return };
+        if let Stop::Signal = stop {
+            // What a program left running in the background ends with it.
             signal(id, Signal::KILL);
-            if let Some(reaper) = &mut alive.reaper {
-                reaper.tell('-', id);
-            }
+        }
+        if let Some(reaper) = &mut alive.reaper {
+            reaper.tell('-', id);
         }
     }
 }

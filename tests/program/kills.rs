@@ -234,6 +234,23 @@ fn a_worker_does_not_outlive_its_run() {
     }
 }
 
+/// A stopped worker cannot notice that its run has gone.
+#[test]
+fn a_stopped_worker_does_not_outlive_its_killed_run() {
+    let project = Project::new();
+    let mut command = project.command(&["run", PIPELINE, "--only", "clip", "--set", "stage.clip.epochs=1000"]);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let worker = worker_of(&run);
+    kill_process(Pid::from_raw(worker.try_into().unwrap()).unwrap(), Signal::STOP).unwrap();
+    kill(&run.id().to_string());
+    run.wait().unwrap();
+    let start = Instant::now();
+    while fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|command| command.contains("worker")) {
+        assert!(start.elapsed() < Duration::from_secs(30), "worker {worker} is still alive");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Starts the program twice at once; what both printed.
 fn at_once(project: &Project, first: &[&str], second: &[&str]) -> [crate::support::Printed; 2] {
     let start =
