@@ -11,6 +11,8 @@ mod data;
 mod data_files;
 mod doctor;
 mod errors;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod failures;
 mod faults;
 mod features;
 mod gc;
