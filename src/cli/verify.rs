@@ -16,7 +16,9 @@ use crate::text::{bytes, plural};
 
 /// Read all artifacts again and name the damaged ones, or execute nodes again and compare what they make
 ///
-/// Exits with 1 if something is damaged or differs.
+/// Reads records, artifacts and prepared pixels. A record or pixels that are gone leave no trace: the next run makes them
+/// again. Not read is what no result depends on: records of runs, logs, event files, what `explain` compares with, and
+/// digests of input files. Exits with 1 if something is damaged or differs.
 #[derive(Args, Debug)]
 pub(super) struct Verify {
     /// Only what this pipeline needs [default: the whole store]
