@@ -36,6 +36,7 @@ test: libtorch ## build and run all tests; those that need what this computer la
 
 lint: libtorch ## check format, clippy and the documentation; warnings are errors
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy $(FAST) --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc $(FAST) --no-deps --document-private-items
 
