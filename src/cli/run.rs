@@ -80,7 +80,9 @@ impl Run {
             }
         };
         let interrupts = Interrupts::install()?;
-        let outputs = |&index: &NodeIndex| results(&project, index, &folder).map(move |(output, _)| (index, output.name.to_string()));
+        let outputs = |&index: &NodeIndex| {
+            results(&project, index, &folder).map(move |(output, _)| (index, output.name.to_string()))
+        };
         let results: Vec<(NodeIndex, String)> = selection.iter().flat_map(outputs).collect();
         let wanted = Wanted { nodes: &selection, results: &results };
         let (summary, records) = run::run(graph, wanted, store, &pipeline.name, &options, &interrupts, &mut report);

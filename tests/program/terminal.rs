@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use maple_pipe::graph::Graph;
 use maple_pipe::pipeline::Pipeline;
-use maple_pipe::run::{DeviceChoice, Event, Interrupts, Options, run};
+use maple_pipe::run::{DeviceChoice, Event, Interrupts, Options, Wanted, run};
 use maple_pipe::store::Store;
 use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
@@ -389,7 +389,7 @@ fn a_panic_ends_the_run_and_its_processes() {
     let graph = Graph::build(&pipeline, None).unwrap();
     let store = Store::open(&project.file(".maple")).unwrap();
     let devices = DeviceChoice::new(None, 2);
-    let options = Options { jobs: 2, threads: 1, devices, keep_going: false, pixel_cache: false };
+    let options = Options { jobs: 2, threads: 1, devices, keep_going: false, pixel_cache: false, label: None };
     let mut seen = 0;
     let mut report = |event: &Event<'_>| {
         if matches!(event, Event::Started { .. }) {
@@ -402,7 +402,15 @@ fn a_panic_ends_the_run_and_its_processes() {
     };
     let selection = graph.select(None).unwrap();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        run(&graph, &selection, &store, "panic", &options, &Interrupts::default(), &mut report);
+        run(
+            &graph,
+            Wanted { nodes: &selection, results: &[] },
+            &store,
+            "panic",
+            &options,
+            &Interrupts::default(),
+            &mut report,
+        );
     }));
     assert!(ended.is_err());
     let process = ["a", "b"].into_iter().find(|name| project.file(name).exists()).unwrap();
