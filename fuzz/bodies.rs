@@ -226,6 +226,8 @@ pub fn stat_cache(data: &[u8]) {
         assert_eq!(cache.file(&file).unwrap(), Digest::of(b"content"));
         let listing = cache.listing(&folder, &within).unwrap();
         assert_eq!(listing.digest(), Listing::of_folder(&folder).unwrap().digest());
+        let remembers = StatCache::open(store.stat_cache());
+        assert_eq!(remembers.folder(&folder, &within).unwrap(), listing.digest());
         store.keep_digests(&cache).unwrap();
         let cache = StatCache::open(store.stat_cache());
         assert_eq!(cache.file(&file).unwrap(), Digest::of(b"content"));

@@ -227,12 +227,24 @@ struct Part {
     file: File,
 }
 
+/// How often a lock is tried for again before it counts as another process's, and how long after each time.
+const TRIES_TO_LOCK: usize = 5;
+const PAUSE_TO_LOCK: Duration = Duration::from_millis(50);
+
 impl Part {
     /// The part of `target`, which no other process is downloading.
     fn open(target: &Path) -> Result<Part> {
         let path = beside(target, ".part");
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("write", &path))?;
-        match file.try_lock() {
+        // A process that is just being started holds what is open here until it is another program.
+        let mut tries = 0..TRIES_TO_LOCK;
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if tries.next().is_some() => std::thread::sleep(PAUSE_TO_LOCK),
+                locked => break locked,
+            }
+        };
+        match locked {
             Ok(()) => Ok(Part { path, file }),
             Err(TryLockError::WouldBlock) => {
                 let message = format!("another process is downloading `{}`", target.display());

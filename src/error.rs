@@ -105,7 +105,9 @@ impl Error {
             | Error::Invalid { hint, .. }
             | Error::Download { hint, .. }
             | Error::Found { hint, .. } => hint.as_deref().map(visible),
-            Error::Damaged { .. } => Some("`maple-pipe run` makes again what it needs".into()),
+            Error::Damaged { .. } => {
+                Some("`maple-pipe verify --remove` removes it; then `maple-pipe run` makes it again".into())
+            }
             _ => None,
         }
     }

@@ -28,7 +28,20 @@ pub fn warn(message: &str) {
 /// What prevents it from being written.
 pub fn print(text: &str) -> Result<()> {
     let mut output = anstream::stdout();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+    written(output.write_all(text.as_bytes()).and_then(|()| output.flush()))
+}
+
+/// The same, byte by byte: escape sequences stay, also where nobody obeys them.
+///
+/// # Errors
+/// What prevents it from being written.
+pub fn print_raw(bytes: &[u8]) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    written(output.write_all(bytes).and_then(|()| output.flush()))
+}
+
+fn written(result: std::io::Result<()>) -> Result<()> {
+    match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", "standard output")(error)),
         _ => Ok(()),
     }

@@ -4,7 +4,6 @@ use petgraph::graph::NodeIndex;
 
 use super::project::Project;
 use super::standing_report::{NodeReport, StandingReport};
-use super::status::blocked;
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
@@ -43,7 +42,7 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
         counts.stale,
         counts.waiting,
         counts.fresh,
-        blocked(&counts)
+        counts.and_blocked()
     ));
     if let Some(forecast) = report.forecast.filter(|_| counts.stale + counts.blocked > 0) {
         say(&in_words(&forecast, options.jobs));

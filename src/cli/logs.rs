@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::project::{PipelineArguments, Project};
-use super::terminal::{print, say};
+use super::terminal::{print, print_raw, read_text, say};
 use crate::error::{Error, Result};
 use crate::stages::train::{self, Epoch};
 use crate::task::Progress;
@@ -16,7 +16,7 @@ use crate::text::{columns, last_written};
 /// images per second
 ///
 /// On a terminal, control characters are shown and not obeyed, and of a line that was written over the last state is
-/// shown; a file or a pipe gets the text as it was written.
+/// shown; a file or a pipe gets every byte as it was written.
 #[derive(Args, Debug)]
 pub(super) struct Logs {
     #[command(flatten)]
@@ -44,22 +44,26 @@ impl Logs {
                 "a node has one when it ran in a process of its own, as pretraining, training and evaluation do",
             ));
         }
-        let text = text(&read(&path)?, &kept);
+        let written = read(&path)?;
+        let log = String::from_utf8_lossy(&written);
+        let text = text(&log, &kept);
         if text.is_empty() {
             say(&format!("`{}` wrote nothing", self.node));
         }
         if std::io::stdout().is_terminal() {
             return print(&text.lines().map(|line| format!("{}\n", last_written(line))).collect::<String>());
         }
-        print(&text)
+        // Without progress in it, the log is what the text is.
+        let has_progress = !kept.is_empty() || log.lines().any(|line| Progress::of_line(line).is_some());
+        print_raw(if has_progress { text.as_bytes() } else { &written })
     }
 }
 
 /// What a worker wrote; nothing where another pipeline's worker made the result.
-fn read(path: &Path) -> Result<String> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        read => Ok(String::from_utf8_lossy(&read.map_err(Error::io("read", path))?).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.map_err(Error::io("read", path)),
     }
 }
 
@@ -72,7 +76,7 @@ fn kept_epochs(project: &Project, node: &str) -> Result<Vec<Epoch>> {
     let key = project.store.last_keys(&project.pipeline.name).get(node).copied();
     let record = key.and_then(|key| project.store.record(&key));
     let Some(artifact) = record.as_ref().and_then(|record| record.outputs.get("log")) else { return Ok(Vec::new()) };
-    let lines = read(&project.store.artifact(artifact)?)?;
+    let lines = read_text(&project.store.artifact(artifact)?)?;
     Ok(lines.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 

@@ -67,6 +67,7 @@ fn row(run: &RunRecord) -> Vec<String> {
         counts(&run.counts),
         run.outcome(),
         run.commit.as_ref().map(ToString::to_string).unwrap_or_default(),
+        run.invocation.overrides.iter().map(|one| format!("--set {one}")).collect::<Vec<_>>().join(" "),
     ]
 }
 

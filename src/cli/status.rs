@@ -6,7 +6,7 @@ use super::project::{PipelineArguments, Selection};
 use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
-use crate::graph::{Counts, Group, group};
+use crate::graph::{Group, group};
 use crate::text::nodes;
 
 /// Say which nodes are stale and why; nothing is executed
@@ -54,15 +54,10 @@ impl Status {
             counts.fresh,
             counts.stale,
             counts.waiting,
-            blocked(&counts)
+            counts.and_blocked()
         ));
         Ok(())
     }
-}
-
-/// How many nodes cannot run, where there are some.
-pub(super) fn blocked(counts: &Counts) -> String {
-    if counts.blocked > 0 { format!(", {} blocked", counts.blocked) } else { String::new() }
 }
 
 /// A group's reason, and its first nodes.

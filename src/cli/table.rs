@@ -151,15 +151,22 @@ fn table(project: &Project, inspection: &Inspection, index: NodeIndex, stage: &T
         match &input.source {
             Source::Output(source, output) if input.name.starts_with("evals.") => {
                 let classes = project.graph.node(*source).work.classes();
-                let metrics = inspection.plan.record(*source).map(|record| {
-                    let path = project.store.artifact_path(&record.outputs[&**output]);
-                    (path, record.key.to_string(), format!("{}:{output}", project.graph.node(*source).name))
+                let output_of = format!("{}:{output}", project.graph.node(*source).name);
+                let metrics = inspection.plan.record(*source).and_then(|record| {
+                    match project.store.artifact(&record.outputs[&**output]) {
+                        Ok(path) => Some((path, record.key.to_string(), output_of)),
+                        Err(error) => {
+                            say(&format!("counts as missing: `{output_of}`: {error}"));
+                            None
+                        }
+                    }
                 });
                 evaluations.push((&*input.coordinates, metrics, classes));
             }
             Source::Output(source, output) => {
                 let record = inspection.plan.record(*source);
-                published.extend(record.map(|record| project.store.artifact_path(&record.outputs[&**output])));
+                let path = record.map(|record| project.store.artifact(&record.outputs[&**output]));
+                published.extend(path.transpose()?);
             }
             Source::File(path) | Source::Folder(path, _) => published.push(path.clone()),
             Source::Absent(_) => {}

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 use crate::terminal::{bars, error_word};
-pub(super) use crate::terminal::{print, say, warning_word};
+pub(super) use crate::terminal::{print, print_raw, say, warning_word};
 
 pub(super) fn complain(error: &Error) {
     match error {

@@ -241,12 +241,13 @@ mod tests {
 
     #[test]
     fn broken_files_are_refused_with_the_entry() {
+        refuses("<!DOCTYPE html><title>Quota exceeded</title>", "it is a web page");
+        refuses("version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer");
         refuses("{", "line 1");
         refuses(r#"{"train": [["a.jpg", "0", "a"]], "val": [], "test": []}"#, "train[0][1]");
         refuses(r#"{"train": [["a.jpg", -1, "a"]], "val": [], "test": []}"#, "train[0][1]");
         refuses(r#"{"train": [["a.jpg", 0, "a"]], "val": []}"#, "missing field `test`");
         refuses("", "EOF while parsing a value at line 1 column 0");
-        refuses("<!DOCTYPE html><title>Quota exceeded</title>", "it is a web page");
     }
 
     /// A file is read to its end: what an unfinished merge or a second copy leaves there is no white space.

@@ -46,11 +46,12 @@ fn mistake(mistake: &Diagnostic) -> Finding {
 pub fn graph(graph: &Graph, plan: &Plan, forecast: &Forecast, store: &Store, root: Option<&Path>) -> Vec<Finding> {
     let counts: Counts = graph.order().iter().map(|&index| plan.state(index).into()).collect();
     let text = format!(
-        "{}: {} up to date, {} would run, {} may run after them",
+        "{}: {} up to date, {} would run, {} may run after them{}",
         plural(counts.nodes, "node", "nodes"),
         counts.fresh,
         counts.stale,
-        counts.waiting
+        counts.waiting,
+        counts.and_blocked()
     );
     let mut findings = vec![Finding::ok(SUBJECT, text).details(json!(counts))];
     findings.extend(graph.absent(graph.order()).into_iter().map(mistake));

@@ -84,8 +84,10 @@ pub fn disguise_of(path: &Path) -> Result<Option<&'static str>> {
 pub fn read_foreign_text(path: &Path, format: &'static str) -> Result<String> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let wrong = |message: String| Error::format(path, format, message);
-    if disguise(&bytes).is_some() {
-        return Err(foreign_format(path, format, &bytes, ""));
+    if let Some(what) = disguise(&bytes) {
+        // A web page came from a server: whoever asked for it knows what to do.
+        let hint = foreign(&bytes).map(|(_, hint)| hint.to_owned()).filter(|_| what == POINTER);
+        return Err(Error::Format { path: path.to_owned(), format, message: format!("it is {what}"), hint });
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(wrong("it is in UTF-16: save it as UTF-8".to_owned()));
@@ -110,7 +112,7 @@ mod tests {
         tar[TAR..TAR + 5].copy_from_slice(b"ustar");
         for (start, expected, is_disguise) in [
             (&b""[..], Some("empty"), false),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", Some("a Git LFS pointer"), true),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", Some(POINTER), true),
             (b"\n <!DOCTYPE HTML>\n", Some("a web page"), true),
             (b"\xef\xbb\xbf<html lang=en>", Some("a web page"), true),
             (b"<title>404</title>", Some("a web page"), true),

@@ -79,6 +79,11 @@ impl Counts {
         }
     }
 
+    /// `, 3 blocked`, where there are some.
+    pub fn and_blocked(&self) -> String {
+        if self.blocked > 0 { format!(", {} blocked", self.blocked) } else { String::new() }
+    }
+
     /// What is most urgent among them: blocked before stale before waiting before fresh.
     pub fn worst(&self) -> Standing {
         match self {

@@ -214,5 +214,5 @@ fn location(materials: &Materials<'_>, index: NodeIndex) -> Option<PathBuf> {
 
 /// The rows of a CSV file among a node's outputs.
 fn rows<T: for<'de> Deserialize<'de>>(materials: &Materials<'_>, record: &Record, output: &str) -> Result<Vec<T>> {
-    read_csv(&materials.store.artifact_path(&record.outputs[output]))
+    read_csv(&materials.store.artifact(&record.outputs[output])?)
 }

@@ -134,7 +134,7 @@ fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
         let learner = || work.parameters()["method"]["learner"].as_str().unwrap_or_default().to_owned();
         let dataset = place(&mut datasets, materials.coordinate(index, "dataset").unwrap_or_default());
         let method = place(&mut methods, materials.coordinate(index, "method").unwrap_or_else(learner));
-        let path = materials.store.artifact_path(&record.outputs["log"]);
+        let path = materials.store.artifact(&record.outputs["log"])?;
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         for line in text.lines() {
             let Epoch { epoch, loss, .. } =

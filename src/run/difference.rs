@@ -158,7 +158,7 @@ fn is_table(record: &Record) -> bool {
 /// The numbers in a node's result: in an output called `metrics`, and in a table. Nothing where such an output is lost.
 fn metrics(store: &Store, record: &Record) -> Option<BTreeMap<String, f64>> {
     let text = |output: &str| match record.outputs.get(output) {
-        Some(artifact) => Some(Some(std::fs::read_to_string(store.artifact_path(artifact)).ok()?)),
+        Some(artifact) => Some(Some(std::fs::read_to_string(store.artifact(artifact).ok()?).ok()?)),
         None => Some(None),
     };
     let mut numbers = BTreeMap::new();

@@ -278,7 +278,7 @@ mod tests {
             shown(60),
             [
                 "     RUNNING [ 1m 16s] train/shapes/maple/seed8   epoch 4/12",
-                "     RUNNING [ 1m 06s] eval/sha...1/novel   400/2000 images",
+                "     RUNNING [ 1m 06s] eval/sha...d1/novel   400/2000 images",
                 "   ELSEWHERE [    56s] features/shapes",
                 "     RUNNING [ 1m 26s] (6/15) #######----------- 3m 44s left",
             ]

@@ -14,7 +14,7 @@ pub static KIND: Kind = Kind {
     inputs: &[("checkpoint", "A file such as `model.pth.tar-5`, or a stage that leaves a prompt.")],
     outputs: &[file("prompt", "prompt.safetensors")],
     table_parameters: &["method"],
-    ..Kind::of::<Imported>("imported", "Makes a trained prompt of a checkpoint of the published code.", 1)
+    ..Kind::of::<Imported>("imported", "Makes a trained prompt of a checkpoint of the published code.", 2)
 };
 
 /// Parameters of an `imported` stage.

@@ -211,3 +211,19 @@ fn damage_of_an_earlier_result_is_mended_for_good() {
     assert!(project.ran(&["run", "pair.toml"]).is_empty());
     assert_eq!(project.run(&["verify"]).code, Some(0));
 }
+
+/// What only shows results reads no damage either.
+#[test]
+fn a_table_leaves_out_what_is_damaged() {
+    let project = Project::after_a_run();
+    damage(&project.artifact("eval/shapes/maple/seed2/novel", "metrics"));
+    let printed = project.run(&["table", PIPELINE]);
+    assert_eq!(printed.code, Some(0));
+    let message = "counts as missing: `eval/shapes/maple/seed2/novel:metrics`: the store has a damaged copy";
+    assert!(printed.stderr.contains(message), "{}", printed.stderr);
+    assert!(printed.stdout.contains("missing"), "{}", printed.stdout);
+    damage(&project.artifact("train/shapes/maple/seed2", "log"));
+    let printed = project.run(&["report", PIPELINE]);
+    assert_eq!(printed.code, Some(1));
+    assert!(printed.stderr.contains("hint: `maple-pipe verify --remove` removes it"), "{}", printed.stderr);
+}

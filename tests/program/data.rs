@@ -413,6 +413,9 @@ error: `root/eurosat` lacks `split_zhou_EuroSAT.json`
   |        ^^^^
   |
   = hint: `maple-pipe data fetch eurosat` gets it, or put the data set there, so that `root/eurosat` holds `2750` and `split_zhou_EuroSAT.json`; `split_zhou_EuroSAT.json` comes from https://drive.usercontent.google.com/download?id=1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o&export=download&confirm=t
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],

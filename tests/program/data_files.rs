@@ -133,13 +133,17 @@ error: data set `pets.toml` does not match its manifest: 1 mismatch
 
 "#]],
     );
-    with_split("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n").prints(&CHECK, str![[r#"
+    with_split("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n").prints(
+        &CHECK,
+        str![[r#"
 <stderr>
-differs: `root/pets/split.json` is not a valid split file: it is a pointer of Git LFS, in whose place `git lfs pull` puts the file
+differs: `root/pets/split.json` is not a valid split file: it is a Git LFS pointer
 error: data set `pets.toml` does not match its manifest: 1 mismatch
+hint: run `git lfs pull` in the repository that it is from
 <exit code 1>
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
@@ -473,10 +477,10 @@ test             -         2         2
 note: `train` has 1 image more than once: dog/1.png
 note: `test` has 1 image more than once: dog/2.png
 note: `test` has 2 images that `train` has, too: cat/2.png, dog/2.png
-broken: `root/pets/images/cat/1.png` is not a valid image: The image format could not be determined
-broken: `root/pets/images/dog/1.png` is not a valid image: The image format could not be determined
-broken: `root/pets/images/cat/2.png` is not a valid image: The image format could not be determined
-broken: `root/pets/images/dog/2.png` is not a valid image: The image format could not be determined
+broken: `root/pets/images/cat/1.png` is not a valid image: it is empty
+broken: `root/pets/images/dog/1.png` is not a valid image: it is empty
+broken: `root/pets/images/cat/2.png` is not a valid image: it is empty
+broken: `root/pets/images/dog/2.png` is not a valid image: it is empty
 error: data set `pets.toml` does not match its manifest: 4 broken images
 <exit code 1>
 
@@ -632,6 +636,9 @@ error: there is no folder `root/eurosat`
   |        ^^^^
   |
   = hint: put the data set there, so that `root/eurosat` holds `images` and `split.json`
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],

@@ -119,7 +119,7 @@ fn what_features_cannot_be_of() {
             "shots = \"@shots\"",
             str![[r#"
 <stderr>
-error: a `features` stage takes the images of a `dataset` or of `shots`, not of both
+error: a stage of kind `features` takes the images of a `dataset` or of `shots`, not of both
   --> pipelines/tiny.toml:14:8
    |
 14 | [stage.features]
@@ -198,7 +198,7 @@ error: `split` is `test`, of which a few-shot sample has no images
 14 | [stage.features]
    |        ^^^^^^^^
    |
-   = hint: `split = "train"` takes the images of the sample
+   = hint: `split = "train"` takes the images of the sample, `split = "val"` those to choose parameters by
 <exit code 2>
 
 "#]],

@@ -262,6 +262,9 @@ error: `pipelines/../data/shapes` lacks `split.json`
    |        ^^^^^^^^^^^^^^^^^^^
    |
    = hint: put the data set there, so that `pipelines/../data/shapes` holds `images` and `split.json`
+
+error: 1 thing is not there
+hint: without them, `--keep-going` runs what does not need them, `--only GLOB` what you name
 <exit code 2>
 
 "#]],

@@ -29,7 +29,7 @@ no runs are recorded here
         &["runs"],
         str![[r#"
 <stdout>
-[RUN]   [DATE]   tiny   3 nodes: 2 done, 1 cached   done in [TIME]
+[RUN]   [DATE]   tiny   3 nodes: 2 done, 1 cached   done in [TIME]      --set stage.shots.shots=1
 [RUN]   [DATE]   tiny   3 nodes: 3 cached           done in [TIME]
 <exit code 0>
 
@@ -39,7 +39,7 @@ no runs are recorded here
         &["runs", "-n", "1", "--pipeline", "tiny"],
         str![[r#"
 <stdout>
-[RUN]   [DATE]   tiny   3 nodes: 2 done, 1 cached   done in [TIME]
+[RUN]   [DATE]   tiny   3 nodes: 2 done, 1 cached   done in [TIME]      --set stage.shots.shots=1
 <exit code 0>
 
 "#]],

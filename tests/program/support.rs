@@ -120,6 +120,7 @@ impl Project {
     /// `results/`.
     pub fn printed(&self, output: Output) -> Printed {
         let folders = fs::read_dir(self.file("results")).into_iter().flatten().flatten();
+        let folders = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("tiny"));
         let tables: Vec<String> =
             folders.filter_map(|folder| fs::read_to_string(folder.path().join("table.md")).ok()).collect();
         let text = |bytes: Vec<u8>| {

@@ -1,5 +1,7 @@
 //! `table`: tables of what is there, in any form, and where a number comes from.
 
+use std::fs;
+
 use snapbox::str;
 
 use crate::numbers::{PIPELINE, partial, project};
@@ -60,7 +62,7 @@ fn a_table_of_whichever_classes_is_made() {
     for classes in ["base", "novel"] {
         let only = format!("axes.classes=[\"{classes}\"]");
         assert!(project.ran(&["run", PIPELINE, "--set", &only]).contains("table"));
-        assert!(project.read("results/numbers/table.svg").contains("<circle"));
+        assert!(fs::read_to_string(project.artifact("table", "plot")).unwrap().contains("<circle"));
     }
     project.prints(
         &["table", PIPELINE, "--set", "axes.classes=[\"novel\"]"],
@@ -201,8 +203,7 @@ made by
         &["table", PIPELINE, "--trace", "maple", "eurosta", "novel"],
         str![[r#"
 <stderr>
-error: [TABLE]
- has the data set `eurosta`
+error: no table has the data set `eurosta`
 hint: did you mean `eurosat`?
 <exit code 2>
 

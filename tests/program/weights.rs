@@ -433,8 +433,26 @@ fn a_pipeline_names_published_weights() {
     project.prints(
         &["status", PIPELINE],
         str![[r#"
+<stdout>
+never run (2)
+  data/shapes
+  captioned
+waiting for stale nodes (3)
+  shots/shapes/seed1
+  shots/shapes/seed2
+  unused
+blocked: something that they need is not there (15)
+  zeroshot/shapes/clip/base
+  zeroshot/shapes/clip/novel
+  train/shapes/coop/seed1
+  train/shapes/coop/seed2
+  train/shapes/maple/seed1
+  train/shapes/maple/seed2
+  eval/shapes/coop/seed1/base
+  eval/shapes/coop/seed1/novel
+  ... and 7 more (`--all` lists them)
 <stderr>
-error: the weights `openai/ViT-B-16` lie in the folder of your data sets, which is not given
+warning: the weights `openai/ViT-B-16` lie in the folder of your data sets, which is not given
   --> pipelines/tiny.toml:58:11
    |
 58 | weights = "openai/ViT-B-16"
@@ -442,28 +460,32 @@ error: the weights `openai/ViT-B-16` lie in the folder of your data sets, which 
    |
    = hint: give `--data-root FOLDER` or set MAPLE_DATA
 
-error: the weights `openai/ViT-B-16` lie in the folder of your data sets, which is not given
-  --> pipelines/tiny.toml:49:11
-   |
-49 | weights = "openai/ViT-B-16"
-   |           ^^^^^^^^^^^^^^^^^
-   |
-   = hint: give `--data-root FOLDER` or set MAPLE_DATA
-
-error: the weights `openai/ViT-B-16` lie in the folder of your data sets, which is not given
-  --> pipelines/tiny.toml:67:11
-   |
-67 | weights = "openai/ViT-B-16"
-   |           ^^^^^^^^^^^^^^^^^
-   |
-   = hint: give `--data-root FOLDER` or set MAPLE_DATA
-<exit code 2>
+20 nodes: 0 up to date, 2 stale, 3 waiting for them, 15 blocked
+<exit code 0>
 
 "#]],
     );
     project.prints(&["status", PIPELINE, "--data-root", "data"], str![[r#"
+<stdout>
+never run (2)
+  data/shapes
+  captioned
+waiting for stale nodes (3)
+  shots/shapes/seed1
+  shots/shapes/seed2
+  unused
+blocked: something that they need is not there (15)
+  zeroshot/shapes/clip/base
+  zeroshot/shapes/clip/novel
+  train/shapes/coop/seed1
+  train/shapes/coop/seed2
+  train/shapes/maple/seed1
+  train/shapes/maple/seed2
+  eval/shapes/coop/seed1/base
+  eval/shapes/coop/seed1/novel
+  ... and 7 more (`--all` lists them)
 <stderr>
-error: the weights `openai/ViT-B-16` are not there
+warning: the weights `openai/ViT-B-16` are not there
   --> pipelines/tiny.toml:58:11
    |
 58 | weights = "openai/ViT-B-16"
@@ -471,22 +493,8 @@ error: the weights `openai/ViT-B-16` are not there
    |
    = hint: run `maple-pipe weights fetch openai/ViT-B-16`, or download https://openaipublic.azureedge.net/clip/models/[DIGEST]/ViT-B-16.pt on another machine and put it at `data/weights/openai/ViT-B-16.pt`
 
-error: the weights `openai/ViT-B-16` are not there
-  --> pipelines/tiny.toml:49:11
-   |
-49 | weights = "openai/ViT-B-16"
-   |           ^^^^^^^^^^^^^^^^^
-   |
-   = hint: run `maple-pipe weights fetch openai/ViT-B-16`, or download https://openaipublic.azureedge.net/clip/models/[DIGEST]/ViT-B-16.pt on another machine and put it at `data/weights/openai/ViT-B-16.pt`
-
-error: the weights `openai/ViT-B-16` are not there
-  --> pipelines/tiny.toml:67:11
-   |
-67 | weights = "openai/ViT-B-16"
-   |           ^^^^^^^^^^^^^^^^^
-   |
-   = hint: run `maple-pipe weights fetch openai/ViT-B-16`, or download https://openaipublic.azureedge.net/clip/models/[DIGEST]/ViT-B-16.pt on another machine and put it at `data/weights/openai/ViT-B-16.pt`
-<exit code 2>
+20 nodes: 0 up to date, 2 stale, 3 waiting for them, 15 blocked
+<exit code 0>
 
 "#]]);
 }
