@@ -76,7 +76,7 @@ impl Drop for Given<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Given { target, origin, bytes } = self;
-            eprintln!("{target}: {origin}: {}", bytes.escape_ascii());
+            maple_pipe::terminal::say(&format!("{target}: {origin}: {}", bytes.escape_ascii()));
         }
     }
 }

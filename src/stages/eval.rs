@@ -4,7 +4,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chosen::Chosen;
 use super::features::{Features, list_output, takes_shots};
 use super::fewshot::FewShot;
 use super::pretrain::weights;
@@ -154,8 +153,8 @@ impl Eval {
         let Some(features) = given.work("features").and_then(<dyn Work>::as_kind::<Features>) else { return Ok(true) };
         let prompt = given.work("prompt");
         let Some(method) = self.method.as_ref().or_else(|| prompt?.method()) else {
-            // Which prompt is chosen shows later.
-            if prompt.is_some_and(|work| work.as_kind::<Chosen>().is_some()) {
+            // Which prompt a `chosen` stage or a command leaves shows later.
+            if prompt.is_some() {
                 return Ok(false);
             }
             return Err(Error::hinted(
