@@ -19,6 +19,7 @@ const PIPELINE: &str = r#"
 [axes]
 dataset = ["shapes"]
 method = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple"]
+learning_rate = [0.01, 0.02]
 precision = ["fp32", "published-fp32", "fp16", "mixed", "bf16"]
 
 [defaults]
@@ -129,6 +130,37 @@ prompt = "@train"
 weights = "@clip"
 features = "@features"
 classes = "all"
+
+[stage.sweep]
+kind = "train"
+axes = ["method", "learning_rate"]
+only = { method = "maple" }
+shots = "@shots"
+weights = "@clip"
+seed = 1
+method = { include = "{method}.toml", precision = "fp32", training = { epochs = 1, batch_size = 3, learning_rate = "{learning_rate}" } }
+
+[stage.validate]
+kind = "eval"
+axes = ["method", "learning_rate"]
+only = { method = "maple" }
+shots = "@shots"
+split = "val"
+prompt = "@sweep"
+weights = "@clip"
+classes = "base"
+
+[stage.select]
+kind = "select"
+validation = "@validate"
+over = "learning_rate"
+
+[stage.best]
+kind = "chosen"
+axes = ["method"]
+only = { method = "maple" }
+choice = "@select"
+prompts = "@sweep"
 
 [stage.table]
 kind = "table"
@@ -295,7 +327,7 @@ fn pin(folder: &Path, record: &Value) -> Pin {
     let mut pin = Pin { version, digests: BTreeMap::new(), projections: BTreeMap::new() };
     match record["manifest"]["kind"].as_str().unwrap() {
         "pretrain" => pin.projections = tensors(&file("weights")),
-        "train" | "imported" => pin.projections = tensors(&file("prompt")),
+        "train" | "imported" | "chosen" => pin.projections = tensors(&file("prompt")),
         "features" => pin.projections = tensors(&file("features")),
         "eval" => {
             pin.projections.insert("probabilities".to_owned(), projections(&probabilities(&file("predictions"))));
