@@ -14,6 +14,7 @@ use crate::evaluation::{ClassMetrics, PredictionRow};
 use crate::files::read_csv;
 use crate::graph::Source;
 use crate::kind::Section;
+use crate::stages::eval::Eval;
 use crate::store::Record;
 
 /// Classes that the list of the worst names.
@@ -89,7 +90,10 @@ struct Evaluations<'a> {
 pub(super) fn details(materials: &Materials<'_>) -> Result<Vec<DatasetDetail>> {
     let mut found: Vec<Evaluations<'_>> = Vec::new();
     for (index, record) in materials.fresh() {
-        if materials.graph.node(index).work.kind().section != Some(Section::Evaluation) {
+        let work = &materials.graph.node(index).work;
+        // What was measured to choose by is no result.
+        let is_for_choice = work.as_kind::<Eval>().is_some_and(|eval| !eval.split.is_test());
+        if work.kind().section != Some(Section::Evaluation) || is_for_choice {
             continue;
         }
         let dataset = materials.coordinate(index, "dataset").unwrap_or_default();

@@ -1,7 +1,9 @@
 //! A sweep over a learning rate, of which one value is chosen on validation images.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use regex::Regex;
 use serde_json::Value;
 
 use crate::support::Project;
@@ -82,6 +84,12 @@ fn the_choice_is_recorded_and_traced_and_only_it_sees_test_images() {
     for text in ["select/coop", &format!("learning_rate {rate}: "), "validate/shapes/coop/learning_rate0.01/seed1"] {
         assert!(printed.stdout.contains(text), "{text} in {}", printed.stdout);
     }
+    // The report counts test images alone: three per class and seed.
+    project.run(&["report", "pipelines/sweep.toml"]);
+    let report = project.read("results/sweep/report.html");
+    let counts = Regex::new(r#"title="\d+ of (\d+) images""#).unwrap();
+    let counts: BTreeSet<&str> = counts.captures_iter(&report).map(|count| count.extract::<1>().1[0]).collect();
+    assert_eq!(counts, BTreeSet::from(["3", "6"]));
     // Another value of the axis trains that value alone.
     let more = ["run", "pipelines/sweep.toml", "--set", "axes.learning_rate=[1e-7, 0.01, 1.0, 0.1]"];
     assert_eq!(project.ran(&more).iter().filter(|node| node.starts_with("train/")).count(), 2);
