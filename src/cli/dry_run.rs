@@ -58,8 +58,8 @@ fn in_words(forecast: &Forecast, jobs: usize) -> String {
     });
     let pixels = (forecast.pixels > 0).then(|| format!("up to {} of prepared test images", bytes(forecast.pixels)));
     let unknown = (forecast.unknown > 0).then(|| {
-        let besides = if time.is_some() { "besides " } else { "" };
-        format!("{besides}{} of stages that never ran here, of which nothing is known", nodes(forecast.unknown))
+        let stages = if forecast.unknown == 1 { "its stage has" } else { "their stages have" };
+        format!("no estimate for {}: {stages} not run yet", nodes(forecast.unknown))
     });
     time.into_iter().chain(pixels).chain(unknown).collect::<Vec<_>>().join(", ")
 }

@@ -164,7 +164,7 @@ impl Job<'_> {
     }
 }
 
-/// Does the work on a key; a mistake of ours in one node must not take the run with it.
+/// Does the work on a key. An internal error in one node must not end the run.
 fn attempt<T>(
     key: Digest,
     executors: &Executors,

@@ -11,7 +11,7 @@
 //! What a node needs is compared with its digest before the node runs. Where it is damaged, the nodes that left it go back
 //! from Done or Cached to Ready, and what was Queued behind them to Wanted.
 //!
-//! Of the queued nodes the one with the longest way to the end goes first. A node that another run has claimed stays
+//! Among the queued nodes, the one with the longest remaining path goes first. A node that another run has claimed stays
 //! queued until its record is there or the claim is free.
 
 mod devices;
@@ -113,7 +113,7 @@ struct Started {
     device: Option<(Device, u64)>,
 }
 
-/// Ends what a run has started, if it ends by a mistake of ours: its threads would wait for their processes, for as long as
+/// Ends what a run has started, if it ends by an error of this program: its threads would wait for their processes, for as long as
 /// those compute, and nobody would listen to signals.
 struct Emergency<'a> {
     executors: Arc<Executors>,

@@ -191,7 +191,7 @@ warning: there is no folder `sets/gone`
   = hint: put the data set there, so that `sets/gone` holds `images` and `split.json`
 
 15 nodes: 0 would run, 0 may run after them, 7 up to date, 8 blocked
-about [TIME] with 2 nodes at a time, [SIZE] of results, besides 1 node of stages that never ran here, of which nothing is known
+about [TIME] with 2 nodes at a time, [SIZE] of results, no estimate for 1 node: its stage has not run yet
 <exit code 0>
 
 "#]],

@@ -45,7 +45,7 @@ fn before_a_run_everything_is_stale() {
      may run table   waits for data/shapes and 1 more
 <stderr>
 20 nodes: 2 would run, 18 may run after them, 0 up to date
-20 nodes of stages that never ran here, of which nothing is known
+no estimate for 20 nodes: their stages have not run yet
 <exit code 0>
 
 "#]],
