@@ -94,7 +94,8 @@ fn the_toml_of_the_guide_is_understood() {
     let output = program(project.path(), &["run", "pipelines/worst.toml"], &small);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for classes in ["base", "novel"] {
-        let worst = project.path().join(format!("results/worst/worst/shapes/coop/seed1/{classes}.csv"));
+        let results = shipped::set_results(&project.path().join("results"), "worst");
+        let worst = results.join(format!("worst/shapes/coop/seed1/{classes}.csv"));
         let mut reader = csv::Reader::from_path(&worst).unwrap();
         let accuracy = reader.headers().unwrap().iter().position(|name| name == "accuracy").unwrap();
         let rows: Vec<f64> = reader.records().map(|row| row.unwrap()[accuracy].parse().unwrap()).collect();

@@ -57,7 +57,9 @@ impl World {
 
     /// The numbers of a table by method, data set and metric; none where it is missing.
     fn table(&self, file: &str) -> BTreeMap<String, Option<f64>> {
-        let mut reader = csv::Reader::from_path(self.file("results").join(file)).unwrap();
+        let (pipeline, file) = file.split_once('/').unwrap();
+        let folder = shipped::set_results(&self.file("results"), pipeline);
+        let mut reader = csv::Reader::from_path(folder.join(file)).unwrap();
         let rows = reader.deserialize::<(String, String, String, String, Option<f64>)>().map(|row| row.unwrap());
         rows.map(|(_, method, dataset, metric, mean)| (format!("{method}/{dataset}/{metric}"), mean)).collect()
     }

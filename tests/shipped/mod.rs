@@ -49,3 +49,12 @@ pub fn with_empty_data() -> TempDir {
 }
 
 const MAPLE: (&str, &str) = ("maple", "MultiModalPromptLearner");
+
+/// Where the results of a pipeline are that ran with `--set`.
+pub fn set_results(results: &Path, pipeline: &str) -> PathBuf {
+    let folders = std::fs::read_dir(results).unwrap().map(|folder| folder.unwrap().path());
+    let begins = |folder: &PathBuf| folder.file_name().unwrap().to_str().unwrap().starts_with(&format!("{pipeline}+"));
+    let found: Vec<PathBuf> = folders.filter(begins).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
