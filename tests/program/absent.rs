@@ -4,7 +4,7 @@ use std::fs;
 
 use snapbox::str;
 
-use crate::support::Project;
+use crate::support::{Project, copy};
 
 /// Two data sets, of which one is there, and a method without training.
 fn one_of_two() -> Project {
@@ -113,15 +113,7 @@ hint: `maple-pipe status` lists what is not there, and how to get it
 "#]],
     );
     // Once it is there, only what was blocked runs.
-    for entry in walkdir::WalkDir::new(project.file("sets/here")) {
-        let entry = entry.unwrap();
-        let target = project.file("sets/gone").join(entry.path().strip_prefix(project.file("sets/here")).unwrap());
-        if entry.file_type().is_dir() {
-            fs::create_dir_all(target).unwrap();
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
+    copy(&project.file("sets/here"), &project.file("sets/gone"));
     let ran = project.ran(&[&["run", "two.toml"], &ROOT[..]].concat());
     assert!(ran.iter().all(|node| node.contains("gone") || node == "table"), "{ran:?}");
 }

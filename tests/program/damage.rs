@@ -1,21 +1,11 @@
 //! Damage in the store does not spread: nothing is computed from bytes that are not what the key says.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use snapbox::str;
 
-use crate::support::{PIPELINE, Project, names};
-
-/// Changes one byte in the middle, not the size.
-fn damage(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::write(path, bytes).unwrap();
-}
+use crate::support::{PIPELINE, Project, damage, names};
 
 /// `b` puts together what `a` left as a file and as a folder.
 fn two_commands() -> Project {

@@ -2,20 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use snapbox::str;
 
-use crate::support::{PIPELINE, Project, names};
-
-/// Changes one byte in the middle, not the size.
-fn damage(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::write(path, bytes).unwrap();
-}
+use crate::support::{PIPELINE, Project, damage, names};
 
 /// A file of the drawn pictures that `captioned` left as a folder.
 fn picture(project: &Project) -> std::path::PathBuf {
