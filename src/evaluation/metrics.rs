@@ -1,8 +1,13 @@
 //! What an evaluation measures, of all test images and of each class.
 
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::data::{Classes, SplitPart};
+use crate::error::{Error, Result};
+use crate::files::read_json;
 
 /// What an evaluation measures.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -44,6 +49,28 @@ pub struct ClassMetrics {
     /// The harmonic mean of precision and recall, in percent; nothing for a class without test images.
     #[serde(serialize_with = "percent")]
     pub f1: Option<f64>,
+}
+
+/// Reads what somebody needs of an evaluation's metrics, which a command may have written; `accuracy` is what of it must be a
+/// percentage. `output` is the node and its output, as `node:output`.
+///
+/// # Errors
+/// They hold something else, or cannot be read; the message names the node.
+pub fn read_metrics<T: DeserializeOwned>(path: &Path, output: &str, accuracy: impl Fn(&T) -> f64) -> Result<T> {
+    let wrong = |why: String| {
+        Error::hinted(
+            format!("`{output}` holds no accuracy: {why}"),
+            "it is JSON such as `{\"accuracy\": 81.4, \"classes\": \"all\"}`, in percent; `NaN` is no JSON",
+        )
+    };
+    let metrics: T = read_json(path).map_err(|error| match error {
+        Error::Format { message, .. } => wrong(message),
+        other => other,
+    })?;
+    match accuracy(&metrics) {
+        0.0..=100.0 => Ok(metrics),
+        accuracy => Err(wrong(format!("{accuracy} is not a percentage"))),
+    }
 }
 
 impl ClassMetrics {

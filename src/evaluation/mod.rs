@@ -4,5 +4,5 @@
 mod metrics;
 mod prediction;
 
-pub use metrics::{ClassMetrics, Metrics};
+pub use metrics::{ClassMetrics, Metrics, read_metrics};
 pub use prediction::{Prediction, PredictionRow};

@@ -33,7 +33,6 @@ use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::Scope;
@@ -245,10 +244,7 @@ struct Scheduler<'a> {
 impl<'a> Scheduler<'a> {
     fn run(&mut self, interrupts: &Interrupts, report: &mut dyn FnMut(&Event<'_>)) {
         for &index in self.selection {
-            if self.graph.node(index).lacks_something() && self.states[&index] == State::Wanted {
-                self.states.insert(index, State::Blocked);
-                self.summary.blocked += 1;
-                self.tell(index, Outcome::Blocked, None, report);
+            if self.graph.node(index).lacks_something() {
                 self.block(index, report);
             }
         }
@@ -474,7 +470,10 @@ impl<'a> Scheduler<'a> {
         let makers = self.records.iter().filter(|(_, record)| left_it(record)).map(|(&index, _)| index);
         let mut makers: Vec<NodeIndex> = makers.collect();
         makers.sort();
-        if makers.is_empty() || makers.iter().any(|maker| !self.remade.insert(*maker)) || !self.remove(path) {
+        if makers.is_empty()
+            || makers.iter().any(|maker| !self.remade.insert(*maker))
+            || self.store.remove_damaged(path).is_err()
+        {
             return false;
         }
         for &maker in &makers {
@@ -512,11 +511,6 @@ impl<'a> Scheduler<'a> {
         queue.retain(|(_, index)| states[index] == State::Queued);
         elsewhere.retain(|index| states[index] == State::Queued);
         freed
-    }
-
-    /// Removes what is damaged, if it can be removed.
-    fn remove(&self, damaged: &Path) -> bool {
-        self.store.remove_damaged(damaged).is_ok()
     }
 
     /// Claims a queued node. Without a claim it is Cached, because another run has just made it, or another run is making
@@ -631,7 +625,7 @@ impl<'a> Scheduler<'a> {
         self.states.insert(index, State::Failed);
         self.summary.failed += 1;
         self.tell(index, Outcome::Failed { failure }, seconds, report);
-        self.block(index, report);
+        self.block_needing(index, report);
     }
 
     /// The node has a record now, and so have those that wait for the same key.
@@ -703,15 +697,20 @@ impl<'a> Scheduler<'a> {
         Some(seconds / self.options.jobs.min(count).max(1) as f64)
     }
 
-    /// Everything that needs a failed node becomes Blocked.
+    /// A node that is Wanted, and everything that needs it, becomes Blocked.
     fn block(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) {
+        if self.states.get(&index) == Some(&State::Wanted) {
+            self.states.insert(index, State::Blocked);
+            self.summary.blocked += 1;
+            self.tell(index, Outcome::Blocked, None, report);
+            self.block_needing(index, report);
+        }
+    }
+
+    /// Everything that needs a failed or blocked node becomes Blocked.
+    fn block_needing(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) {
         for child in self.graph.needed_by(index) {
-            if self.states.get(&child) == Some(&State::Wanted) {
-                self.states.insert(child, State::Blocked);
-                self.summary.blocked += 1;
-                self.tell(child, Outcome::Blocked, None, report);
-                self.block(child, report);
-            }
+            self.block(child, report);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::eval;
 use crate::coordinates::AxisValue;
 use crate::data::SplitPart;
 use crate::error::{Error, Result};
-use crate::files::read_json;
+use crate::evaluation::read_metrics;
 use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
 use crate::task::Task;
 use crate::text::plural;
@@ -81,7 +81,9 @@ impl Here for Select {
         let mut accuracies: Vec<(AxisValue, Vec<f64>)> = Vec::new();
         for input in task.all("validation.metrics") {
             let value = input.coordinates[&self.over].clone();
-            let Accuracy { accuracy, split } = read_json(&input.path)?;
+            let output = input.output.as_deref().unwrap_or("validation");
+            let Accuracy { accuracy, split } =
+                read_metrics(&input.path, output, |metrics: &Accuracy| metrics.accuracy)?;
             if split != SplitPart::Val {
                 let which = input.coordinates.iter().map(|(axis, value)| format!("{axis} {value}")).collect::<Vec<_>>();
                 return Err(Error::hinted(

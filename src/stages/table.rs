@@ -10,7 +10,7 @@ use super::eval;
 use crate::coordinates::{AxisValue, Coordinates};
 use crate::data::Classes;
 use crate::error::{Error, Result};
-use crate::files::read_json;
+use crate::evaluation::read_metrics;
 use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
 use crate::plot::blank;
 use crate::table::{Deviation, Layout, Order, PublishedNumbers, Score, Table};
@@ -128,20 +128,7 @@ impl Metrics<'_> {
     /// # Errors
     /// They hold something else, or cannot be read; the message names the node.
     fn read(&self) -> Result<Accuracy> {
-        let wrong = |why: String| {
-            Error::hinted(
-                format!("`{}` holds no accuracy: {why}", self.output),
-                "it is JSON such as `{\"accuracy\": 81.4, \"classes\": \"all\"}`, in percent; `NaN` is no JSON",
-            )
-        };
-        let metrics: Accuracy = read_json(self.path).map_err(|error| match error {
-            Error::Format { message, .. } => wrong(message),
-            other => other,
-        })?;
-        match metrics.accuracy {
-            0.0..=100.0 => Ok(metrics),
-            accuracy => Err(wrong(format!("{accuracy} is not a percentage"))),
-        }
+        read_metrics(self.path, self.output, |metrics: &Accuracy| metrics.accuracy)
     }
 }
 

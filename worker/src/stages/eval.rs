@@ -18,21 +18,15 @@ use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
 use maple_pipe::method::Input;
 use maple_pipe::stages::dataset::{Index, Template};
 use maple_pipe::stages::eval::Eval;
-use maple_pipe::stages::features::list;
 use maple_pipe::task::Task;
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Eval = task.parameters()?;
-    let from_shots = task.inputs.contains_key("shots.classes");
-    let source = if from_shots { "shots" } else { "dataset" };
-    let all_names: Vec<String> = task.json(&format!("{source}.classes"))?;
-    // A few-shot sample has been cut to its classes, and so have the lists of test images.
+    let from_shots = inputs::takes_shots(task);
+    let all_names: Vec<String> = task.json(if from_shots { "shots.classes" } else { "dataset.classes" })?;
+    // A few-shot sample has been cut to its classes.
     let class_names = if from_shots { &all_names[..] } else { stage.classes.names(&all_names) };
-    let mut items: Index = task.json(&list(stage.split, stage.classes, from_shots))?;
-    if !from_shots && !stage.split.is_test() {
-        items = stage.classes.select(&items, all_names.len());
-    }
-    let location = &task.one(&format!("{source}.location")).path;
+    let (items, location) = inputs::images(task, stage.split, stage.classes)?;
     if items.is_empty() {
         return Err(no_images(location, &stage, all_names.len()));
     }

@@ -5,10 +5,10 @@ use tch::{Device, Tensor, no_grad};
 use super::inputs;
 use crate::Control;
 use crate::clip::Weights;
-use maple_pipe::data::{Loader, SplitPart, Transform};
+use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::stages::dataset::Index;
-use maple_pipe::stages::features::{Features, list};
+use maple_pipe::stages::features::Features;
 use maple_pipe::task::Task;
 use maple_pipe::text::plural;
 
@@ -17,16 +17,10 @@ pub(super) const FEATURES: &str = "features";
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Features = task.parameters()?;
-    let from_shots = task.inputs.contains_key("shots.location");
-    let mut items: Index = task.json(&list(stage.split, stage.classes, from_shots))?;
-    if !from_shots && stage.split != SplitPart::Test {
-        let class_names: Vec<String> = task.json("dataset.classes")?;
-        items = stage.classes.select(&items, class_names.len());
-    }
-    let location = task.one(if from_shots { "shots.location" } else { "dataset.location" });
+    let (items, location) = inputs::images(task, stage.split, stage.classes)?;
     let clip = inputs::clip(task, &stage.backbone, device, stage.precision)?;
     let size = clip.backbone().preprocessing.size;
-    let loader = Loader::new(&location.path, items, Transform::Evaluation { size }, 0, 0);
+    let loader = Loader::new(location, items, Transform::Evaluation { size }, 0, 0);
     let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let (mut listed, mut features) = (Index::new(), Vec::new());
@@ -46,7 +40,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     })?;
     if listed.is_empty() {
         return Err(Error::hinted(
-            format!("the data set in `{}` has none of the images that are asked for", location.path.display()),
+            format!("the data set in `{}` has none of the images that are asked for", location.display()),
             "leave this data set out of the stage with `exclude`, or look at `split` and `classes`",
         ));
     }

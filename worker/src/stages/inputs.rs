@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use std::path::Path;
+
 use maple_pipe::backbone::BackboneOptions;
-use maple_pipe::data::{Batch, Loader, OnBadImage};
+use maple_pipe::data::{Batch, Classes, Loader, OnBadImage, SplitPart};
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
+use maple_pipe::stages::dataset::Index;
+use maple_pipe::stages::features::list;
 use maple_pipe::stages::pretrain;
 use maple_pipe::task::{Progress, Task};
 use maple_pipe::terminal;
@@ -15,6 +19,24 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Control;
 use crate::clip::{Clip, Weights};
+
+/// The images of a part of the split, in the few-shot sample or the data set that the task has, and the folder where they lie.
+/// A sample has been cut to its classes, and so have the lists of test images.
+pub(super) fn images(task: &Task, split: SplitPart, classes: Classes) -> Result<(Index, &Path)> {
+    let from_shots = takes_shots(task);
+    let items: Index = task.json(&list(split, classes, from_shots))?;
+    let location = &task.one(if from_shots { "shots.location" } else { "dataset.location" }).path;
+    if from_shots || split.is_test() {
+        return Ok((items, location));
+    }
+    let class_names: Vec<String> = task.json("dataset.classes")?;
+    Ok((classes.select(&items, class_names.len()), location))
+}
+
+/// Whether the task's images are those of a few-shot sample.
+pub(super) fn takes_shots(task: &Task) -> bool {
+    task.inputs.contains_key("shots.location")
+}
 
 /// Evaluation images per batch, as in the published code.
 pub(super) const BATCH: usize = 100;
