@@ -1,11 +1,12 @@
-//! Compiles `context.cpp`, and lets the binaries find libtorch without LD_LIBRARY_PATH: first relative to the binary, so that
-//! a checkout can be moved, then where it was linked from.
+//! Compiles `context.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find libtorch without
+//! LD_LIBRARY_PATH: first relative to the binary, so that a checkout can be moved, then where it was linked from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/context.cpp");
+    println!("cargo:rerun-if-changed=src/cuda.cpp");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../../.libtorch/torch/lib");
     // libtorch's libraries ask the program for this symbol before they ask their own.
@@ -15,11 +16,26 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     let beside = || Path::new(&library).with_file_name("include");
     let include = std::env::var_os("LIBTORCH_INCLUDE").map_or_else(beside, |folder| Path::new(&folder).join("include"));
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .warnings(false)
-        .include(include)
-        .file("src/context.cpp")
-        .compile("maple_context");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").warnings(false).include(&include);
+    build.clone().file("src/context.cpp").compile("maple_context");
+    compile_cuda(&mut build, &include, Path::new(&library));
+}
+
+/// Compiles `cuda.cpp` into a library; leaves an empty file where the headers of CUDA are not installed beside libtorch.
+fn compile_cuda(build: &mut cc::Build, include: &Path, library: &Path) {
+    let output = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says so")).join("libmaple_cuda.so");
+    let site = library.ancestors().nth(2).unwrap_or(library);
+    let toolkits = std::fs::read_dir(site.join("nvidia")).into_iter().flatten().flatten();
+    let headers = toolkits.map(|toolkit| toolkit.path().join("include"));
+    let headers = headers.chain([PathBuf::from("/usr/local/cuda/include")]);
+    let headers = headers.into_iter().find(|folder| folder.join("cuda_runtime_api.h").exists());
+    let Some(headers) = headers.filter(|_| include.join("ATen/cuda/CUDAGraph.h").exists()) else {
+        println!("cargo:warning=no headers of CUDA beside libtorch: steps on a card will not be recorded");
+        std::fs::write(&output, "").expect("cargo's folder can be written");
+        return;
+    };
+    let compiler = build.include(headers).pic(true).get_compiler();
+    let status = compiler.to_command().args(["-shared", "-o"]).arg(&output).arg("src/cuda.cpp").status();
+    assert!(status.is_ok_and(|status| status.success()), "`src/cuda.cpp` does not compile");
 }

@@ -146,12 +146,16 @@ fn decoded(path: &Path, size: u32) -> Result<()> {
     Ok(())
 }
 
-/// Loads all images in batches.
+/// Loads all images in batches, as the vision tower reads them.
 fn batches(loader: &Loader) -> Result<()> {
     let places: Vec<usize> = (0..loader.items().len()).collect();
-    let mut memory = Vec::new();
+    let (mut memory, mut normalised) = (Vec::new(), Vec::new());
     for places in places.chunks(BATCH) {
-        memory = black_box(loader.batch_in(memory, places, 0)?).pixels;
+        let batch = loader.batch_in(memory, places, 0)?;
+        normalised.resize(batch.pixels.len(), 0.0);
+        loader.normalise(&batch, &mut normalised);
+        black_box(&normalised);
+        memory = batch.pixels;
     }
     Ok(())
 }

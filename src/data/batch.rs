@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 pub struct Batch {
     /// The images' places in the loader's list, without those that were skipped.
     pub places: Vec<usize>,
-    /// (image, channel, row, column), contiguous.
-    pub pixels: Vec<f32>,
+    /// (image, row, column, channel), contiguous; [`Loader::normalisation`] says what each value is to the vision tower.
+    pub pixels: Vec<u8>,
     /// The class of each image.
     pub labels: Vec<i64>,
     /// Rows, and columns, of an image.
@@ -101,6 +101,22 @@ impl Loader {
         Ok(Loader { prepared, ..self })
     }
 
+    /// Writes a batch as the vision tower reads it, (image, channel, row, column), on all threads.
+    ///
+    /// # Panics
+    /// When `output` does not hold as many values as the batch.
+    pub fn normalise(&self, batch: &Batch, output: &mut [f32]) {
+        assert_eq!(output.len(), batch.pixels.len(), "one value for each of the batch's");
+        let values = 3 * batch.size as usize * batch.size as usize;
+        let images = batch.pixels.par_chunks(values.max(1)).zip(output.par_chunks_mut(values.max(1)));
+        images.for_each(|(pixels, output)| self.normalisation.apply(pixels, output));
+    }
+
+    /// What the values of pixels are to the vision tower.
+    pub fn normalisation(&self) -> &Normalisation {
+        &self.normalisation
+    }
+
     /// The images that the loader has, in the order that batches refer to.
     pub fn items(&self) -> &[Indexed] {
         &self.items
@@ -125,10 +141,10 @@ impl Loader {
     ///
     /// # Errors
     /// Those of [`Loader::batch`].
-    pub fn batch_in(&self, mut pixels: Vec<f32>, places: &[usize], epoch: u64) -> Result<Batch> {
+    pub fn batch_in(&self, mut pixels: Vec<u8>, places: &[usize], epoch: u64) -> Result<Batch> {
         let size = self.transform.size();
         let values = 3 * size as usize * size as usize;
-        pixels.resize(places.len() * values, 0.0);
+        pixels.resize(places.len() * values, 0);
         let images = pixels.par_chunks_mut(values.max(1)).zip(places);
         let good: Vec<bool> = images.map(|(output, &place)| self.fill(output, place, epoch)).collect::<Result<_>>()?;
         let good: Vec<usize> = (0..places.len()).filter(|&place| good[place]).collect();
@@ -186,10 +202,10 @@ impl Loader {
         skipped.iter().map(|(&place, message)| (&self.items[place], message.clone())).collect()
     }
 
-    /// Writes an image as the vision tower reads it; false when it is skipped.
-    fn fill(&self, output: &mut [f32], place: usize, epoch: u64) -> Result<bool> {
+    /// Writes an image; false when it is skipped.
+    fn fill(&self, output: &mut [u8], place: usize, epoch: u64) -> Result<bool> {
         match (self.square(place, epoch), self.on_bad_image) {
-            (Ok(square), _) => self.normalisation.apply(&square, output),
+            (Ok(square), _) => output.copy_from_slice(&square),
             (Err(error @ Error::Format { .. }), OnBadImage::Skip) => {
                 self.skipped.lock().expect("nobody panics with it").insert(place, error.to_string());
                 return Ok(false);
@@ -350,7 +366,10 @@ mod tests {
         let loader = || Loader::new(folder.path(), items.clone(), Transform::Evaluation { size: 6 }, 1, 0);
         let halves = Preprocessing { size: 6, mean: [0.5; 3], standard_deviation: [0.25; 3] };
         let back = |loader: Loader, Preprocessing { mean, standard_deviation, .. }: Preprocessing| {
-            let pixels = loader.batch(&[0], 0).unwrap().pixels.into_iter().enumerate();
+            let batch = loader.batch(&[0], 0).unwrap();
+            let mut normalised = vec![0.0; batch.pixels.len()];
+            loader.normalise(&batch, &mut normalised);
+            let pixels = normalised.into_iter().enumerate();
             let values = pixels.map(|(place, value)| value * standard_deviation[place / 36] + mean[place / 36]);
             values.map(|value| (255.0 * value).round()).collect::<Vec<f32>>()
         };

@@ -29,4 +29,4 @@ pub use pixels::PixelCache;
 pub use reader::Reader;
 pub use sampling::few_shot;
 pub use split::{Split, SplitPart};
-pub use transform::Transform;
+pub use transform::{Normalisation, Transform};

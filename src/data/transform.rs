@@ -145,6 +145,11 @@ impl Normalisation {
         Normalisation(Box::new(std::array::from_fn(|channel| std::array::from_fn(|index| value(channel, index)))))
     }
 
+    /// For each channel what each 8-bit value becomes, `(3, 256)`.
+    pub fn tables(&self) -> &[[f32; 256]; 3] {
+        &self.0
+    }
+
     /// Writes an image as the vision tower reads it: (channel, row, column). `pixels` are its rows, a pixel's channels
     /// together, and `output` holds as many values.
     ///

@@ -23,7 +23,7 @@ pub static KIND: Kind = Kind {
     ],
     table_parameters: &["backbone"],
     outputs: &[file("features", "features.safetensors"), file("images", "images.json")],
-    ..Kind::of::<Features>("features", "Computes what the image tower of plain CLIP makes of images.", 1)
+    ..Kind::of::<Features>("features", "Computes what the image tower of plain CLIP makes of images.", 2)
 };
 
 /// Parameters of a `features` stage.

@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
     outputs: &[file("prompt", "prompt.safetensors"), file("log", "training.jsonl")],
     table_parameters: &["method", "backbone"],
     section: Some(Section::Training),
-    ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 4)
+    ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 5)
 };
 
 /// A line of `training.jsonl`: one epoch. It has no times, so that the log is the same from run to run.

@@ -11,8 +11,10 @@ use maple_pipe::identity;
 use maple_pipe::made_by::{MadeBy, Processor};
 use maple_pipe::numerics::Numerics;
 use maple_pipe::task::{About, CudaCard, CudaProblem};
+use maple_pipe::terminal;
 
 use crate::context;
+use crate::cuda;
 use crate::driver::Driver;
 
 /// libtorch's part for CUDA.
@@ -76,6 +78,9 @@ pub fn open(device: Device, numerics: Numerics) -> Result<(tch::Device, MadeBy)>
         return Err(Error::hinted(format!("there is no `{device}`"), hint));
     };
     context::make_cuda_deterministic();
+    if let Err(error) = cuda::use_own_stream(number as usize) {
+        terminal::warn(&error.to_string());
+    }
     Ok((tch::Device::Cuda(number as usize), MadeBy { card: Some(one.card.clone()), ..made_by }))
 }
 

@@ -7,6 +7,7 @@
 // The modules stand in the order of their layers, as in `maple_pipe`.
 mod context;
 mod control;
+mod cuda;
 mod driver;
 mod memory;
 

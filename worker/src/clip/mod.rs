@@ -112,6 +112,18 @@ impl Clip {
         self.logit_scale.exp()
     }
 
+    /// The work of an image, and of a row of the text tower: multiplications and additions by weights, about.
+    pub(crate) fn work(&self) -> (i64, i64) {
+        let Architecture { image_size, patch_size, .. } = self.backbone.architecture;
+        let weights = |is_vision: bool| -> i64 {
+            let of_tower = |(name, tensor): &&(String, Tensor)| {
+                name.starts_with("visual.") == is_vision && !name.contains("embedding") && tensor.dim() > 1
+            };
+            self.parameters.iter().filter(of_tower).map(|(_, tensor)| tensor.numel() as i64).sum()
+        };
+        (2 * weights(true) * (image_size / patch_size).pow(2), 2 * weights(false))
+    }
+
     /// Images `(B, 3, R, R)`, normalised pixels, to features `(B, embedding)` of any length.
     pub fn image_features(&self, images: &Tensor) -> Tensor {
         self.image_features_with(images, &VisionPrompts::default())

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use tch::Tensor;
 
+use super::passes::{self, Part, Parts, Pass, Shared};
 use crate::clip::{Clip, PromptRows, Tokenizer};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::{ClassTokenPosition, check_template};
@@ -21,6 +22,8 @@ pub(super) struct Words<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     /// Names of the classes, in the order of their labels.
     pub(super) class_names: &'a [String],
+    /// How work is cut.
+    pub(super) parts: Parts,
 }
 
 /// How the learned context stands in the prompts.
@@ -45,6 +48,8 @@ pub(super) struct ClassPrompts {
     /// `(words, text width)`.
     words: Tensor,
     rows: PromptRows,
+    /// The same, some classes each, where they are many.
+    parts: Vec<PromptRows>,
 }
 
 /// A class name as it stands in a prompt.
@@ -63,7 +68,8 @@ impl Words<'_> {
         check_template(template)?;
         let texts = self.class_names.iter().map(|name| fill(template, name));
         let prompts = self.prompts(texts.collect(), Arrangement::in_front(0))?;
-        Ok(tch::no_grad(|| prompts.features(self.clip, &self.no_context(), &[])).squeeze_dim(0))
+        let features = tch::no_grad(|| passes::run(vec![prompts.pass(self.clip, &self.no_context(), Vec::new())]));
+        Ok(features[0].output.squeeze_dim(0))
     }
 
     /// Prompts `<phrase> <class name>.` around a context that takes the place of the phrase's first tokens.
@@ -139,10 +145,13 @@ impl Words<'_> {
                 arrange(&words, &context, arrangement.position, name_length)
             })
             .collect();
-        Ok(ClassPrompts {
-            words: self.clip.token_embeddings(&vocabulary),
-            rows: PromptRows::new(&prompts, word(&0), positions, self.clip.device())?,
-        })
+        let arrange = |prompts: &[Vec<i64>]| PromptRows::new(prompts, word(&0), positions, self.clip.device());
+        let rows = arrange(&prompts)?;
+        let parts = match self.parts.of_classes(rows.rows()) {
+            1 => Vec::new(),
+            count => prompts.chunks(prompts.len().div_ceil(count as usize)).map(arrange).collect::<Result<_>>()?,
+        };
+        Ok(ClassPrompts { words: self.clip.token_embeddings(&vocabulary), rows, parts })
     }
 }
 
@@ -163,6 +172,21 @@ impl ClassPrompts {
     /// with one for each of `G` images; a class-specific one is `(classes * n, text width)`.
     pub(super) fn features(&self, clip: &Clip, context: &Tensor, deep: &[Tensor]) -> Tensor {
         clip.prompt_features(&self.table(context), &self.rows, deep)
+    }
+
+    /// The pass through the text tower that has these features, some classes a part.
+    pub(super) fn pass<'a>(&'a self, clip: &'a Clip, context: &Tensor, deep: Vec<Tensor>) -> Pass<'a> {
+        let (clip, prompts) = (Shared(clip), Shared(self));
+        let part = |rows: &'a PromptRows| -> Part<'a> {
+            let rows = Shared(rows);
+            Box::new(move |inputs| {
+                let table = prompts.get().table(&inputs[0]);
+                clip.get().prompt_features(&table, rows.get(), &inputs[1..])
+            })
+        };
+        let rows = if self.parts.is_empty() { std::slice::from_ref(&self.rows) } else { &self.parts };
+        let inputs = std::iter::once(context.shallow_clone()).chain(deep).collect();
+        Pass::new(inputs, 1, rows.iter().map(part).collect())
     }
 
     /// The same through the text tower as published.

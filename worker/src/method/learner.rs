@@ -29,7 +29,8 @@ pub(super) trait Learner {
         vec![forward.cross_entropy()]
     }
 
-    /// Hears of every step that was taken, before gradients are on again; the learned tensors have moved.
+    /// Hears of every step, before gradients are on again. The learned tensors have moved, unless the step was left out. It
+    /// reads nothing from the device, and computes the same at every step: on a card its operations are recorded once.
     fn after_step(&mut self) {}
 
     /// Hears of the end of every epoch, from 1; what it writes to the learned tensors stays there.

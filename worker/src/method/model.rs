@@ -1,14 +1,15 @@
 //! A learner bound to a CLIP model and to the names of some classes: what is learned, and logits of images.
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::context::Words;
 use super::initial::{Initial, LearnedTensors};
-use super::learner::{Inputs, Learner, Parts, Text};
+use super::learner::{self, Inputs, Learner, Text};
 use super::learners;
 use super::loss::{Forward, Term};
+use super::passes::{self, Part, Parts, Pass, Passed, Shared};
 use super::state::copy_into;
-use crate::clip::{Clip, Tokenizer, Weights, normalised};
+use crate::clip::{Clip, Tokenizer, Weights, normalised, torch};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::{Method, Precision};
 
@@ -20,6 +21,28 @@ pub struct Model<'a> {
     clip: &'a Clip,
     learned: LearnedTensors,
     learner: Box<dyn Learner>,
+    parts: Parts,
+}
+
+/// The loss of a batch, on its way back to what is learned.
+pub struct Loss {
+    /// Its terms.
+    pub terms: Vec<Term>,
+    passes: Vec<Vec<Passed>>,
+}
+
+impl Loss {
+    /// The gradients of a scalar that is made of the terms, one for each learned tensor in their order.
+    ///
+    /// # Errors
+    /// When a learned tensor has no part in it.
+    pub fn gradients(&self, scalar: &Tensor, learned: &[(String, Tensor)]) -> Result<Vec<Tensor>> {
+        let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let found = passes::gradients(scalar, &self.passes, &tensors).map_err(torch)?;
+        let lacking = |name: &str| Error::invalid(format!("`{name}` has no part in the loss"));
+        let named = learned.iter().zip(found);
+        named.map(|((name, _), gradient)| gradient.ok_or_else(|| lacking(name))).collect()
+    }
 }
 
 impl<'a> Model<'a> {
@@ -35,6 +58,22 @@ impl<'a> Model<'a> {
         inputs: &Inputs,
         seed: u64,
     ) -> Result<Model<'a>> {
+        Model::in_parts(clip, tokenizer, method, class_names, inputs, seed, Parts::of(clip))
+    }
+
+    /// The same with its work cut in another way, which changes results by rounding alone.
+    ///
+    /// # Errors
+    /// Those of [`Model::new`].
+    pub fn in_parts(
+        clip: &'a Clip,
+        tokenizer: &Tokenizer,
+        method: &Method,
+        class_names: &[String],
+        inputs: &Inputs,
+        seed: u64,
+        parts: Parts,
+    ) -> Result<Model<'a>> {
         method.validate()?;
         method.learner.fits(clip.architecture())?;
         let (vocabulary, last) = (clip.architecture().vocabulary, tokenizer.end_of_text());
@@ -44,13 +83,13 @@ impl<'a> Model<'a> {
                 "use weights with a whole vocabulary",
             ));
         }
-        let words = Words { clip, tokenizer, class_names };
+        let words = Words { clip, tokenizer, class_names, parts };
         assert_eq!(clip.precision(), method.precision, "a model computes as its method says");
         let kind = if method.precision == Precision::Fp16 { Kind::Half } else { Kind::Float };
         let initial = Initial { seed, device: clip.device(), kind };
         let learned = LearnedTensors::new(&method.learner.learned(), initial, &words)?;
-        let learner = learners::bind(&method.learner, &Parts { words, learned: &learned, inputs })?;
-        Ok(Model { clip, learned, learner })
+        let learner = learners::bind(&method.learner, &learner::Parts { words, learned: &learned, inputs })?;
+        Ok(Model { clip, learned, learner, parts })
     }
 
     /// The learned tensors (leaves that ask for gradients), under the published names and in their order.
@@ -66,22 +105,61 @@ impl<'a> Model<'a> {
         copy_into(&self.learnable(), trained)
     }
 
+    /// Where the model computes.
+    pub fn device(&self) -> Device {
+        self.clip.device()
+    }
+
     /// Whether the vision tower works as in plain CLIP, so that image features may be computed once and kept.
     pub fn has_plain_vision(&self) -> bool {
         self.learner.vision_prompts().shallow.is_none()
     }
 
-    /// Images `(B, 3, R, R)` to logits `(B, classes)`, for training.
+    /// Images `(B, 3, R, R)` to logits `(B, classes)`, not cut into parts: what [`Model::loss`] is compared with.
     pub fn logits(&self, images: &Tensor) -> Tensor {
         self.logits_of_features(&self.image_features(images))
     }
 
     /// The terms of the loss of images `(B, 3, R, R)` with labels `(B,)`.
-    pub fn loss(&self, images: &Tensor, labels: &Tensor) -> Vec<Term> {
-        let image_features = normalised(&self.image_features(images));
-        let class_features = self.class_features(&image_features);
+    pub fn loss(&self, images: &Tensor, labels: &Tensor) -> Loss {
+        let (image_features, class_features, passes) = self.features(images);
         let logits = self.compare(&image_features, &class_features);
-        self.learner.loss(&Forward { clip: self.clip, images, labels, image_features, class_features, logits })
+        let forward = Forward { clip: self.clip, images, labels, image_features, class_features, logits };
+        Loss { terms: self.learner.loss(&forward), passes }
+    }
+
+    /// Normalised features of images and of the classes, and the passes in which they were made: both towers together where
+    /// the text does not depend on the images.
+    fn features(&self, images: &Tensor) -> (Tensor, Tensor, Vec<Vec<Passed>>) {
+        let images = Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts);
+        if self.learner.per_image() {
+            let images = passes::run(vec![images]);
+            let image_features = normalised(&images[0].output);
+            let (class_features, classes) = self.text_features(Vec::new(), &image_features);
+            return (image_features, class_features, vec![images, classes]);
+        }
+        let (class_features, passed) = self.text_features(vec![images], &self.no_images());
+        (normalised(&passed[0].output), class_features, vec![passed])
+    }
+
+    /// Normalised features of the classes, `(1, classes, embedding)` or `(B, classes, embedding)`, made together with other
+    /// passes, and all these passes.
+    fn text_features<'p>(&'p self, mut passes: Vec<Pass<'p>>, image_features: &Tensor) -> (Tensor, Vec<Passed>) {
+        let fixed = match self.learner.text(image_features) {
+            Text::Fixed(features) => Some(features.unsqueeze(0)),
+            Text::Prompts { prompts, context, deep } => {
+                passes.push(prompts.pass(self.clip, &context, deep));
+                None
+            }
+        };
+        let passed = passes::run(passes);
+        let features = fixed.unwrap_or_else(|| passed[passed.len() - 1].output.shallow_clone());
+        (normalised(&features), passed)
+    }
+
+    /// Features of no image.
+    fn no_images(&self) -> Tensor {
+        Tensor::zeros([0, self.clip.architecture().embedding], (self.clip.kind(), self.clip.device()))
     }
 
     /// The same with another learner, made of its own and of what is learned.
@@ -127,11 +205,8 @@ impl<'a> Model<'a> {
 
     /// Readies the model for many batches: what depends on the classes alone is computed now, without gradients.
     pub fn evaluator(&self) -> Evaluator<'_> {
-        let class_features = (!self.learner.per_image()).then(|| {
-            let no_images =
-                Tensor::zeros([0, self.clip.architecture().embedding], (self.clip.kind(), self.clip.device()));
-            no_grad(|| self.class_features(&no_images))
-        });
+        let class_features = || no_grad(|| self.text_features(Vec::new(), &self.no_images()).0);
+        let class_features = (!self.learner.per_image()).then(class_features);
         Evaluator { model: self, class_features }
     }
 
@@ -152,11 +227,11 @@ impl<'a> Model<'a> {
         self.clip.logit_scale() * products
     }
 
-    /// How many images may be evaluated at a time.
-    fn images_at_a_time(&self, image_features: &Tensor) -> i64 {
-        match self.learner.text(&image_features.narrow(0, 0, 0)) {
-            Text::Prompts { prompts, .. } if self.learner.per_image() => (ROWS_AT_A_TIME / prompts.row_count()).max(1),
-            _ => image_features.size()[0].max(1),
+    /// How many images are evaluated at a time that have prompts of their own.
+    fn images_at_a_time(&self) -> i64 {
+        match self.learner.text(&self.no_images()) {
+            Text::Prompts { prompts, .. } => (ROWS_AT_A_TIME.min(self.parts.rows) / prompts.row_count()).max(1),
+            Text::Fixed(_) => i64::MAX,
         }
     }
 }
@@ -171,7 +246,11 @@ pub struct Evaluator<'a> {
 impl Evaluator<'_> {
     /// Images `(B, 3, R, R)` to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits(&self, images: &Tensor) -> Tensor {
-        no_grad(|| self.logits_of_features(&self.model.image_features(images)))
+        let model = self.model;
+        no_grad(|| {
+            let pass = Pass::images(model.clip, images, model.learner.vision_prompts(), model.parts);
+            self.logits_of_features(&passes::run(vec![pass])[0].output)
+        })
     }
 
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`, in fp32 whatever the precision.
@@ -179,9 +258,12 @@ impl Evaluator<'_> {
         let logits = no_grad(|| match &self.class_features {
             Some(class_features) => self.model.compare(&normalised(image_features), class_features),
             None => {
-                let parts = image_features.split(self.model.images_at_a_time(image_features), 0);
-                let logits: Vec<Tensor> = parts.iter().map(|part| self.model.logits_of_features(part)).collect();
-                Tensor::cat(&logits, 0)
+                let model = Shared(self.model);
+                let part =
+                    |features: Tensor| -> Part<'_> { Box::new(move |_| model.get().logits_of_features(&features)) };
+                let images = self.model.images_at_a_time().min(image_features.size()[0]).max(1);
+                let parts = image_features.split(images, 0).into_iter().map(part).collect();
+                passes::run(vec![Pass::new(Vec::new(), 0, parts)]).remove(0).output
             }
         });
         logits.to_kind(Kind::Float)

@@ -1,24 +1,62 @@
 //! The training of a model step by step, with a state from which another process goes on with the same bits.
+//!
+//! A step reads nothing from the device, so that a card never waits for the program: whether a step is taken is decided there, and
+//! losses are read when somebody wants them. On a card, steps of one shape are recorded once and replayed: of a step of a
+//! thousand kernels, launching them takes longer than computing them.
 
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use super::loss::total;
 use super::state::copy_into;
 use super::{LossScale, Model, Optimizer};
 use crate::clip::{Weights, torch};
+use crate::cuda::CudaGraph;
 use maple_pipe::error::Result;
 use maple_pipe::method::{Precision, Training};
+use maple_pipe::terminal;
+
+/// Steps that are computed plainly before one is recorded: libraries choose kernels and get memory when they first compute
+/// something, which cannot be recorded.
+const STEPS_BEFORE_RECORDING: usize = 3;
 
 /// A model in training.
 pub struct Trainer<'a> {
     model: Model<'a>,
     optimizer: Optimizer,
     /// Absent where losses are not scaled.
-    pub loss_scale: Option<LossScale>,
+    loss_scale: Option<LossScale>,
     epochs: u32,
+    recording: Recording,
 }
 
-/// The loss of a batch.
+/// How steps are computed.
+enum Recording {
+    /// Operation by operation, always.
+    Never,
+    /// Operation by operation, so many times yet.
+    After(usize),
+    /// By replaying a step.
+    Done(Box<RecordedStep>),
+}
+
+/// A step of one shape, and the tensors that it reads and writes.
+struct RecordedStep {
+    graph: CudaGraph,
+    images: Tensor,
+    labels: Tensor,
+    learning_rate: Tensor,
+    losses: StepLosses,
+}
+
+/// The losses of a step, still where the model is.
+#[derive(Debug)]
+pub struct StepLosses {
+    /// The sum of the weighted terms, and each of them where there are several, in fp64.
+    values: Tensor,
+    names: Vec<&'static str>,
+}
+
+/// The losses of a step as numbers.
 #[derive(Debug)]
 pub struct Losses {
     /// The sum of the weighted terms.
@@ -27,11 +65,38 @@ pub struct Losses {
     pub terms: Vec<(&'static str, f64)>,
 }
 
+impl StepLosses {
+    /// Reads the losses of steps; a device that is not done with them is waited for.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn read(steps: &[StepLosses]) -> Result<Vec<Losses>> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values: Vec<&Tensor> = steps.iter().map(|step| &step.values).collect();
+        let values: Vec<f64> = Vec::try_from(Tensor::cat(&values, 0)).map_err(torch)?;
+        let mut values = values.into_iter();
+        let losses = steps.iter().map(|step| {
+            let total = values.next().unwrap_or(f64::NAN);
+            Losses { total, terms: step.names.iter().copied().zip(values.by_ref()).collect() }
+        });
+        Ok(losses.collect())
+    }
+}
+
 impl<'a> Trainer<'a> {
     /// Ready for the first step.
     pub fn new(model: Model<'a>, training: &Training, precision: Precision) -> Trainer<'a> {
         let optimizer = Optimizer::new(model.learnable(), training);
-        Trainer { model, optimizer, loss_scale: LossScale::new(precision), epochs: training.epochs }
+        let device = model.device();
+        let recording = if device.is_cuda() { Recording::After(STEPS_BEFORE_RECORDING) } else { Recording::Never };
+        Trainer { model, optimizer, loss_scale: LossScale::new(precision, device), epochs: training.epochs, recording }
+    }
+
+    /// The same, with every step computed operation by operation, also on a card.
+    pub fn plain(self) -> Trainer<'a> {
+        Trainer { recording: Recording::Never, ..self }
     }
 
     /// The model.
@@ -44,27 +109,57 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When a learned tensor has no part in the loss.
-    pub fn step(&mut self, images: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<Losses> {
-        let terms = self.model.loss(images, labels);
-        let loss = total(&terms);
-        let number = |tensor: &Tensor| f64::try_from(tensor).map_err(torch);
-        let mut losses = Losses { total: number(&loss)?, terms: Vec::new() };
-        if terms.len() > 1 {
-            let weighted = terms.iter().map(|term| Ok((term.name, term.weight * number(&term.value)?)));
-            losses.terms = weighted.collect::<Result<_>>()?;
+    pub fn step(&mut self, images: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<StepLosses> {
+        match &mut self.recording {
+            Recording::Done(step) if step.images.size() == images.size() => {
+                return step.replay(images, labels, learning_rate);
+            }
+            Recording::After(0) => {
+                let recording = match self.record(images, labels) {
+                    Ok(step) => Recording::Done(Box::new(step)),
+                    Err(error) => {
+                        terminal::warn(&format!("steps are not recorded, and so take longer: {error}"));
+                        Recording::Never
+                    }
+                };
+                self.recording = recording;
+                return self.step(images, labels, learning_rate);
+            }
+            Recording::After(count) => *count -= 1,
+            Recording::Done(_) | Recording::Never => {}
         }
-        if !losses.total.is_finite() {
-            return Ok(losses);
-        }
-        let gradients = match &mut self.loss_scale {
-            Some(scale) => scale.gradients(&self.optimizer, &loss)?,
-            None => Some(self.optimizer.gradients(&loss)?),
+        self.compute(images, labels, &Tensor::from(learning_rate))
+    }
+
+    /// Records a step of this shape, which is not taken.
+    fn record(&mut self, images: &Tensor, labels: &Tensor) -> Result<RecordedStep> {
+        let (images, labels) = (images.copy(), labels.copy());
+        let learning_rate = Tensor::zeros([], (Kind::Double, images.device()));
+        let (graph, losses) = CudaGraph::record(|| self.compute(&images, &labels, &learning_rate))?;
+        Ok(RecordedStep { graph, images, labels, learning_rate, losses })
+    }
+
+    /// Computes a step operation by operation.
+    fn compute(&mut self, images: &Tensor, labels: &Tensor, learning_rate: &Tensor) -> Result<StepLosses> {
+        let loss = self.model.loss(images, labels);
+        let sum = total(&loss.terms);
+        let learned = self.optimizer.learned();
+        let (gradients, is_finite) = match &mut self.loss_scale {
+            Some(scale) => {
+                let (gradients, are_finite) = scale.unscaled(loss.gradients(&scale.scaled(&sum), learned)?);
+                (gradients, are_finite.logical_and(&sum.isfinite()))
+            }
+            None => (loss.gradients(&sum, learned)?, sum.isfinite()),
         };
-        if let Some(gradients) = gradients {
-            self.optimizer.step(&gradients, learning_rate);
-            no_grad(|| self.model.learner().after_step());
-        }
-        Ok(losses)
+        self.optimizer.step_if(&is_finite, &gradients, learning_rate);
+        no_grad(|| self.model.learner().after_step());
+        Ok(no_grad(|| {
+            let wide = |value: &Tensor| value.to_kind(Kind::Double);
+            let several = loss.terms.iter().filter(|_| loss.terms.len() > 1);
+            let terms: Vec<Tensor> = several.clone().map(|term| wide(&term.value) * term.weight).collect();
+            let values: Vec<Tensor> = std::iter::once(wide(&sum)).chain(terms).collect();
+            StepLosses { values: Tensor::stack(&values, 0), names: several.map(|term| term.name).collect() }
+        }))
     }
 
     /// To be called behind the last step of every epoch, which are counted from 1.
@@ -72,13 +167,14 @@ impl<'a> Trainer<'a> {
         no_grad(|| self.model.learner().after_epoch(epoch, self.epochs));
     }
 
-    /// The tensors that another trainer needs to go on, which has the loss scale besides.
+    /// The tensors that another trainer needs to go on.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let under = |part: &'static str, tensors: Vec<(String, Tensor)>| {
             tensors.into_iter().map(move |(name, tensor)| (format!("{part}.{name}"), tensor))
         };
         let learned = under("learned", self.model.learnable());
-        learned.chain(self.optimizer.state()).chain(under("learner", self.model.learner_state())).collect()
+        let scale = self.loss_scale.iter().flat_map(LossScale::state);
+        learned.chain(self.optimizer.state()).chain(scale).chain(under("learner", self.model.learner_state())).collect()
     }
 
     /// Goes on from what [`Trainer::state`] returned.
@@ -87,6 +183,17 @@ impl<'a> Trainer<'a> {
     /// When it is the state of another training; nothing has changed then.
     pub fn load(&mut self, state: &Weights) -> Result<()> {
         copy_into(&self.state(), state)
+    }
+}
+
+impl RecordedStep {
+    fn replay(&mut self, images: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<StepLosses> {
+        self.images.copy_(images);
+        self.labels.copy_(labels);
+        let _ = self.learning_rate.fill_(learning_rate);
+        self.graph.replay()?;
+        // The next replay writes to the same place.
+        Ok(StepLosses { values: self.losses.values.copy(), names: self.losses.names.clone() })
     }
 }
 
@@ -215,7 +322,6 @@ mod tests {
                     let kept = Weights::from_tensors(values(&first));
                     let mut second = trainer(&clip, &method);
                     second.load(&kept).unwrap();
-                    second.loss_scale = first.loss_scale;
                     train(&mut second, &clip, stop, EPOCHS * STEPS);
                     assert_eq!(values(&second), values(&whole), "{training} {precision}, stopped after {stop}");
                 }
@@ -229,6 +335,7 @@ mod tests {
         let clip = clip(&method);
         let (images, labels) = batch(&clip, 0);
         let losses = trainer(&clip, &method).step(&images, &labels, 0.01).unwrap();
+        let losses = StepLosses::read(&[losses]).unwrap().remove(0);
         let names: Vec<&str> = losses.terms.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["cross_entropy", "image_features"]);
         assert!(losses.terms.iter().all(|(_, value)| *value > 0.0), "{losses:?}");

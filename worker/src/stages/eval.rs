@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::events::events;
 use super::features::FEATURES;
 use super::inputs;
+use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Clip, Tokenizer, Weights, torch};
 use crate::method::{Evaluator, Inputs, Model, prompt};
@@ -101,13 +102,20 @@ impl Evaluation<'_> {
         let mut rows = Vec::with_capacity(items.len());
         let mut count = inputs::Count::new(self.control, items.len());
         let started = Instant::now();
+        let upload = inputs::Upload::new(&loader, self.clip.device());
+        let mut unread = Unread::new(self.clip.device());
         let waited = loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
-            let (images, _) = inputs::tensors(batch, self.clip.device());
+            self.go_on()?;
+            if batch.places.is_empty() {
+                return Ok(());
+            }
+            let (images, _) = upload.tensors(batch);
             let items: Vec<&Indexed> = batch.places.iter().map(|&place| &items[place]).collect();
-            rows.extend(self.predict(items, |evaluator| evaluator.logits(&images))?);
+            rows.extend(predictions(unread.add((items, self.evaluator.logits(&images))))?);
             count.add(batch.places.len());
             Ok(())
         })?;
+        rows.extend(predictions(unread.take())?);
         inputs::warn_of_skipped(&loader);
         let loading_wait = waited.as_secs_f64() / started.elapsed().as_secs_f64();
         Ok(Found { rows, skipped: loader.skipped().len(), loading_wait })
@@ -122,8 +130,10 @@ impl Evaluation<'_> {
         let places: HashMap<(&str, &str), i64> =
             listed.iter().zip(0..).map(|(item, place)| ((item.path.as_str(), item.digest.as_str()), place)).collect();
         let mut found = Found::default();
+        let mut unread = Unread::new(self.clip.device());
         let mut count = inputs::Count::new(self.control, items.len());
         for items in items.chunks(inputs::BATCH) {
+            self.go_on()?;
             let known = items.iter().filter_map(|item| Some((item, *places.get(&(&*item.path, &*item.digest))?)));
             let (known, places): (Vec<&Indexed>, Vec<i64>) = known.unzip();
             if known.len() < items.len() && self.stage.on_bad_image == OnBadImage::Fail {
@@ -134,31 +144,35 @@ impl Evaluation<'_> {
                 ));
             }
             found.skipped += items.len() - known.len();
-            let features = features.index_select(0, &Tensor::from_slice(&places)).to_device(self.clip.device());
-            found.rows.extend(self.predict(known, |evaluator| evaluator.logits_of_features(&features))?);
             count.add(items.len());
+            if known.is_empty() {
+                continue;
+            }
+            let features = features.index_select(0, &Tensor::from_slice(&places)).to_device(self.clip.device());
+            found.rows.extend(predictions(unread.add((known, self.evaluator.logits_of_features(&features))))?);
         }
+        found.rows.extend(predictions(unread.take())?);
         Ok(found)
     }
 
-    /// What the images of one batch are taken for.
-    fn predict<'i>(
-        &self,
-        items: Vec<&'i Indexed>,
-        logits: impl FnOnce(&Evaluator<'_>) -> Tensor,
-    ) -> Result<Vec<(&'i Indexed, Prediction)>> {
-        if self.control.is_stopping() {
-            return Err(Error::Interrupted);
-        }
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let logits = logits(&self.evaluator).to_device(Device::Cpu).to_kind(Kind::Float);
+    /// Stops where the run asks for it.
+    fn go_on(&self) -> Result<()> {
+        if self.control.is_stopping() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// What the images of batches are taken for, given their logits `(B, classes)`.
+fn predictions(batches: Vec<(Vec<&Indexed>, Tensor)>) -> Result<Vec<(&Indexed, Prediction)>> {
+    let mut rows = Vec::new();
+    for (items, logits) in batches {
+        let logits = logits.to_device(Device::Cpu).to_kind(Kind::Float);
         let classes = logits.size()[1] as usize;
         let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).map_err(torch)?;
-        let rows = items.into_iter().zip(logits.chunks(classes));
-        rows.map(|(item, logits)| Ok((item, Prediction::new(logits).ok_or_else(|| not_finite(&item.path))?))).collect()
+        for (item, logits) in items.into_iter().zip(logits.chunks(classes)) {
+            rows.push((item, Prediction::new(logits).ok_or_else(|| not_finite(&item.path))?));
+        }
     }
+    Ok(rows)
 }
 
 /// There is nothing to measure.

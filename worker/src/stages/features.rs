@@ -1,10 +1,12 @@
 //! Runs a `features` stage: the image tower of plain CLIP, batch by batch.
 
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use super::inputs;
+use super::unread::Unread;
 use crate::Control;
 use crate::clip::Weights;
+use crate::method::image_features;
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::stages::dataset::Index;
@@ -25,6 +27,8 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let (mut listed, mut features) = (Index::new(), Vec::new());
     let mut count = inputs::Count::new(control, places.len());
+    let upload = inputs::Upload::new(&loader, device);
+    let mut unread = Unread::new(device);
     loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
         if control.is_stopping() {
             return Err(Error::Interrupted);
@@ -33,11 +37,13 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             return Ok(());
         }
         listed.extend(batch.places.iter().map(|&place| loader.items()[place].clone()));
-        let (images, _) = inputs::tensors(batch, clip.device());
-        features.push(no_grad(|| clip.image_features(&images)).to_device(Device::Cpu));
+        let (images, _) = upload.tensors(batch);
+        let read = unread.add(image_features(&clip, &images));
+        features.extend(read.iter().map(|features| features.to_device(Device::Cpu)));
         count.add(batch.places.len());
         Ok(())
     })?;
+    features.extend(unread.take().iter().map(|features| features.to_device(Device::Cpu)));
     if listed.is_empty() {
         return Err(Error::hinted(
             format!("the data set in `{}` has none of the images that are asked for", location.display()),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::path::Path;
 
 use maple_pipe::backbone::BackboneOptions;
-use maple_pipe::data::{Batch, Classes, Loader, OnBadImage, SplitPart};
+use maple_pipe::data::{Batch, Classes, Loader, Normalisation, OnBadImage, SplitPart};
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
 use maple_pipe::stages::dataset::Index;
@@ -83,14 +83,52 @@ pub(super) fn ready(
     }
 }
 
-/// A batch as tensors on a device: images `(B, 3, size, size)` and labels `(B)`.
-pub(super) fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
-    let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
-    let (shape, strides) = ([count, 3, size, size], [3 * size * size, size * size, size, 1]);
-    // SAFETY: the tensor refers to `pixels`, which has as many values and outlives it; the copy is made before the end.
-    #[expect(unsafe_code, reason = "a copy on the way to a card takes longer than the way")]
-    let images = unsafe { Tensor::from_blob(batch.pixels.as_ptr().cast(), &shape, &strides, Kind::Float, Device::Cpu) };
-    (images.to_device_(device, Kind::Float, false, true), Tensor::from_slice(&batch.labels).to_device(device))
+/// Puts batches on a device.
+pub(super) struct Upload<'a> {
+    loader: &'a Loader,
+    device: Device,
+    /// What each value of a pixel is to the vision tower, `(3 * 256,)`, and where the values of each channel begin, `(3,)`; on
+    /// a card.
+    tables: Option<(Tensor, Tensor)>,
+}
+
+impl<'a> Upload<'a> {
+    /// Of batches of this loader.
+    pub(super) fn new(loader: &'a Loader, device: Device) -> Upload<'a> {
+        let tables = device.is_cuda().then(|| tables(loader.normalisation(), device));
+        Upload { loader, device, tables }
+    }
+
+    /// A batch as tensors: images `(B, 3, size, size)` and labels `(B)`. A card gets them on its own time: it reads them from
+    /// memory that stays, as bytes, and normalises them itself, while the program goes on.
+    pub(super) fn tensors(&self, batch: &Batch) -> (Tensor, Tensor) {
+        let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
+        let labels = Tensor::from_slice(&batch.labels);
+        let Some((values, starts)) = &self.tables else {
+            let mut pixels = vec![0.0; batch.pixels.len()];
+            self.loader.normalise(batch, &mut pixels);
+            return (Tensor::from_slice(&pixels).reshape([count, 3, size, size]), labels);
+        };
+        let send = |tensor: Tensor| {
+            let kind = tensor.kind();
+            tensor.pin_memory(self.device).to_device_(self.device, kind, true, false)
+        };
+        let pixels = send(Tensor::from_slice(&batch.pixels)).reshape([count, size, size, 3]);
+        (normalise(&pixels, values, starts), send(labels))
+    }
+}
+
+/// What each value of a pixel becomes, and where the values of each channel begin.
+fn tables(normalisation: &Normalisation, device: Device) -> (Tensor, Tensor) {
+    let values = Tensor::from_slice(normalisation.tables().as_flattened()).to_device(device);
+    (values, Tensor::from_slice(&[0i64, 256, 512]).to_device(device))
+}
+
+/// Pixels `(B, size, size, 3)` in 8 bits as the vision tower reads them, `(B, 3, size, size)`: the same bits as
+/// [`Normalisation::apply`].
+fn normalise(pixels: &Tensor, values: &Tensor, starts: &Tensor) -> Tensor {
+    let places = pixels.to_kind(Kind::Int64) + starts;
+    values.take(&places).permute([0, 3, 1, 2]).contiguous()
 }
 
 /// Names the images that were left out in the log.
@@ -122,4 +160,27 @@ pub(super) fn clip(task: &Task, given: &BackboneOptions, device: Device, precisi
     let known = known(&input.path, &checkpoint.shapes(), given, of_pretrain)?;
     let backbone = known.backbone(&checkpoint.origin())?;
     Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, device, precision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::of_tests;
+    use maple_pipe::backbone::Preprocessing;
+
+    /// Every value in every channel, in an order that repeats nowhere.
+    #[test]
+    fn a_card_normalises_to_the_same_bits() {
+        let normalisation = Normalisation::new(&Preprocessing::openai(32));
+        let pixels: Vec<u8> = (0..2 * 32 * 32 * 3).map(|place: u32| (place * 7 / 3) as u8).collect();
+        let mut expected = vec![0.0f32; pixels.len()];
+        for (pixels, output) in pixels.chunks(32 * 32 * 3).zip(expected.chunks_mut(32 * 32 * 3)) {
+            normalisation.apply(pixels, output);
+        }
+        let (values, starts) = tables(&normalisation, of_tests());
+        let pixels = Tensor::from_slice(&pixels).to_device(of_tests()).reshape([2, 32, 32, 3]);
+        let found = normalise(&pixels, &values, &starts);
+        assert_eq!(found.size(), [2, 3, 32, 32]);
+        assert_eq!(Vec::<f32>::try_from(found.flatten(0, -1)).unwrap(), expected);
+    }
 }

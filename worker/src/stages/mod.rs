@@ -6,6 +6,7 @@ mod features;
 mod inputs;
 mod pretrain;
 mod train;
+mod unread;
 
 use maple_pipe::error::{Error, Result};
 use maple_pipe::kind::Kind;

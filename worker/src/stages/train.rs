@@ -10,9 +10,10 @@ use tch::Device;
 
 use super::events::events;
 use super::inputs;
+use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{Inputs, LossScale, Losses, Model, Trainer, learning_rate, prompt};
+use crate::method::{Inputs, Losses, Model, StepLosses, Trainer, learning_rate, prompt};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
@@ -45,7 +46,6 @@ struct Position {
     /// The sums of the terms of these, where there are several.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     term_sums: BTreeMap<String, f64>,
-    loss_scale: Option<LossScale>,
 }
 
 impl Position {
@@ -66,6 +66,14 @@ impl Position {
     }
 }
 
+/// Where a step was.
+struct At {
+    step: usize,
+    step_of_epoch: usize,
+    /// Those of its images.
+    places: Vec<usize>,
+}
+
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Train = task.parameters()?;
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
@@ -78,6 +86,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let folder = &task.one("shots.location").path;
     let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
     let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
+    let upload = inputs::Upload::new(&loader, device);
     let partial = task.partial.join("epoch.safetensors");
     let mut position = resume(&partial, &mut trainer);
     // The last incomplete batch is dropped, unless it is the only one.
@@ -85,14 +94,44 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let steps_an_epoch = loader.items().len() / batch;
     let mut step = position.log.len() * steps_an_epoch + position.steps;
     let mut events = events(task, step + 1);
+    let mut unread = Unread::new(device);
     for epoch in position.log.len() as u32..training.epochs {
         let started = Instant::now();
         let rate = learning_rate(training, epoch);
         let order = loader.order(epoch.into());
         let resumed = position.steps;
+        let mut read = |steps: Vec<(At, StepLosses)>, position: &mut Position| -> Result<()> {
+            let (at, losses): (Vec<At>, Vec<StepLosses>) = steps.into_iter().unzip();
+            for (at, losses) in at.into_iter().zip(StepLosses::read(&losses)?) {
+                let value = losses.total;
+                if !value.is_finite() {
+                    let images = at.places.iter().map(|&place| format!("`{}`", loader.items()[place].path));
+                    let (of, number) = (training.epochs, at.step_of_epoch);
+                    return Err(Error::hinted(
+                        format!(
+                            "the loss is {value} in epoch {} of {of}, step {number} of {steps_an_epoch}, at learning rate \
+                             {rate:?}, on {}",
+                            epoch + 1,
+                            few(3, images),
+                        ),
+                        match position.log.is_empty() && position.trained == 0 {
+                            true => DAMAGED_WEIGHTS,
+                            false => SMALLER_RATE,
+                        },
+                    ));
+                }
+                position.add(&losses);
+                let tags: Vec<String> = losses.terms.iter().map(|(name, _)| format!("loss/{name}")).collect();
+                let mut scalars = vec![("loss", value), ("learning_rate", rate)];
+                scalars.extend(tags.iter().map(String::as_str).zip(losses.terms.iter().map(|(_, value)| *value)));
+                events.scalars(at.step, &scalars);
+            }
+            Ok(())
+        };
         let waited = loader.each_batch(order.chunks_exact(batch).skip(resumed), epoch.into(), |batch| {
             if control.is_stopping() {
-                save(&partial, &trainer, &mut position)?;
+                read(unread.take(), &mut position)?;
+                save(&partial, &trainer, &position)?;
                 return Err(Error::Interrupted);
             }
             position.steps += 1;
@@ -100,32 +139,12 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             if batch.labels.is_empty() {
                 return Ok(());
             }
-            let (images, labels) = inputs::tensors(batch, clip.device());
+            let (images, labels) = upload.tensors(batch);
             let losses = trainer.step(&images, &labels, rate)?;
-            let value = losses.total;
-            if !value.is_finite() {
-                let images = batch.places.iter().map(|&place| format!("`{}`", loader.items()[place].path));
-                return Err(Error::hinted(
-                    format!(
-                        "the loss is {value} in epoch {} of {}, step {} of {steps_an_epoch}, at learning rate {rate:?}, on {}",
-                        epoch + 1,
-                        training.epochs,
-                        position.steps,
-                        few(3, images),
-                    ),
-                    match position.log.is_empty() && position.trained == 0 {
-                        true => DAMAGED_WEIGHTS,
-                        false => SMALLER_RATE,
-                    },
-                ));
-            }
-            position.add(&losses);
-            let tags: Vec<String> = losses.terms.iter().map(|(name, _)| format!("loss/{name}")).collect();
-            let mut scalars = vec![("loss", value), ("learning_rate", rate)];
-            scalars.extend(tags.iter().map(String::as_str).zip(losses.terms.iter().map(|(_, value)| *value)));
-            events.scalars(step, &scalars);
-            Ok(())
+            let at = At { step, step_of_epoch: position.steps, places: batch.places.clone() };
+            read(unread.add((at, losses)), &mut position)
         })?;
+        read(unread.take(), &mut position)?;
         if position.trained == 0 {
             return Err(Error::invalid(format!(
                 "none of the training images of epoch {} of {} could be decoded",
@@ -149,7 +168,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         let loss = line.loss;
         position.log.push(line);
         position = Position { log: position.log, ..Position::default() };
-        save(&partial, &trainer, &mut position)?;
+        save(&partial, &trainer, &position)?;
         let seconds = started.elapsed().as_secs_f64();
         let images_per_second = ((steps - resumed) * batch) as f64 / seconds;
         let loading_wait = waited.as_secs_f64() / seconds;
@@ -188,8 +207,7 @@ fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
 }
 
 /// Keeps everything that the next step starts from, in one file, so that it is whole or absent.
-fn save(path: &Path, trainer: &Trainer<'_>, position: &mut Position) -> Result<()> {
-    position.loss_scale = trainer.loss_scale;
+fn save(path: &Path, trainer: &Trainer<'_>, position: &Position) -> Result<()> {
     let note = serde_json::to_string(position).map_err(|error| Error::format(path, "training state", error))?;
     let tensors = trainer.state().into_iter().map(|(name, tensor)| (name, tensor.detach()));
     write_atomically(path, &Weights::from_tensors(tensors).with_note(note).to_bytes()?)
@@ -205,7 +223,6 @@ fn resume(path: &Path, trainer: &mut Trainer<'_>) -> Position {
         let position: Position = serde_json::from_str(kept.note().unwrap_or_default())
             .map_err(|error| Error::format(path, "training state", error))?;
         trainer.load(&kept)?;
-        trainer.loss_scale = position.loss_scale;
         Ok(position)
     };
     take_up().unwrap_or_else(|error| {

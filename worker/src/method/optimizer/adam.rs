@@ -1,8 +1,8 @@
 //! Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019), as `torch.optim.Adam` and `torch.optim.AdamW` do them.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::rule::Rule;
+use super::rule::{Pace, Rule, wide};
 
 /// Where the weight decay of each tensor acts.
 pub(super) enum Decay {
@@ -24,38 +24,38 @@ pub(super) struct Adam {
     steps: Tensor,
 }
 
-/// The number format in which a tensor's step is computed.
-fn wide(tensor: &Tensor) -> Kind {
-    if tensor.kind() == Kind::Double { Kind::Double } else { Kind::Float }
-}
-
 impl Adam {
     pub(super) fn new(learned: &[(String, Tensor)], betas: [f64; 2], eps: f64, decay: Decay) -> Adam {
         let zeros = || learned.iter().map(|(_, tensor)| tensor.detach().to_kind(wide(tensor)).zeros_like()).collect();
-        Adam { betas, eps, decay, first: zeros(), second: zeros(), steps: Tensor::from(0i64) }
+        let device = learned.first().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+        let steps = Tensor::zeros([], (Kind::Int64, device));
+        Adam { betas, eps, decay, first: zeros(), second: zeros(), steps }
     }
 }
 
 impl Rule for Adam {
-    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], learning_rate: f64) {
-        self.steps += 1i64;
-        let steps = self.steps.int64_value(&[]) as i32;
+    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], pace: Pace<'_>) {
+        self.steps += pace.count();
+        let steps = self.steps.to_kind(Kind::Double);
         let [beta1, beta2] = self.betas;
-        let [correction1, correction2] = self.betas.map(|beta| 1.0 - beta.powi(steps));
-        let moments = self.first.iter_mut().zip(&mut self.second);
+        let [correction1, correction2] = self.betas.map(|beta| 1.0 - Tensor::pow_scalar(beta, &steps));
+        let rate = pace.learning_rate / correction1;
+        let moments = self.first.iter().zip(&self.second);
         for (place, (((_, tensor), gradient), (first, second))) in
             tensors.iter().zip(gradients).zip(moments).enumerate()
         {
             let (gradient, values) = (gradient.to_kind(wide(tensor)), tensor.to_kind(wide(tensor)));
             let (gradient, values) = match &self.decay {
                 Decay::Gradients(decays) => (gradient + &values * decays[place], values),
-                Decay::Tensors(decays) => (gradient, values * (1.0 - learning_rate * decays[place])),
+                Decay::Tensors(decays) => (gradient, values * (1.0 - pace.learning_rate * decays[place])),
             };
-            let _ = first.lerp_(&gradient, 1.0 - beta1);
-            let _ = second.lerp_(&gradient.square(), 1.0 - beta2);
-            let scale = (&*second / correction2).sqrt_() + self.eps;
-            let moved = values - &*first / scale * (learning_rate / correction1);
-            tensor.shallow_clone().copy_(&moved);
+            let next_first = first.lerp(&gradient, 1.0 - beta1);
+            let next_second = second.lerp(&gradient.square(), 1.0 - beta2);
+            let scale = (&next_second / &correction2).sqrt_() + self.eps;
+            let moved = values - &next_first / scale * &rate;
+            pace.write(first, &next_first);
+            pace.write(second, &next_second);
+            pace.write(tensor, &moved);
         }
     }
 
@@ -83,7 +83,8 @@ mod tests {
             let mut adam = Adam::new(&tensors, BETAS, EPS, decay);
             let (mut x, mut first, mut second) = (2.0f64, 0.0, 0.0);
             for (step, gradient) in [3.0f64, -1.0, 0.5].into_iter().enumerate() {
-                adam.step(&tensors, &[Tensor::from_slice(&[gradient])], 0.01);
+                let pace = Pace { learning_rate: &Tensor::from(0.01), taken: None };
+                adam.step(&tensors, &[Tensor::from_slice(&[gradient])], pace);
                 let gradient = if of_tensors { gradient } else { gradient + 0.1 * x };
                 first = BETAS[0] * first + (1.0 - BETAS[0]) * gradient;
                 second = BETAS[1] * second + (1.0 - BETAS[1]) * gradient * gradient;

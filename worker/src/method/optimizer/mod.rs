@@ -11,7 +11,7 @@ use crate::clip::{Weights, torch};
 use adam::{Adam, Decay};
 use maple_pipe::error::Result;
 use maple_pipe::method::{self, Training};
-use rule::Rule;
+use rule::{Pace, Rule};
 use sgd::Sgd;
 
 /// The optimizer of some learned tensors.
@@ -50,7 +50,20 @@ impl Optimizer {
 
     /// One step along these gradients, as [`Optimizer::gradients`] returns them.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) {
-        no_grad(|| self.rule.step(&self.learned, gradients, learning_rate));
+        let pace = Pace { learning_rate: &Tensor::from(learning_rate), taken: None };
+        no_grad(|| self.rule.step(&self.learned, gradients, pace));
+    }
+
+    /// The same where `taken` holds, and else none, decided where the tensors are. Both numbers are without axes, the
+    /// learning rate in fp64.
+    pub(super) fn step_if(&mut self, taken: &Tensor, gradients: &[Tensor], learning_rate: &Tensor) {
+        let pace = Pace { learning_rate, taken: Some(taken) };
+        no_grad(|| self.rule.step(&self.learned, gradients, pace));
+    }
+
+    /// What it moves.
+    pub(super) fn learned(&self) -> &[(String, Tensor)] {
+        &self.learned
     }
 
     /// The tensors that a later run needs to go on, by name; what is written to them counts from the next step on.

@@ -1,8 +1,8 @@
 //! Stochastic gradient descent as `torch.optim.SGD` does it (no dampening, no Nesterov).
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::rule::Rule;
+use super::rule::{Pace, Rule, wide};
 
 /// The rule, and the running sum of each tensor's gradients; zero at the start.
 pub(super) struct Sgd {
@@ -20,15 +20,14 @@ impl Sgd {
 
 impl Rule for Sgd {
     /// In 16 bits it rounds where PyTorch does: behind the decay, behind the momentum, and behind the step.
-    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], learning_rate: f64) {
-        for (((_, tensor), velocity), gradient) in tensors.iter().zip(&mut self.velocities).zip(gradients) {
-            let kind = tensor.kind();
-            let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-            let decayed = (gradient.to_kind(wide) + tensor.to_kind(wide) * self.weight_decay).to_kind(kind);
-            let slowed = &*velocity * self.momentum;
-            velocity.copy_(&(slowed + decayed));
-            let moved = tensor.to_kind(wide) - velocity.to_kind(wide) * learning_rate;
-            tensor.shallow_clone().copy_(&moved);
+    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], pace: Pace<'_>) {
+        for (((_, tensor), velocity), gradient) in tensors.iter().zip(&self.velocities).zip(gradients) {
+            let wide = wide(tensor);
+            let decayed = (gradient.to_kind(wide) + tensor.to_kind(wide) * self.weight_decay).to_kind(tensor.kind());
+            let next = velocity * self.momentum + decayed;
+            let moved = tensor.to_kind(wide) - next.to_kind(wide) * pace.learning_rate;
+            pace.write(velocity, &next);
+            pace.write(tensor, &moved);
         }
     }
 
@@ -49,7 +48,8 @@ mod tests {
         let mut sgd = Sgd::new(&tensors, 0.9, 0.01);
         let (mut x, mut v) = ([1.0f64, -2.0], [0.0f64; 2]);
         for _ in 0..3 {
-            sgd.step(&tensors, &[&tensors[0].1 * 2.0], 0.1);
+            let pace = Pace { learning_rate: &Tensor::from(0.1), taken: None };
+            sgd.step(&tensors, &[&tensors[0].1 * 2.0], pace);
             for i in 0..2 {
                 v[i] = 0.9 * v[i] + 2.0 * x[i] + 0.01 * x[i];
                 x[i] -= 0.1 * v[i];
