@@ -174,8 +174,6 @@ impl Eval {
                 "give both stages the same `classes`",
             ));
         }
-        Ok(method.learner.has_plain_vision()
-            && method.precision == features.precision
-            && self.backbone == features.backbone)
+        Ok(features.are_of(method, &self.backbone))
     }
 }

@@ -1,5 +1,7 @@
 //! `features`: what the image tower of plain CLIP makes of a list of images, computed once for every evaluation that compares
-//! the same images with other texts. Runs in `worker`.
+//! the same images with other texts, or of their random views, for every training that sees these. Runs in `worker`.
+
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,14 +13,17 @@ use crate::backbone::BackboneOptions;
 use crate::data::{Classes, OnBadImage, SplitPart};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Work, file};
-use crate::method::Precision;
+use crate::method::{Method, Precision};
 use crate::numerics::Numerics;
 
 /// Computes image features once for all methods, seeds and class subsets.
 pub static KIND: Kind = Kind {
     inputs: &[
         ("dataset", "A `dataset` stage, of which the images of a split are taken."),
-        ("shots", "A `fewshot` stage, of which the images are taken, without augmentation."),
+        (
+            "shots",
+            "A `fewshot` stage, of which the images are taken, without augmentation unless `views` are asked for.",
+        ),
         ("weights", pretrain::INPUT),
     ],
     table_parameters: &["backbone"],
@@ -42,12 +47,26 @@ pub struct Features {
     /// What the tensors of `weights` do not tell of the model, where the file does not say it of itself.
     #[serde(default, skip_serializing_if = "BackboneOptions::is_empty")]
     pub backbone: BackboneOptions,
+    /// In place of the whole images, their random views as trainings with this seed see them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<Views>,
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
     /// Whether the last bits may be those of this kind of processor.
     #[serde(default, skip_serializing_if = "Numerics::is_native")]
     pub numerics: Numerics,
+}
+
+/// Random crops, mirrored or not, of the images of a few-shot sample.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Views {
+    /// As many views of each image. A training with more epochs computes the others itself, so as many are enough as two
+    /// trainings have in common.
+    pub epochs: NonZeroU32,
+    /// The seed of the trainings.
+    pub seed: u64,
 }
 
 /// The input with the list of images: of a few-shot sample, or of a data set.
@@ -83,6 +102,13 @@ pub(super) fn takes_shots(kind: &Kind, split: SplitPart, given: &Given<'_>) -> R
     }
 }
 
+impl Features {
+    /// Whether a model computes the same features itself.
+    pub(super) fn are_of(&self, method: &Method, backbone: &BackboneOptions) -> bool {
+        method.learner.has_plain_vision() && method.precision == self.precision && self.backbone == *backbone
+    }
+}
+
 impl Work for Features {
     fn kind(&self) -> &'static Kind {
         &KIND
@@ -97,6 +123,13 @@ impl Work for Features {
                 "remove `classes`, or say it in the `fewshot` stage",
             )
             .about("classes"));
+        }
+        if self.views.is_some() && !(from_shots && self.split == SplitPart::Train) {
+            return Err(Error::hinted(
+                "`views` are what trainings see, which are images of a few-shot sample to train on",
+                "give `shots` in place of `dataset`, and `split = \"train\"`",
+            )
+            .about("views"));
         }
         let images = if from_shots {
             Port::one("shots", &fewshot::KIND, vec![output])

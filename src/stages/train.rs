@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::features::{Features, Views};
 use super::pretrain::weights;
-use super::{fewshot, pretrain};
+use super::{features, fewshot, pretrain};
 use crate::backbone::BackboneOptions;
 use crate::data::OnBadImage;
 use crate::error::{Error, Result};
@@ -16,7 +17,15 @@ use crate::numerics::Numerics;
 
 /// Trains a prompt.
 pub static KIND: Kind = Kind {
-    inputs: &[("shots", "A `fewshot` stage."), ("weights", pretrain::INPUT)],
+    inputs: &[
+        ("shots", "A `fewshot` stage."),
+        ("weights", pretrain::INPUT),
+        (
+            "features",
+            "A `features` stage with `views` of the same `shots`, whose features are taken instead of images by methods with \
+             the image tower of plain CLIP in the same precision; all others ignore it.",
+        ),
+    ],
     outputs: &[file("prompt", "prompt.safetensors"), file("log", "training.jsonl")],
     table_parameters: &["method", "backbone"],
     section: Some(Section::Training),
@@ -61,7 +70,7 @@ impl Work for Train {
         &KIND
     }
 
-    fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
+    fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
         self.method.validate()?;
         if self.method.training.is_none() {
             return Err(Error::hinted(
@@ -69,7 +78,15 @@ impl Work for Train {
                 "leave it out: `exclude = { method = \"...\" }`, and give the `eval` stage the `method`",
             ));
         }
-        Ok(vec![Port::one("shots", &fewshot::KIND, vec!["classes", "train"]).with_location(), weights()])
+        let mut ports = vec![Port::one("shots", &fewshot::KIND, vec!["classes", "train"]).with_location(), weights()];
+        if given.has("features") {
+            ports.push(if self.takes_features(given)? {
+                Port::one("features", &features::KIND, vec!["features", "images"]).with_common(&["shots", "weights"])
+            } else {
+                Port::unread("features")
+            });
+        }
+        Ok(ports)
     }
 
     fn place(&self) -> Place<'_> {
@@ -82,5 +99,27 @@ impl Work for Train {
 
     fn backbone(&self) -> Option<&BackboneOptions> {
         Some(&self.backbone)
+    }
+}
+
+impl Train {
+    /// Whether the features that are given are those of the views that this training sees, made as its image tower would.
+    fn takes_features(&self, given: &Given<'_>) -> Result<bool> {
+        // Anything but a `features` stage is refused where it is connected.
+        let Some(features) = given.work("features").and_then(<dyn Work>::as_kind::<Features>) else { return Ok(true) };
+        match features.views {
+            None => Err(Error::hinted(
+                "`features` are those of whole images, and a training sees random views of them",
+                "give that stage `views = { epochs = 10, seed = \"{seed}\" }`, with the seed of this one",
+            )),
+            Some(Views { seed, .. }) if seed != self.seed => Err(Error::hinted(
+                format!(
+                    "`features` are those of views drawn with seed {seed}, and this training has seed {}",
+                    self.seed
+                ),
+                "give both stages the same seed",
+            )),
+            Some(_) => Ok(features.are_of(&self.method, &self.backbone)),
+        }
     }
 }

@@ -258,3 +258,118 @@ fn a_few_shot_sample_has_features_too() {
     let listed = fs::read(project.artifact("sample/shapes/seed1", "images")).unwrap();
     assert_eq!(listed, fs::read(project.artifact("shots/shapes/seed1", "train")).unwrap());
 }
+
+/// Offers the trainings views, of which `more` is said.
+fn offer_views(project: &Project, more: &str) {
+    let stage = format!(
+        "[defaults]\ntrain = {{ features = \"@views\" }}\n\n[stage.views]\nkind = \"features\"\naxes = [\"dataset\", \"seed\"]\n\
+         shots = \"@shots\"\nsplit = \"train\"\nweights = \"@clip\"\nprecision = \"fp32\"\n{more}\n\n[stage.captioned]"
+    );
+    project.replace(PIPELINE, "[stage.captioned]", &stage);
+}
+
+/// The losses of a training's epochs.
+fn losses(project: &Project) -> Vec<f64> {
+    let log = fs::read_to_string(project.artifact("train/shapes/coop/seed1", "log")).unwrap();
+    log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap()).collect()
+}
+
+/// The views are those that the training would see, of as many epochs as there are; the others it computes itself.
+#[test]
+fn trainings_with_a_plain_image_tower_take_views_and_learn_the_same() {
+    let longer = || {
+        let project = Project::after_a_run();
+        project.replace("pipelines/methods/coop.toml", "epochs = 1\n", "epochs = 3\n");
+        project
+    };
+    let before = {
+        let project = longer();
+        project.run(&["run", PIPELINE]);
+        losses(&project)
+    };
+    assert_eq!(before.len(), 3);
+    for epochs in [1, 4] {
+        let project = longer();
+        offer_views(&project, &format!("views = {{ epochs = {epochs}, seed = \"{{seed}}\" }}"));
+        let expected = names(&[
+            "views/shapes/seed1",
+            "views/shapes/seed2",
+            "train/shapes/coop/seed1",
+            "train/shapes/coop/seed2",
+            "eval/shapes/coop/seed1/base",
+            "eval/shapes/coop/seed1/novel",
+            "eval/shapes/coop/seed2/base",
+            "eval/shapes/coop/seed2/novel",
+            "table",
+        ]);
+        assert_eq!(project.ran(&["run", PIPELINE]), expected, "{epochs}");
+        let found = losses(&project);
+        assert_eq!(found.len(), before.len());
+        for (found, before) in found.iter().zip(&before) {
+            assert!((found - before).abs() < 1e-4 * before, "{epochs}: {found}, {before}");
+        }
+    }
+}
+
+#[test]
+fn what_views_cannot_be_of() {
+    let project = Project::new();
+    offer_views(&project, "views = { epochs = 1, seed = 7 }");
+    project.prints(
+        &["status", PIPELINE],
+        str![[r#"
+<stderr>
+error: `features` are those of views drawn with seed 7, and this training has seed 1
+  --> pipelines/tiny.toml:55:8
+   |
+55 | [stage.train]
+   |        ^^^^^
+   |
+   = hint: give both stages the same seed
+
+error: `features` are those of views drawn with seed 7, and this training has seed 2
+  --> pipelines/tiny.toml:55:8
+   |
+55 | [stage.train]
+   |        ^^^^^
+   |
+   = hint: give both stages the same seed
+<exit code 2>
+
+"#]],
+    );
+    project.replace(PIPELINE, "views = { epochs = 1, seed = 7 }\n", "");
+    project.prints(
+        &["status", PIPELINE],
+        str![[r#"
+<stderr>
+error: `features` are those of whole images, and a training sees random views of them
+  --> pipelines/tiny.toml:54:8
+   |
+54 | [stage.train]
+   |        ^^^^^
+   |
+   = hint: give that stage `views = { epochs = 10, seed = "{seed}" }`, with the seed of this one
+<exit code 2>
+
+"#]],
+    );
+    let project = Project::new();
+    offer_views(&project, "views = { epochs = 1, seed = \"{seed}\" }");
+    project.replace(PIPELINE, "shots = \"@shots\"\nsplit = \"train\"", "dataset = \"@data\"\nsplit = \"train\"");
+    project.prints(
+        &["status", PIPELINE],
+        str![[r#"
+<stderr>
+error: `views` are what trainings see, which are images of a few-shot sample to train on
+  --> pipelines/tiny.toml:21:9
+   |
+21 | views = { epochs = 1, seed = "{seed}" }
+   |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = hint: give `shots` in place of `dataset`, and `split = "train"`
+<exit code 2>
+
+"#]],
+    );
+}

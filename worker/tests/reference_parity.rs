@@ -13,7 +13,9 @@ use common::case::Case;
 use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, Vpt, ZeroShot};
 use maple_pipe::method::{ClassTokenPosition, Description, Learner, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights, normalised};
-use maple_pipe_worker::method::{Inputs, LossScale, Model, Optimizer, Parts, cross_entropy, learning_rate, prompt};
+use maple_pipe_worker::method::{
+    Inputs, LossScale, Model, Optimizer, Parts, Seen, cross_entropy, learning_rate, prompt,
+};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Largest allowed differences.
@@ -295,7 +297,7 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
     for step in 0..case.losses.len() {
         let (images, labels) = batch(step);
         let loss = || {
-            let mut loss = model.loss(&images, &labels);
+            let mut loss = model.loss(Seen::Images(&images), &labels);
             assert_eq!(loss.terms.len(), 1);
             (loss.terms.remove(0).value, loss)
         };
@@ -499,7 +501,7 @@ fn parts_change_nothing_but_rounding_and_threads_nothing() {
                 let images = setting.images("train_images.0").narrow(0, 0, 3);
                 let labels = Tensor::from_slice(&LABELS).to_device(setting.clip.device());
                 let model = setting.model_in(parts, method, &classes);
-                let loss = model.loss(&images, &labels);
+                let loss = model.loss(Seen::Images(&images), &labels);
                 loss.gradients(&loss.terms[0].value, &model.learnable()).unwrap()
             })
         };

@@ -9,8 +9,9 @@ use crate::clip::Clip;
 pub struct Forward<'a> {
     /// The model, whose own weights stay as they are.
     pub clip: &'a Clip,
-    /// `(B, 3, R, R)`.
-    pub images: &'a Tensor,
+    /// `(B, 3, R, R)`; absent where features were taken in their place, which only learners get whose image tower is plain
+    /// CLIP's.
+    pub images: Option<&'a Tensor>,
     /// `(B,)`.
     pub labels: &'a Tensor,
     /// Normalised, `(B, embedding)`.

@@ -18,7 +18,7 @@ mod trainer;
 pub use learner::Inputs;
 pub use loss::{Forward, Term, cross_entropy};
 pub use loss_scale::LossScale;
-pub use model::{Evaluator, Loss, Model};
+pub use model::{Evaluator, Loss, Model, Seen};
 pub use optimizer::Optimizer;
 pub use passes::{Parts, image_features};
 pub use schedule::learning_rate;

@@ -24,6 +24,32 @@ pub struct Model<'a> {
     parts: Parts,
 }
 
+/// What a step sees of a batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// Images `(B, 3, R, R)`.
+    Images(&'a Tensor),
+    /// What plain CLIP's image tower makes of them, `(B, embedding)`, of any length; for learners without prompts there.
+    Features(&'a Tensor),
+}
+
+impl<'a> Seen<'a> {
+    /// The tensor.
+    pub(super) fn tensor(self) -> &'a Tensor {
+        match self {
+            Seen::Images(tensor) | Seen::Features(tensor) => tensor,
+        }
+    }
+
+    /// Another tensor of the same.
+    pub(super) fn with(self, tensor: &Tensor) -> Seen<'_> {
+        match self {
+            Seen::Images(_) => Seen::Images(tensor),
+            Seen::Features(_) => Seen::Features(tensor),
+        }
+    }
+}
+
 /// The loss of a batch, on its way back to what is learned.
 pub struct Loss {
     /// Its terms.
@@ -120,18 +146,26 @@ impl<'a> Model<'a> {
         self.logits_of_features(&self.image_features(images))
     }
 
-    /// The terms of the loss of images `(B, 3, R, R)` with labels `(B,)`.
-    pub fn loss(&self, images: &Tensor, labels: &Tensor) -> Loss {
-        let (image_features, class_features, passes) = self.features(images);
+    /// The terms of the loss of what is seen, with labels `(B,)`.
+    pub fn loss(&self, seen: Seen<'_>, labels: &Tensor) -> Loss {
+        let (image_features, class_features, passes) = self.features(seen);
         let logits = self.compare(&image_features, &class_features);
+        let images = if let Seen::Images(images) = seen { Some(images) } else { None };
         let forward = Forward { clip: self.clip, images, labels, image_features, class_features, logits };
         Loss { terms: self.learner.loss(&forward), passes }
     }
 
     /// Normalised features of images and of the classes, and the passes in which they were made: both towers together where
     /// the text does not depend on the images.
-    fn features(&self, images: &Tensor) -> (Tensor, Tensor, Vec<Vec<Passed>>) {
-        let images = Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts);
+    fn features(&self, seen: Seen<'_>) -> (Tensor, Tensor, Vec<Vec<Passed>>) {
+        let images = match seen {
+            Seen::Images(images) => Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts),
+            Seen::Features(features) => {
+                let image_features = normalised(features);
+                let (class_features, classes) = self.text_features(Vec::new(), &image_features);
+                return (image_features, class_features, vec![classes]);
+            }
+        };
         if self.learner.per_image() {
             let images = passes::run(vec![images]);
             let image_features = normalised(&images[0].output);

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::loss::total;
 use super::state::copy_into;
-use super::{LossScale, Model, Optimizer};
+use super::{LossScale, Model, Optimizer, Seen};
 use crate::clip::{Weights, torch};
 use crate::cuda::CudaGraph;
 use maple_pipe::error::Result;
@@ -42,7 +42,7 @@ enum Recording {
 /// A step of one shape, and the tensors that it reads and writes.
 struct RecordedStep {
     graph: CudaGraph,
-    images: Tensor,
+    seen: Tensor,
     labels: Tensor,
     learning_rate: Tensor,
     losses: StepLosses,
@@ -104,18 +104,22 @@ impl<'a> Trainer<'a> {
         &self.model
     }
 
-    /// A step down the loss of images `(B, 3, R, R)` with labels `(B,)`. It is left out where a scaled gradient overflows,
+    /// A step down the loss of what is seen with labels `(B,)`. It is left out where a scaled gradient overflows,
     /// and where the loss is not finite.
     ///
     /// # Errors
     /// When a learned tensor has no part in the loss.
-    pub fn step(&mut self, images: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<StepLosses> {
+    pub fn step(&mut self, seen: Seen<'_>, labels: &Tensor, learning_rate: f64) -> Result<StepLosses> {
         match &mut self.recording {
-            Recording::Done(step) if step.images.size() == images.size() => {
-                return step.replay(images, labels, learning_rate);
+            Recording::Done(step) if step.seen.size() == seen.tensor().size() => {
+                return step.replay(seen.tensor(), labels, learning_rate);
+            }
+            // Images follow on features.
+            Recording::Done(step) if step.seen.dim() != seen.tensor().dim() => {
+                self.recording = Recording::After(STEPS_BEFORE_RECORDING - 1);
             }
             Recording::After(0) => {
-                let recording = match self.record(images, labels) {
+                let recording = match self.record(seen, labels) {
                     Ok(step) => Recording::Done(Box::new(step)),
                     Err(error) => {
                         terminal::warn(&format!("steps are not recorded, and so take longer: {error}"));
@@ -123,25 +127,25 @@ impl<'a> Trainer<'a> {
                     }
                 };
                 self.recording = recording;
-                return self.step(images, labels, learning_rate);
+                return self.step(seen, labels, learning_rate);
             }
             Recording::After(count) => *count -= 1,
             Recording::Done(_) | Recording::Never => {}
         }
-        self.compute(images, labels, &Tensor::from(learning_rate))
+        self.compute(seen, labels, &Tensor::from(learning_rate))
     }
 
     /// Records a step of this shape, which is not taken.
-    fn record(&mut self, images: &Tensor, labels: &Tensor) -> Result<RecordedStep> {
-        let (images, labels) = (images.copy(), labels.copy());
-        let learning_rate = Tensor::zeros([], (Kind::Double, images.device()));
-        let (graph, losses) = CudaGraph::record(|| self.compute(&images, &labels, &learning_rate))?;
-        Ok(RecordedStep { graph, images, labels, learning_rate, losses })
+    fn record(&mut self, seen: Seen<'_>, labels: &Tensor) -> Result<RecordedStep> {
+        let (own, labels) = (seen.tensor().copy(), labels.copy());
+        let learning_rate = Tensor::zeros([], (Kind::Double, own.device()));
+        let (graph, losses) = CudaGraph::record(|| self.compute(seen.with(&own), &labels, &learning_rate))?;
+        Ok(RecordedStep { graph, seen: own, labels, learning_rate, losses })
     }
 
     /// Computes a step operation by operation.
-    fn compute(&mut self, images: &Tensor, labels: &Tensor, learning_rate: &Tensor) -> Result<StepLosses> {
-        let loss = self.model.loss(images, labels);
+    fn compute(&mut self, seen: Seen<'_>, labels: &Tensor, learning_rate: &Tensor) -> Result<StepLosses> {
+        let loss = self.model.loss(seen, labels);
         let sum = total(&loss.terms);
         let learned = self.optimizer.learned();
         let (gradients, is_finite) = match &mut self.loss_scale {
@@ -187,8 +191,8 @@ impl<'a> Trainer<'a> {
 }
 
 impl RecordedStep {
-    fn replay(&mut self, images: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<StepLosses> {
-        self.images.copy_(images);
+    fn replay(&mut self, seen: &Tensor, labels: &Tensor, learning_rate: f64) -> Result<StepLosses> {
+        self.seen.copy_(seen);
         self.labels.copy_(labels);
         let _ = self.learning_rate.fill_(learning_rate);
         self.graph.replay()?;
@@ -236,7 +240,8 @@ mod tests {
         }
 
         fn loss(&self, forward: &Forward<'_>) -> Vec<Term> {
-            let frozen = no_grad(|| forward.clip.image_features(forward.images));
+            let frozen =
+                no_grad(|| forward.clip.image_features(forward.images.expect("the trainings here see images")));
             let apart = (&forward.image_features - frozen / 10.0).square().mean(Kind::Float);
             vec![forward.cross_entropy(), Term { name: "image_features", weight: 0.5, value: apart }]
         }
@@ -296,7 +301,7 @@ mod tests {
     fn train(trainer: &mut Trainer<'_>, clip: &Clip, first: u32, last: u32) {
         for step in first..last {
             let (images, labels) = batch(clip, step);
-            trainer.step(&images, &labels, 0.01).unwrap();
+            trainer.step(Seen::Images(&images), &labels, 0.01).unwrap();
             if (step + 1) % STEPS == 0 {
                 trainer.end_epoch((step + 1) / STEPS);
             }
@@ -334,7 +339,7 @@ mod tests {
         let method = method("", "fp32");
         let clip = clip(&method);
         let (images, labels) = batch(&clip, 0);
-        let losses = trainer(&clip, &method).step(&images, &labels, 0.01).unwrap();
+        let losses = trainer(&clip, &method).step(Seen::Images(&images), &labels, 0.01).unwrap();
         let losses = StepLosses::read(&[losses]).unwrap().remove(0);
         let names: Vec<&str> = losses.terms.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["cross_entropy", "image_features"]);

@@ -1,19 +1,17 @@
 //! Runs an `eval` stage: text features once, then logits of every test image, batch by batch.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
 use super::events::events;
-use super::features::FEATURES;
-use super::inputs;
+use super::inputs::{self, Known};
 use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Clip, Tokenizer, Weights, torch};
 use crate::method::{Evaluator, Inputs, Model, prompt};
-use maple_pipe::data::{Indexed, Loader, OnBadImage, Transform};
+use maple_pipe::data::{Indexed, Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
 use maple_pipe::method::Input;
@@ -54,8 +52,10 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         }
     };
     let work = Evaluation { task, stage: &stage, location, clip: &clip, evaluator: model.evaluator(), control };
-    let Found { rows, skipped, loading_wait } =
-        if task.inputs.contains_key("features.features") { work.of_features(&items)? } else { work.of_images(&items)? };
+    let Found { rows, skipped, loading_wait } = match Known::of(task, stage.on_bad_image)? {
+        Some(features) => work.of_features(&items, &features)?,
+        None => work.of_images(&items)?,
+    };
     if rows.is_empty() {
         return Err(Error::invalid(format!("none of the {} images could be decoded", stage.split)));
     }
@@ -122,34 +122,27 @@ impl Evaluation<'_> {
     }
 
     /// Evaluates images of which the features are known, in the same batches.
-    fn of_features<'i>(&self, items: &'i Index) -> Result<Found<'i>> {
-        let file = Weights::read(&self.task.one("features.features").path)?;
-        let features =
-            file.get(FEATURES).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
-        let listed: Index = self.task.json("features.images")?;
-        let places: HashMap<(&str, &str), i64> =
-            listed.iter().zip(0..).map(|(item, place)| ((item.path.as_str(), item.digest.as_str()), place)).collect();
+    fn of_features<'i>(&self, items: &'i Index, features: &Known) -> Result<Found<'i>> {
         let mut found = Found::default();
         let mut unread = Unread::new(self.clip.device());
         let mut count = inputs::Count::new(self.control, items.len());
         for items in items.chunks(inputs::BATCH) {
             self.go_on()?;
-            let known = items.iter().filter_map(|item| Some((item, *places.get(&(&*item.path, &*item.digest))?)));
-            let (known, places): (Vec<&Indexed>, Vec<i64>) = known.unzip();
-            if known.len() < items.len() && self.stage.on_bad_image == OnBadImage::Fail {
-                let lacking = items.iter().find(|item| !known.contains(item)).expect("one is not known");
-                return Err(Error::hinted(
-                    format!("the features lack the image `{}`", lacking.path),
-                    "the `features` stage left it out: `on_bad_image = \"skip\"` does so here, too",
-                ));
+            let (mut known, mut rows) = (Vec::new(), Vec::new());
+            for item in items {
+                if let Some(row) = features.row(item)? {
+                    known.push(item);
+                    rows.push(row);
+                }
             }
             found.skipped += items.len() - known.len();
             count.add(items.len());
             if known.is_empty() {
                 continue;
             }
-            let features = features.index_select(0, &Tensor::from_slice(&places)).to_device(self.clip.device());
-            found.rows.extend(predictions(unread.add((known, self.evaluator.logits_of_features(&features))))?);
+            let features = features.features.index_select(0, &Tensor::from_slice(&rows));
+            let logits = self.evaluator.logits_of_features(&inputs::send(&features, self.clip.device()));
+            found.rows.extend(predictions(unread.add((known, logits)))?);
         }
         found.rows.extend(predictions(unread.take())?);
         Ok(found)

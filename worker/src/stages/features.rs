@@ -10,39 +10,46 @@ use crate::method::image_features;
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::stages::dataset::Index;
-use maple_pipe::stages::features::Features;
+use maple_pipe::stages::features::{Features, Views};
 use maple_pipe::task::Task;
 use maple_pipe::text::plural;
-
-/// The tensor of the file, `(images, embedding)`.
-pub(super) const FEATURES: &str = "features";
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Features = task.parameters()?;
     let (items, location) = inputs::images(task, stage.split, stage.classes)?;
     let clip = inputs::clip(task, &stage.backbone, device, stage.precision)?;
     let size = clip.backbone().preprocessing.size;
-    let loader = Loader::new(location, items, Transform::Evaluation { size }, 0, 0);
+    let (epochs, loader) = match stage.views {
+        Some(Views { epochs, seed }) => {
+            let transform = Transform::Training { size };
+            (epochs.get(), Loader::new(location, items, transform, seed, inputs::CACHE_BYTES))
+        }
+        None => (1, Loader::new(location, items, Transform::Evaluation { size }, 0, 0)),
+    };
     let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let (mut listed, mut features) = (Index::new(), Vec::new());
-    let mut count = inputs::Count::new(control, places.len());
+    let mut count = inputs::Count::new(control, places.len() * epochs as usize);
     let upload = inputs::Upload::new(&loader, device);
     let mut unread = Unread::new(device);
-    loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
-        if control.is_stopping() {
-            return Err(Error::Interrupted);
-        }
-        if batch.places.is_empty() {
-            return Ok(());
-        }
-        listed.extend(batch.places.iter().map(|&place| loader.items()[place].clone()));
-        let (images, _) = upload.tensors(batch);
-        let read = unread.add(image_features(&clip, &images));
-        features.extend(read.iter().map(|features| features.to_device(Device::Cpu)));
-        count.add(batch.places.len());
-        Ok(())
-    })?;
+    for epoch in 0..epochs {
+        loader.each_batch(places.chunks(inputs::BATCH), epoch.into(), |batch| {
+            if control.is_stopping() {
+                return Err(Error::Interrupted);
+            }
+            if batch.places.is_empty() {
+                return Ok(());
+            }
+            if epoch == 0 {
+                listed.extend(batch.places.iter().map(|&place| loader.items()[place].clone()));
+            }
+            let (images, _) = upload.tensors(batch);
+            let read = unread.add(image_features(&clip, &images));
+            features.extend(read.iter().map(|features| features.to_device(Device::Cpu)));
+            count.add(batch.places.len());
+            Ok(())
+        })?;
+    }
     features.extend(unread.take().iter().map(|features| features.to_device(Device::Cpu)));
     if listed.is_empty() {
         return Err(Error::hinted(
@@ -51,7 +58,12 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         ));
     }
     let features = Tensor::cat(&features, 0);
-    Weights::from_tensors([(FEATURES.to_owned(), features)]).write(&task.output("features"))?;
+    let features = match stage.views {
+        Some(_) => features.reshape([i64::from(epochs), listed.len() as i64, -1]),
+        None => features,
+    };
+    Weights::from_tensors([(inputs::FEATURES.to_owned(), features)]).write(&task.output("features"))?;
     task.write_json("images", &listed)?;
-    Ok(plural(listed.len(), "image", "images") + &inputs::skipped(&loader))
+    let views = stage.views.map_or_else(String::new, |views| format!(" in {} views", views.epochs));
+    Ok(plural(listed.len(), "image", "images") + &views + &inputs::skipped(&loader))
 }

@@ -1,12 +1,12 @@
 //! What stages read: a CLIP model, and images as tensors.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use std::path::Path;
-
 use maple_pipe::backbone::BackboneOptions;
-use maple_pipe::data::{Batch, Classes, Loader, Normalisation, OnBadImage, SplitPart};
-use maple_pipe::error::Result;
+use maple_pipe::data::{Batch, Classes, Indexed, Loader, Normalisation, OnBadImage, SplitPart};
+use maple_pipe::error::{Error, Result};
 use maple_pipe::method::Precision;
 use maple_pipe::stages::dataset::Index;
 use maple_pipe::stages::features::list;
@@ -38,8 +38,59 @@ pub(super) fn takes_shots(task: &Task) -> bool {
     task.inputs.contains_key("shots.location")
 }
 
+/// The tensor in a file of features.
+pub(super) const FEATURES: &str = "features";
+
 /// Evaluation images per batch, as in the published code.
 pub(super) const BATCH: usize = 100;
+
+/// Decoded training images that are not prepared are kept in memory up to this size.
+pub(super) const CACHE_BYTES: usize = 2 << 30;
+
+/// A tensor on a device. A card reads it from memory that stays, while the program goes on.
+pub(super) fn send(tensor: &Tensor, device: Device) -> Tensor {
+    match device.is_cuda() {
+        true => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
+        false => tensor.shallow_clone(),
+    }
+}
+
+/// The features that a task has of images, in a list of its own: the tensor, and the row of each image by path and digest.
+pub(super) struct Known {
+    /// `(images, embedding)`, or `(epochs, images, embedding)` of views.
+    pub(super) features: Tensor,
+    rows: HashMap<(String, String), i64>,
+    on_bad_image: OnBadImage,
+}
+
+impl Known {
+    /// The task's, if it has any.
+    pub(super) fn of(task: &Task, on_bad_image: OnBadImage) -> Result<Option<Known>> {
+        if !task.inputs.contains_key("features.features") {
+            return Ok(None);
+        }
+        let file = Weights::read(&task.one("features.features").path)?;
+        let features =
+            file.get(FEATURES).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
+        let listed: Index = task.json("features.images")?;
+        let rows = listed.into_iter().map(|item| (item.path, item.digest)).zip(0..).collect();
+        Ok(Some(Known { features: features.shallow_clone(), rows, on_bad_image }))
+    }
+
+    /// The row of an image; none of one that is to be left out.
+    ///
+    /// # Errors
+    /// It is not there, and nothing may be left out.
+    pub(super) fn row(&self, item: &Indexed) -> Result<Option<i64>> {
+        match self.rows.get(&(item.path.clone(), item.digest.clone())) {
+            None if self.on_bad_image == OnBadImage::Fail => Err(Error::hinted(
+                format!("the features lack the image `{}`", item.path),
+                "the `features` stage left it out: `on_bad_image = \"skip\"` does so here, too",
+            )),
+            row => Ok(row.copied()),
+        }
+    }
+}
 
 /// Counts the images that are done, and tells the run of it about once a second.
 pub(super) struct Count<'a> {
@@ -109,12 +160,8 @@ impl<'a> Upload<'a> {
             self.loader.normalise(batch, &mut pixels);
             return (Tensor::from_slice(&pixels).reshape([count, 3, size, size]), labels);
         };
-        let send = |tensor: Tensor| {
-            let kind = tensor.kind();
-            tensor.pin_memory(self.device).to_device_(self.device, kind, true, false)
-        };
-        let pixels = send(Tensor::from_slice(&batch.pixels)).reshape([count, size, size, 3]);
-        (normalise(&pixels, values, starts), send(labels))
+        let pixels = send(&Tensor::from_slice(&batch.pixels), self.device).reshape([count, size, size, 3]);
+        (normalise(&pixels, values, starts), send(&labels, self.device))
     }
 }
 

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use super::events::events;
-use super::inputs;
+use super::inputs::{self, Known};
 use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{Inputs, Losses, Model, StepLosses, Trainer, learning_rate, prompt};
+use crate::method::{Inputs, Losses, Model, Seen, StepLosses, Trainer, learning_rate, prompt};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
@@ -23,9 +23,6 @@ use maple_pipe::stages::train::{Epoch, Train};
 use maple_pipe::task::{Progress, Task};
 use maple_pipe::terminal;
 use maple_pipe::text::few;
-
-/// Decoded training images that are not prepared are kept in memory up to this size.
-const CACHE_BYTES: usize = 2 << 30;
 
 /// What to do about a training that diverges.
 const SMALLER_RATE: &str = "a smaller `learning_rate` may help";
@@ -66,6 +63,41 @@ impl Position {
     }
 }
 
+/// Features of the views that the first epochs see.
+struct Views {
+    /// `(epochs, images, embedding)`.
+    features: Tensor,
+    /// For each image of the sample its row there; none for one that is left out.
+    rows: Vec<Option<i64>>,
+    device: Device,
+}
+
+impl Views {
+    /// Those of a sample's images.
+    fn new(known: &Known, items: &Index, device: Device) -> Result<Views> {
+        let rows = items.iter().map(|item| known.row(item)).collect::<Result<_>>()?;
+        Ok(Views { features: known.features.to_device(device), rows, device })
+    }
+
+    fn epochs(&self) -> u32 {
+        self.features.size()[0] as u32
+    }
+
+    /// How many images are left out.
+    fn lacking(&self) -> usize {
+        self.rows.iter().filter(|row| row.is_none()).count()
+    }
+
+    /// The images of a batch that are not left out, with their features `(B, embedding)` and labels `(B,)`.
+    fn batch(&self, epoch: u32, places: &[usize], loader: &Loader) -> (Vec<usize>, Tensor, Tensor) {
+        let known = places.iter().filter_map(|&place| Some((place, self.rows[place]?)));
+        let (places, rows): (Vec<usize>, Vec<i64>) = known.unzip();
+        let labels: Vec<i64> = places.iter().map(|&place| loader.items()[place].label as i64).collect();
+        let [rows, labels] = [rows, labels].map(|numbers| inputs::send(&Tensor::from_slice(&numbers), self.device));
+        (places, self.features.get(epoch.into()).index_select(0, &rows), labels)
+    }
+}
+
 /// Where a step was.
 struct At {
     step: usize,
@@ -84,8 +116,13 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let mut trainer = Trainer::new(model, training, stage.method.precision);
     let size = clip.backbone().preprocessing.size;
     let folder = &task.one("shots.location").path;
-    let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, CACHE_BYTES);
-    let loader = inputs::ready(loader, task, &clip, stage.on_bad_image, control)?;
+    let views = Known::of(task, stage.on_bad_image)?.map(|known| Views::new(&known, &items, device)).transpose()?;
+    let viewed = views.as_ref().map_or(0, Views::epochs);
+    let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, inputs::CACHE_BYTES);
+    let loader = match training.epochs <= viewed {
+        true => loader,
+        false => inputs::ready(loader, task, &clip, stage.on_bad_image, control)?,
+    };
     let upload = inputs::Upload::new(&loader, device);
     let partial = task.partial.join("epoch.safetensors");
     let mut position = resume(&partial, &mut trainer);
@@ -128,7 +165,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             }
             Ok(())
         };
-        let waited = loader.each_batch(order.chunks_exact(batch).skip(resumed), epoch.into(), |batch| {
+        let mut step_on = |places: &[usize], seen: Seen<'_>, labels: &Tensor| -> Result<()> {
             if control.is_stopping() {
                 read(unread.take(), &mut position)?;
                 save(&partial, &trainer, &position)?;
@@ -136,14 +173,27 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             }
             position.steps += 1;
             step += 1;
-            if batch.labels.is_empty() {
+            if places.is_empty() {
                 return Ok(());
             }
-            let (images, labels) = upload.tensors(batch);
-            let losses = trainer.step(&images, &labels, rate)?;
-            let at = At { step, step_of_epoch: position.steps, places: batch.places.clone() };
+            let losses = trainer.step(seen, labels, rate)?;
+            let at = At { step, step_of_epoch: position.steps, places: places.to_owned() };
             read(unread.add((at, losses)), &mut position)
-        })?;
+        };
+        let batches = order.chunks_exact(batch).skip(resumed);
+        let waited = match views.as_ref().filter(|_| epoch < viewed) {
+            Some(views) => {
+                for places in batches {
+                    let (places, features, labels) = views.batch(epoch, places, &loader);
+                    step_on(&places, Seen::Features(&features), &labels)?;
+                }
+                Duration::ZERO
+            }
+            None => loader.each_batch(batches, epoch.into(), |batch| {
+                let (images, labels) = upload.tensors(batch);
+                step_on(&batch.places, Seen::Images(&images), &labels)
+            })?,
+        };
         read(unread.take(), &mut position)?;
         if position.trained == 0 {
             return Err(Error::invalid(format!(
@@ -186,7 +236,9 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     prompt::pack(trainer.model(), &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
-    Ok(note + &inputs::skipped(&loader))
+    let lacking = views.map_or(0, |views| views.lacking());
+    inputs::warn_of_skipped(&loader);
+    Ok(note + &inputs::skipped_note(loader.skipped().len().max(lacking)))
 }
 
 /// A learned tensor that holds a value which is infinite or no number.
