@@ -3,8 +3,9 @@
 #![expect(unsafe_code, reason = "calls into C++")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::LazyLock;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -32,9 +33,8 @@ fn load() -> Result<Functions, String> {
     if LIBRARY.is_empty() {
         return Err("this build was made without libtorch's headers for CUDA".to_owned());
     }
-    let mut file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-    file.write_all(LIBRARY).and_then(|()| file.flush()).map_err(|error| error.to_string())?;
-    let path = format!("/proc/self/fd/{}", file.as_file().as_raw_fd());
+    let file = in_memory(LIBRARY).map_err(|error| error.to_string())?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: the library's initialisers are those of `cuda.cpp`, which has none but what its headers bring.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| error.to_string())?;
     let library = Box::leak(Box::new(library));
@@ -51,6 +51,17 @@ fn load() -> Result<Functions, String> {
         replay: function!(b"maple_graph_replay\0"),
         free: function!(b"maple_graph_free\0"),
     })
+}
+
+/// A file that is in no file system, from which programs may be loaded whatever the mounts say.
+fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
+    // SAFETY: the function takes a text that ends with a zero, and returns a descriptor of our own.
+    let file = match unsafe { libc::memfd_create(c"maple_cuda".as_ptr(), libc::MFD_CLOEXEC) } {
+        -1 => return Err(std::io::Error::last_os_error()),
+        descriptor => unsafe { File::from_raw_fd(descriptor) },
+    };
+    (&file).write_all(bytes)?;
+    Ok(file)
 }
 
 fn functions() -> Result<&'static Functions> {
@@ -128,6 +139,8 @@ mod tests {
     #[test]
     fn the_library_is_part_of_the_program() {
         assert!(LIBRARY.starts_with(b"\x7fELF"));
+        let file = in_memory(LIBRARY).unwrap();
+        assert_eq!(std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap(), LIBRARY);
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// The same, with every step computed operation by operation, also on a card.
-    pub fn plain(self) -> Trainer<'a> {
+    #[cfg(test)]
+    fn plain(self) -> Trainer<'a> {
         Trainer { recording: Recording::Never, ..self }
     }
 
@@ -330,6 +331,25 @@ mod tests {
                     train(&mut second, &clip, stop, EPOCHS * STEPS);
                     assert_eq!(values(&second), values(&whole), "{training} {precision}, stopped after {stop}");
                 }
+            }
+        }
+    }
+
+    /// What a card replays is what it computes operation by operation, to the bit.
+    #[test]
+    #[ignore = "needs a graphics card: MAPLE_PIPE_TEST_DEVICE=cuda:0"]
+    fn a_recorded_step_is_the_plain_one() {
+        assert!(of_tests().is_cuda());
+        for training in ["", "optimizer = 'adamw'"] {
+            for precision in ["fp32", "fp16", "bf16", "mixed"] {
+                let method = method(training, precision);
+                let clip = clip(&method);
+                let (mut recorded, mut plain) = (trainer(&clip, &method), trainer(&clip, &method).plain());
+                for trainer in [&mut recorded, &mut plain] {
+                    train(trainer, &clip, 0, 4 * EPOCHS * STEPS);
+                }
+                assert!(matches!(recorded.recording, Recording::Done(_)), "{training} {precision}");
+                assert_eq!(values(&recorded), values(&plain), "{training} {precision}");
             }
         }
     }
