@@ -1,8 +1,8 @@
 //! What a run and a worker process say to each other, line by line.
 //!
-//! The worker takes its task from a JSON file, and answers with [`Line`]s on its standard output: first who it is, last how it
-//! ended. With [`OF_RUN`] its standard input comes from a run, which may say [`STOP`]. Both must be of one build, because a
-//! task's key means what that build computes.
+//! A worker takes a task from a JSON file, and answers with [`Line`]s on its standard output: first who it is, last how it
+//! ended. With [`OF_RUN`] its standard input comes from a run, which writes a [`Request`] per line: tasks, one after the other,
+//! and the wish to stop. Both must be of one build, because a task's key means what that build computes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,12 +23,26 @@ use crate::numerics::Numerics;
 use crate::store::{Listing, Output};
 use crate::tensorboard::EventFolder;
 
-/// The argument before the task's file that says: a run is at the other end of standard input, and its end is the worker's.
-/// Without it a worker is on its own, as on another machine, and stops at SIGTERM or SIGINT.
+/// The argument that says: a run is at the other end of standard input, its requests come there, and its end is the worker's.
+/// With the file of a task in its place, a worker is on its own, as on another machine: it does this task, and stops at SIGTERM
+/// or SIGINT.
 pub const OF_RUN: &str = "--run";
 
-/// What a worker is told on its standard input when it should stop.
-pub const STOP: &str = "stop";
+/// A line, in JSON, that a run writes to the standard input of a worker.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// The next task. The worker does it and waits for another one, if this one is done; if it fails, the worker ends, because
+    /// nobody knows in which state it is.
+    Task {
+        /// The file of the [`Task`].
+        file: PathBuf,
+        /// The node's log, to which the worker's standard error is added.
+        log: PathBuf,
+    },
+    /// The task that the worker is at should keep what it goes on from, and end.
+    Stop,
+}
 
 /// The argument with which a worker prints its [`About`] and ends.
 pub const ABOUT: &str = "--about";

@@ -32,7 +32,7 @@ impl Default for Executors {
         let all: [Box<dyn Executor>; 3] = [
             Box::new(here::Here),
             Box::new(program::Programs(processes.clone())),
-            Box::new(worker::Workers(processes.clone())),
+            Box::new(worker::Workers::new(processes.clone())),
         ];
         Executors { all, processes }
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process_group, waitid};
 
 use crate::error::{Error, Result};
-use crate::task::STOP;
+use crate::task::Request;
 
 /// The variable by which the programs of a run are known: the process id of their reaper.
 const REAPER: &str = "MAPLE_REAPER";
@@ -34,29 +34,29 @@ struct Alive {
 /// How a process is asked to stop.
 #[derive(Debug)]
 enum Stop {
-    /// A worker: by a line. The pipe also stays open so that the worker notices if we die.
-    Line(ChildStdin),
+    /// A worker: by a request. The pipe also stays open so that the worker notices if we die.
+    Request(ChildStdin),
     /// Any other program: by SIGTERM to its group.
     Signal,
 }
 
 /// A process that has been started.
 #[derive(Debug)]
-pub(super) struct Process<'a> {
+pub(super) struct Process {
     pub child: Child,
-    processes: &'a Processes,
+    processes: Arc<Processes>,
 }
 
 impl Processes {
-    /// Starts a worker, which listens to its standard input.
-    pub fn start_worker(&self, command: &mut Command) -> Result<Process<'_>> {
+    /// Starts a worker, which takes requests from its standard input.
+    pub fn start_worker(self: &Arc<Self>, command: &mut Command) -> Result<Process> {
         let mut child = self.start(command.stdin(Stdio::piped())).map_err(Error::io("start", "a worker"))?;
         let stdin = child.stdin.take().expect("asked for a pipe");
-        Ok(self.add(child, Stop::Line(stdin)))
+        Ok(self.add(child, Stop::Request(stdin)))
     }
 
     /// Starts any other program, without standard input.
-    pub fn start_program(&self, command: &mut Command) -> std::io::Result<Process<'_>> {
+    pub fn start_program(self: &Arc<Self>, command: &mut Command) -> std::io::Result<Process> {
         let child = self.start(command.stdin(Stdio::null()))?;
         Ok(self.add(child, Stop::Signal))
     }
@@ -102,7 +102,7 @@ impl Processes {
         }
     }
 
-    fn add(&self, child: Child, mut stop: Stop) -> Process<'_> {
+    fn add(self: &Arc<Self>, child: Child, mut stop: Stop) -> Process {
         let mut alive = self.lock();
         if alive.stopping {
             ask(child.id(), &mut stop);
@@ -111,7 +111,7 @@ impl Processes {
             signal(child.id(), Signal::KILL);
         }
         alive.members.insert(child.id(), stop);
-        Process { child, processes: self }
+        Process { child, processes: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Alive> {
@@ -119,11 +119,24 @@ impl Processes {
     }
 }
 
-impl Process<'_> {
+impl Process {
+    /// Asks something of a worker.
+    pub fn request(&self, request: &Request) -> std::io::Result<()> {
+        match self.processes.lock().members.get_mut(&self.child.id()) {
+            Some(Stop::Request(stdin)) => write(stdin, request),
+            _ => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
     /// Kills the process and waits until it is gone.
     pub fn kill(self) {
-        signal(self.child.id(), Signal::KILL);
-        let _ = self.wait();
+        Process::kill_all(vec![self]);
+    }
+
+    /// Kills processes and waits until they are gone.
+    pub fn kill_all(all: Vec<Process>) {
+        all.iter().for_each(|one| signal(one.child.id(), Signal::KILL));
+        all.into_iter().for_each(|one| drop(one.wait()));
     }
 
     /// Waits until the process has ended. Its number stays its own until nobody signals it any more: only then is the system
@@ -153,7 +166,7 @@ impl Process<'_> {
     }
 }
 
-impl Drop for Process<'_> {
+impl Drop for Process {
     fn drop(&mut self) {
         self.retire();
     }
@@ -165,9 +178,14 @@ fn start(command: &mut Command) -> std::io::Result<Child> {
 
 fn ask(id: u32, stop: &mut Stop) {
     match stop {
-        Stop::Line(stdin) => drop(writeln!(stdin, "{STOP}")),
+        Stop::Request(stdin) => drop(write(stdin, &Request::Stop)),
         Stop::Signal => signal(id, Signal::TERM),
     }
+}
+
+fn write(stdin: &mut ChildStdin, request: &Request) -> std::io::Result<()> {
+    let line = serde_json::to_string(request)?;
+    stdin.write_all((line + "\n").as_bytes())
 }
 
 /// Signals a process's group; one that has ended needs none.
@@ -250,7 +268,7 @@ mod tests {
     /// process's.
     #[test]
     fn what_may_be_signalled_keeps_its_number() {
-        let (processes, ended) = (Processes::default(), AtomicUsize::new(0));
+        let (processes, ended) = (Arc::<Processes>::default(), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -272,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_killed_process_is_gone_with_what_it_started() {
-        let processes = Processes::default();
+        let processes = Arc::<Processes>::default();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped());
         let mut process = processes.add(start(&mut command).unwrap(), Stop::Signal);

@@ -1,24 +1,57 @@
-//! Executes what computes with libtorch: in a worker process, which reads its task and tells how it goes.
+//! Executes what computes with libtorch: in worker processes, which take tasks and tell how they go.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::environment;
 use super::interface::{Done, Executor, Order};
 use super::log::{ended, log_file};
-use super::process::Processes;
+use super::process::{Process, Processes};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_json;
 use crate::kind::Place;
+use crate::made_by::MadeBy;
 use crate::numerics::Numerics;
-use crate::task::{ABOUT, About, Line, OF_RUN, Progress, check_build};
+use crate::task::{ABOUT, About, Line, OF_RUN, Progress, Request, Task, check_build};
 
-/// Worker processes.
+/// Worker processes. Starting one takes longer than many a node, so one that has done its task waits for the next node that
+/// wants the same of it. One that has failed is never used again.
 #[derive(Debug)]
-pub(super) struct Workers(pub Arc<Processes>);
+pub(super) struct Workers {
+    processes: Arc<Processes>,
+    /// Those that wait, the one that waits longest first.
+    idle: Mutex<Vec<Worker>>,
+}
+
+/// A worker process.
+#[derive(Debug)]
+struct Worker {
+    nature: Nature,
+    process: Process,
+    output: BufReader<ChildStdout>,
+}
+
+/// What a worker has from its first task on, and cannot change: tasks that agree in it may share a worker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Nature {
+    /// A process that has used a card holds memory there.
+    device: Device,
+    /// libtorch's libraries read their environment once.
+    numerics: Numerics,
+    threads: usize,
+}
+
+/// What a worker said of a task.
+#[derive(Default)]
+struct Answer {
+    hello: Option<MadeBy>,
+    end: Option<Line>,
+}
 
 impl Executor for Workers {
     fn takes(&self, place: &Place<'_>) -> bool {
@@ -34,50 +67,140 @@ impl Executor for Workers {
         let file = task.scratch.with_extension("task.json");
         write_json(&file, task)?;
         let program = worker_program()?;
-        let mut command = Command::new(&program);
-        environment::choose(&mut command, task.numerics);
-        command.arg(OF_RUN).arg(&file).stdout(Stdio::piped()).stderr(error_file);
-        let mut process = self.0.start_worker(&mut command)?;
-        let mut hello = None;
-        let mut end = None;
-        for line in BufReader::new(process.child.stdout.take().expect("asked for a pipe")).split(b'\n') {
-            let line = line.map_err(Error::io("read from", "a worker"))?;
+        let request = Request::Task { file, log: log.to_owned() };
+        while let Some(worker) = self.take(Nature::of(task)) {
+            if worker.process.request(&request).is_err() {
+                worker.process.kill();
+                continue;
+            }
+            match worker.answer(&program, &log_file, progress)? {
+                // It ended while it waited, so it has not begun.
+                (worker, Answer { hello: None, end: None }) => worker.process.kill(),
+                (worker, answer) => return self.conclude(worker, answer, &program, log),
+            }
+        }
+        let worker = Worker::start(&self.processes, &program, Nature::of(task), error_file)?;
+        // One that has ended already says so in its answer.
+        let _ = worker.process.request(&request);
+        let (worker, answer) = worker.answer(&program, &log_file, progress)?;
+        self.conclude(worker, answer, &program, log)
+    }
+}
+
+impl Workers {
+    /// None is started yet.
+    pub fn new(processes: Arc<Processes>) -> Workers {
+        Workers { processes, idle: Mutex::default() }
+    }
+
+    /// An idle worker of this nature. Where there is none, another one on the device ends, so that there are never more workers
+    /// on a device than there were nodes at the same time.
+    fn take(&self, nature: Nature) -> Option<Worker> {
+        let mut idle = self.lock();
+        if let Some(place) = idle.iter().rposition(|worker| worker.nature == nature) {
+            return Some(idle.remove(place));
+        }
+        let other =
+            idle.iter().position(|worker| worker.nature.device == nature.device).map(|place| idle.remove(place));
+        drop(idle);
+        if let Some(other) = other {
+            other.process.kill();
+        }
+        None
+    }
+
+    /// What came of a task. A worker that has done it becomes idle.
+    fn conclude(&self, worker: Worker, Answer { hello, end }: Answer, program: &Path, log: &Path) -> Result<Done> {
+        match (end, hello) {
+            (Some(Line::Done(note, memory)), Some(made_by)) => {
+                self.lock().push(worker);
+                Ok(Done { note, memory, made_by })
+            }
+            // Whatever it left, nobody knows what it is.
+            (Some(Line::Done(..)), None) => {
+                worker.process.kill();
+                Err(check_worker(program, None).expect_err("it says of no build"))
+            }
+            (Some(Line::Failed(message, hint)), _) => {
+                worker.process.wait()?;
+                Err(Error::Invalid { message, hint, key: None })
+            }
+            (Some(Line::Stopped), _) => {
+                worker.process.wait()?;
+                Err(Error::Interrupted)
+            }
+            _ => Err(broken_off(worker.process.wait()?, log)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let idle = std::mem::take(&mut *self.lock());
+        Process::kill_all(idle.into_iter().map(|worker| worker.process).collect());
+    }
+}
+
+impl Nature {
+    fn of(task: &Task) -> Nature {
+        Nature { device: task.device, numerics: task.numerics, threads: task.threads }
+    }
+}
+
+impl Worker {
+    /// Starts a worker, whose first words on standard error go to this log.
+    fn start(processes: &Arc<Processes>, program: &Path, nature: Nature, errors: File) -> Result<Worker> {
+        let mut command = Command::new(program);
+        environment::choose(&mut command, nature.numerics);
+        command.arg(OF_RUN).stdout(Stdio::piped()).stderr(errors);
+        let mut process = processes.start_worker(&mut command)?;
+        let output = BufReader::new(process.child.stdout.take().expect("asked for a pipe"));
+        Ok(Worker { nature, process, output })
+    }
+
+    /// Listens until the task is done, or the worker has ended. One of another build is killed.
+    fn answer(mut self, program: &Path, mut log: &File, progress: &dyn Fn(Progress)) -> Result<(Worker, Answer)> {
+        let mut answer = Answer::default();
+        let mut line = Vec::new();
+        while !matches!(answer.end, Some(Line::Done(..))) {
+            line.clear();
+            if self.output.read_until(b'\n', &mut line).map_err(Error::io("read from", "a worker"))? == 0 {
+                break;
+            }
             let line = String::from_utf8_lossy(&line);
-            match serde_json::from_str(&line) {
+            let line = line.trim_end_matches('\n');
+            match serde_json::from_str(line) {
                 Ok(Line::Hello(made_by)) => {
-                    let known = check_worker(&program, Some(&made_by.build));
-                    if known.is_err() {
-                        process.kill();
-                        return known.map(|()| unreachable!("it is an error"));
+                    if let Err(error) = check_worker(program, Some(&made_by.build)) {
+                        self.process.kill();
+                        return Err(error);
                     }
-                    hello = Some(*made_by);
+                    answer.hello = Some(*made_by);
                 }
                 Ok(Line::Progress(one)) => {
                     // For `logs`; who cannot keep it can still compute.
-                    let _ = writeln!(&log_file, "{line}");
+                    let _ = writeln!(log, "{line}");
                     progress(one);
                 }
-                Ok(last) => end = Some(last),
+                Ok(last) => answer.end = Some(last),
                 // A library's own words belong in the log.
-                Err(_) => drop(writeln!(&log_file, "{line}")),
+                Err(_) => drop(writeln!(log, "{line}")),
             }
         }
-        let status = process.wait()?;
-        match (end, hello) {
-            (Some(Line::Done(note, memory)), Some(made_by)) if status.success() => Ok(Done { note, memory, made_by }),
-            // Whatever it left, nobody knows what it is.
-            (Some(Line::Done(..)), None) => Err(check_worker(&program, None).expect_err("it says of no build")),
-            (Some(Line::Failed(message, hint)), _) => Err(Error::Invalid { message, hint, key: None }),
-            (Some(Line::Stopped), _) => Err(Error::Interrupted),
-            _ => {
-                // Nobody else sends this signal as a rule.
-                let out_of_memory = status.signal() == Some(9);
-                let hint = "if memory ran out, fewer nodes at the same time may help: `--jobs 1`".to_owned();
-                let hint = out_of_memory.then_some(hint);
-                Err(Error::Invalid { message: ended("its worker", status, log), hint, key: None })
-            }
-        }
+        Ok((self, answer))
     }
+}
+
+/// A worker that ended without a word about its task.
+fn broken_off(status: ExitStatus, log: &Path) -> Error {
+    // Nobody else sends this signal as a rule.
+    let out_of_memory = status.signal() == Some(9);
+    let hint = "if memory ran out, fewer nodes at the same time may help: `--jobs 1`".to_owned();
+    Error::Invalid { message: ended("its worker", status, log), hint: out_of_memory.then_some(hint), key: None }
 }
 
 /// Refuses a worker of another build.

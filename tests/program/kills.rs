@@ -80,7 +80,7 @@ fn worker_of(run: &Child) -> u32 {
     loop {
         // It starts `git`, too.
         let is_worker = |child: &u32| {
-            fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("worker"))
+            fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("maple-pipe-worker"))
         };
         if let Some(child) = children(run).into_iter().find(is_worker) {
             return child;
@@ -228,7 +228,9 @@ fn a_worker_does_not_outlive_its_run() {
     kill(&run.id().to_string());
     run.wait().unwrap();
     let start = Instant::now();
-    while fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|command| command.contains("worker")) {
+    while fs::read_to_string(format!("/proc/{worker}/cmdline"))
+        .is_ok_and(|command| command.contains("maple-pipe-worker"))
+    {
         assert!(start.elapsed() < Duration::from_secs(10), "worker {worker} is still alive");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -245,7 +247,9 @@ fn a_stopped_worker_does_not_outlive_its_killed_run() {
     kill(&run.id().to_string());
     run.wait().unwrap();
     let start = Instant::now();
-    while fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|command| command.contains("worker")) {
+    while fs::read_to_string(format!("/proc/{worker}/cmdline"))
+        .is_ok_and(|command| command.contains("maple-pipe-worker"))
+    {
         assert!(start.elapsed() < Duration::from_secs(30), "worker {worker} is still alive");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,7 +11,7 @@ use maple_pipe::made_by::Processor;
 use maple_pipe::store::Record;
 use snapbox::str;
 
-use super::support::{PIPELINE, Project};
+use super::support::{PIPELINE, Project, TAKE_TASK};
 
 /// Variables that decide what libtorch and the libraries below it compute.
 const DECISIVE: [(&str, &str); 9] = [
@@ -48,36 +47,22 @@ fn the_program_and_its_worker_say_their_build() {
     assert_eq!((&about["build"], &about["libtorch"]), (&BUILD.into(), &LIBTORCH.into()), "{about}");
 }
 
-/// A copy of the program beside a worker that is this shell script.
-fn with_worker(project: &Project, script: &str) -> PathBuf {
-    let folder = project.file("programs");
-    fs::create_dir(&folder).unwrap();
-    let program = folder.join("maple-pipe");
-    fs::copy(env!("CARGO_BIN_EXE_maple-pipe"), &program).unwrap();
-    let worker = folder.join("maple-pipe-worker");
-    fs::write(&worker, format!("#!/bin/sh\n{script}")).unwrap();
-    fs::set_permissions(worker, fs::Permissions::from_mode(0o755)).unwrap();
-    program
-}
-
 #[test]
 fn a_worker_of_another_build_is_refused() {
     // It does the work, as far as anybody can see: one says of no build, one says of another.
-    let garbage = "scratch=$(sed 's/.*\"scratch\":\"\\([^\"]*\\)\".*/\\1/' \"$2\")\n\
+    let garbage = "scratch=$(sed 's/.*\"scratch\":\"\\([^\"]*\\)\".*/\\1/' \"$file\")\n\
                    echo garbage >\"$scratch/weights.safetensors\"\n";
+    let garbage = format!("{TAKE_TASK}{garbage}");
     let hello = r#"{"hello":{"build":"0123456789abcdef","processor":{"model":"x"},"host":"x"}}"#;
     let done = r#"{"done":["old worker",null]}"#;
     for (script, says) in [
         (format!("{garbage}echo '{done}'\n"), "says of no build"),
+        (format!("{garbage}echo '{done}'\nsleep 60\n"), "says of no build"),
         (format!("{garbage}echo '{hello}'\necho '{done}'\n"), "is of build [BUILD]"),
         (format!("{garbage}echo '{hello}'\nsleep 60\n"), "is of build [BUILD]"),
     ] {
         let project = Project::new();
-        let mut command = project.command(&["run", PIPELINE, "--only", "clip"]);
-        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let mut other = Command::new(with_worker(&project, &script));
-        other.args(arguments).current_dir(project.path()).env("CUDA_VISIBLE_DEVICES", "");
-        command = other;
+        let mut command = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
         let printed = project.printed(command.output().unwrap());
         let expected = format!(
             "error: `[PROJECT]/programs/maple-pipe-worker` {says}, and `maple-pipe` is of build [BUILD]\n\
@@ -109,13 +94,9 @@ fn a_worker_refuses_the_task_of_another_build() {
 /// The task that a run gives the worker for a node, in a file.
 fn task_of(project: &Project, node: &str) -> PathBuf {
     let file = project.file("task.json");
-    let program = with_worker(project, &format!("cp \"$2\" '{}'\nexit 1\n", file.display()));
-    let command = project.command(&["run", PIPELINE, "--only", node]);
-    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    let mut other = Command::new(program);
-    other.args(arguments).current_dir(project.path()).env("CUDA_VISIBLE_DEVICES", "");
-    assert_eq!(other.output().unwrap().status.code(), Some(1));
-    fs::remove_dir_all(project.file("programs")).unwrap();
+    let script = format!("{TAKE_TASK}cp \"$file\" '{}'\nexit 1\n", file.display());
+    let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", node]);
+    assert_eq!(run.output().unwrap().status.code(), Some(1));
     file
 }
 

@@ -44,3 +44,4 @@ mod texts;
 mod verify;
 mod views;
 mod weights;
+mod workers;

@@ -111,6 +111,24 @@ impl Project {
         command
     }
 
+    /// The same with a worker that is this shell script, into which `$real` puts the real one.
+    pub fn command_with_worker(&self, script: &str, arguments: &[&str]) -> Command {
+        let folder = self.file("programs");
+        fs::create_dir_all(&folder).unwrap();
+        let real = Path::new(env!("CARGO_BIN_EXE_maple-pipe"));
+        let program = folder.join("maple-pipe");
+        fs::copy(real, &program).unwrap();
+        let worker = folder.join("maple-pipe-worker");
+        let real = real.with_file_name("maple-pipe-worker");
+        fs::write(&worker, format!("#!/bin/sh\nreal='{}'\n{script}", real.display())).unwrap();
+        fs::set_permissions(worker, fs::Permissions::from_mode(0o755)).unwrap();
+        let command = self.command(arguments);
+        let mut other = Command::new(program);
+        other.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
+        other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        other
+    }
+
     /// Runs the program.
     pub fn run(&self, arguments: &[&str]) -> Printed {
         self.printed(self.command(arguments).output().unwrap())
@@ -251,6 +269,10 @@ impl Printed {
         done
     }
 }
+
+/// Lines of a shell script in place of a worker: they take the next request of the run, and put the task's file into `$file`.
+pub const TAKE_TASK: &str =
+    "read -r request || exit 0; file=$(printf %s \"$request\" | sed 's/.*\"file\":\"\\([^\"]*\\)\".*/\\1/')\n";
 
 /// The same command without root's right to pass over the permissions of files.
 pub fn bound_by_permissions(command: Command) -> Command {

@@ -33,7 +33,7 @@ void maple_make_cuda_deterministic() {
   context.setAllowTF32CuBLAS(false);
 }
 
-// The most bytes that the allocator has held on a card; -1 where it cannot tell.
+// The most bytes that the allocator has held on a card since it was last told to forget; -1 where it cannot tell.
 int64_t maple_peak_cuda_memory(int device) {
   try {
     auto statistics = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
@@ -41,6 +41,23 @@ int64_t maple_peak_cuda_memory(int device) {
     return statistics.reserved_bytes[total].peak;
   } catch (const std::exception &) {
     return -1;
+  }
+}
+
+// What the allocator holds on a card now becomes the most that it has held.
+void maple_forget_peak_cuda_memory(int device) {
+  try {
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(device));
+  } catch (const std::exception &) {
+    // Nothing is held where there is no allocator yet.
+  }
+}
+
+// Gives what the allocator keeps for later back to the cards.
+void maple_empty_cuda_cache() {
+  try {
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
+  } catch (const std::exception &) {
   }
 }
 }

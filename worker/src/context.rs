@@ -9,6 +9,8 @@ unsafe extern "C" {
     fn maple_use_onednn(wanted: bool);
     fn maple_make_cuda_deterministic();
     fn maple_peak_cuda_memory(device: c_int) -> i64;
+    fn maple_forget_peak_cuda_memory(device: c_int);
+    fn maple_empty_cuda_cache();
 }
 
 /// The version of the libtorch that is loaded, which may be another than the one it was built with, e.g. `2.11.0`.
@@ -49,10 +51,23 @@ pub fn make_cuda_deterministic() {
     unsafe { maple_make_cuda_deterministic() }
 }
 
-/// The most bytes that libtorch has held on a card, where it can tell.
+/// The most bytes that libtorch has held on a card since [`forget_peak_cuda_memory`], where it can tell.
 pub fn peak_cuda_memory(number: u32) -> Option<u64> {
     // SAFETY: the function takes a number and catches what libtorch throws.
     u64::try_from(unsafe { maple_peak_cuda_memory(c_int::try_from(number).ok()?) }).ok()
+}
+
+/// What libtorch holds on a card now becomes the most that it has held.
+pub fn forget_peak_cuda_memory(number: u32) {
+    let Ok(number) = c_int::try_from(number) else { return };
+    // SAFETY: the function takes a number and catches what libtorch throws.
+    unsafe { maple_forget_peak_cuda_memory(number) }
+}
+
+/// Gives back what libtorch keeps on cards for later.
+pub fn empty_cuda_cache() {
+    // SAFETY: the function takes nothing and catches what libtorch throws.
+    unsafe { maple_empty_cuda_cache() }
 }
 
 /// MKL asks this before it takes the ways that it has for AVX2 and AVX512. It knows only Intel's processors by name, and has

@@ -1,8 +1,9 @@
 //! CLIP and its learners on libtorch, and the process that runs a node with them.
 //!
-//! The worker process: reads one task from a file, computes with libtorch, tells its progress on standard output. Started by a
-//! run, it keeps its state and ends at a line `stop`, and ends at once when its standard input does, so that it never outlives
-//! the run. Started by anybody else, such as a cluster's scheduler, it keeps its state and ends at SIGTERM, SIGINT or SIGHUP.
+//! The worker process: reads a task from a file, computes with libtorch, tells its progress on standard output. Started by a
+//! run, it takes tasks from its standard input until one is not done or none comes for a while; it keeps its state and ends when
+//! it is asked to stop, and ends at once when its standard input does, so that it never outlives the run. Started by anybody
+//! else, such as a cluster's scheduler, it does one task, and keeps its state and ends at SIGTERM, SIGINT or SIGHUP.
 
 // The modules stand in the order of their layers, as in `maple_pipe`.
 mod context;
@@ -19,23 +20,31 @@ pub mod method;
 
 mod stages;
 
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 pub use control::Control;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::read_json;
 use maple_pipe::identity;
 use maple_pipe::signals;
-use maple_pipe::task::{ABOUT, Line, OF_RUN, STOP, Task, check_build};
+use maple_pipe::task::{ABOUT, Line, OF_RUN, Request, Task, check_build};
 use maple_pipe::terminal;
 
 /// Set when the run asks to stop.
 static STOPPING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Runs the task in a file; the exit code is 0 where it was done. With `--about` it prints what it is and which cards libtorch
+/// How long a worker waits for its next task. Where there is one, the run hands it over at once; memory should not lie idle for
+/// longer than it takes to start another worker a few times.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Does the tasks of a run, or the one in a file; the exit code is 0 where all were done. With `--about` it prints what it is and which cards libtorch
 /// can use, as JSON; with `--count-cards`, how many.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,15 +52,12 @@ pub fn main() -> ExitCode {
     match arguments[..] {
         [ABOUT] => answer(&serde_json::to_string(&device::about()).expect("plain data")),
         ["--count-cards"] => answer(&device::cards().map_or(0, |cards| cards.len()).to_string()),
-        [OF_RUN, file] => {
-            std::thread::spawn(listen);
-            work(Path::new(file))
-        }
+        [OF_RUN] => serve(),
         [file] if !file.starts_with('-') => {
             for signal in signals::of_the_end() {
                 signal_hook::flag::register(signal, STOPPING.clone()).expect("these signals may be handled");
             }
-            work(Path::new(file))
+            end(&work(Path::new(file), &memory::Peak::watch()))
         }
         _ => {
             terminal::say(&format!(
@@ -74,41 +80,71 @@ fn answer(line: &str) -> ExitCode {
     }
 }
 
+/// Does the tasks that a run hands over, one after the other. Only a worker that has done its task is as good as a new one, so
+/// it ends with the first one that it has not.
+fn serve() -> ExitCode {
+    let (sender, tasks) = mpsc::channel();
+    std::thread::spawn(move || listen(&sender));
+    let peak = memory::Peak::watch();
+    let mut next = tasks.recv().ok();
+    while let Some((file, log)) = next {
+        write_errors_to(&log);
+        let line = work(&file, &peak);
+        if !matches!(line, Line::Done(..)) {
+            return end(&line);
+        }
+        say(&line);
+        next = tasks.recv_timeout(PATIENCE).ok();
+    }
+    ExitCode::SUCCESS
+}
+
 /// Does what the run says.
-fn listen() {
+fn listen(tasks: &Sender<(PathBuf, PathBuf)>) {
     for line in std::io::stdin().lines().map_while(Result::ok) {
-        if line == STOP {
-            STOPPING.store(true, Ordering::Relaxed);
+        match serde_json::from_str(&line) {
+            Ok(Request::Task { file, log }) => drop(tasks.send((file, log))),
+            Ok(Request::Stop) => STOPPING.store(true, Ordering::Relaxed),
+            Err(error) => terminal::warn(&format!("the run asks for something unknown: {error}")),
         }
     }
     // The end of this stream is the end of the run.
     die();
 }
 
-/// Runs the task in a file and tells how it goes.
-fn work(file: &Path) -> ExitCode {
-    let peak = memory::Peak::watch();
+/// From now on, standard error is added to this file. Where that is not possible, it goes where it went.
+fn write_errors_to(log: &Path) {
+    let Ok(log) = File::options().append(true).open(log) else { return };
+    #[expect(unsafe_code, reason = "a function of C")]
+    // SAFETY: both numbers are those of open files.
+    unsafe {
+        libc::dup2(log.as_raw_fd(), libc::STDERR_FILENO);
+    }
+}
+
+/// Runs the task in a file; returns the last line about it.
+fn work(file: &Path, peak: &memory::Peak) -> Line {
     let worked = accept(file).and_then(|task| {
+        peak.begin(task.device);
         std::fs::create_dir_all(&task.scratch).map_err(Error::io("create", &task.scratch))?;
         let progress = |progress| say(&Line::Progress(progress));
         let control = Control::new(&progress, &|| STOPPING.load(Ordering::Relaxed));
         let note = stages::run(&task, control, &|made_by| say(&Line::Hello(Box::new(made_by))))?;
-        Ok((note, peak.bytes(task.device)))
+        let memory = peak.bytes(task.device);
+        memory::give_back(task.device);
+        Ok((note, memory))
     });
     match worked {
-        Ok((note, memory)) => {
-            say(&Line::Done(note, memory));
-            ExitCode::SUCCESS
-        }
-        Err(Error::Interrupted) => {
-            say(&Line::Stopped);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            say(&Line::Failed(error.to_string(), error.hint().map(Into::into)));
-            ExitCode::FAILURE
-        }
+        Ok((note, memory)) => Line::Done(note, memory),
+        Err(Error::Interrupted) => Line::Stopped,
+        Err(error) => Line::Failed(error.to_string(), error.hint().map(Into::into)),
     }
+}
+
+/// Ends with the last line about a task.
+fn end(line: &Line) -> ExitCode {
+    say(line);
+    if let Line::Failed(..) = line { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// The task, if it is one for this build and for the libtorch that is loaded.

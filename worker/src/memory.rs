@@ -33,7 +33,15 @@ impl Peak {
         Peak(peak)
     }
 
-    /// The most bytes that the process has needed on a device so far, where the system says.
+    /// Forgets what was before: a task on this device begins.
+    pub fn begin(&self, device: Device) {
+        self.0.store(own_memory().unwrap_or(0), Ordering::Relaxed);
+        if let Device::Cuda(number) = device {
+            context::forget_peak_cuda_memory(number);
+        }
+    }
+
+    /// The most bytes that the process has needed on a device since the task began, where the system says.
     pub fn bytes(&self, device: Device) -> Option<u64> {
         match device {
             Device::Cpu => {
@@ -42,6 +50,19 @@ impl Peak {
             }
             Device::Cuda(number) => Some(context::peak_cuda_memory(number)? + CUDA_CONTEXT),
         }
+    }
+}
+
+/// Gives what is free in the heap and on this device back to the system, so that others can use it between two tasks.
+pub fn give_back(device: Device) {
+    if let Device::Cuda(_) = device {
+        context::empty_cuda_cache();
+    }
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "a function of C")]
+    // SAFETY: the function takes a number, and touches what is free alone.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -81,5 +102,9 @@ mod tests {
         }
         drop(held);
         assert!(peak.bytes(Device::Cpu).unwrap() >= expected);
+        // The next task begins with what is left.
+        give_back(Device::Cpu);
+        peak.begin(Device::Cpu);
+        assert!(peak.bytes(Device::Cpu).unwrap() < expected);
     }
 }

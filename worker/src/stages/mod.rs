@@ -36,10 +36,11 @@ pub fn run(task: &Task, control: Control<'_>, hello: &dyn Fn(MadeBy)) -> Result<
     // With more threads libtorch sums in another order, so results would depend on their number. Parallel work is cut into
     // fixed parts instead, which rayon's threads share.
     tch::set_num_threads(1);
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(task.threads)
-        .build_global()
-        .map_err(|error| Error::invalid(format!("could not start threads: {error}")))?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build_global();
+    // They are started once; the run hands over tasks with as many.
+    if rayon::current_num_threads() != task.threads {
+        threads.map_err(|error| Error::invalid(format!("could not start {} threads: {error}", task.threads)))?;
+    }
     let runner = RUNNERS.iter().find(|(kind, _)| kind.name == task.kind);
     let (_, run) = runner.ok_or_else(|| Error::invalid(format!("`{}` is not for a worker", task.node)))?;
     let (device, made_by) = device::open(task.device, task.numerics)?;
