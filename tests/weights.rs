@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use maple_pipe::architecture::Architecture;
 use maple_pipe::backbone::{Activation, Backbone, BackboneOptions, Teller};
-use maple_pipe::weights::{Array, Checkpoint, Format, Names, NumberFormat, Shapes, known, to_safetensors};
+use maple_pipe::weights::{ALIGNMENT, Array, Checkpoint, Format, Names, NumberFormat, Shapes, known, to_safetensors};
 use safetensors::Dtype;
 
 fn fixture(name: &str) -> PathBuf {
@@ -35,7 +35,7 @@ fn torch_script_archives_are_read() {
     let checkpoint = Checkpoint::read(&fixture("script.pt")).unwrap();
     assert_eq!(checkpoint.format(), Format::TorchScript);
     let mut expected = BTreeMap::from([("logit_scale".to_owned(), floats(&[], [4.5]))]);
-    let resolution = Array { dtype: Dtype::I64, shape: vec![], bytes: 224i64.to_le_bytes().to_vec() };
+    let resolution = Array { dtype: Dtype::I64, shape: vec![], bytes: 224i64.to_le_bytes().to_vec().into() };
     expected.insert("input_resolution".to_owned(), resolution);
     for block in ["blocks.0", "blocks.1"] {
         expected.insert(format!("{block}.in_proj_weight"), count(&[6, 2]).to_float(Dtype::F16));
@@ -48,7 +48,7 @@ fn torch_script_archives_are_read() {
 #[test]
 fn saved_dictionaries_are_read_in_both_formats() {
     let whole = count(&[4, 3]);
-    let ramp = |dtype, bytes: &[u8]| Array { dtype, shape: vec![3], bytes: bytes.to_vec() };
+    let ramp = |dtype, bytes: &[u8]| Array { dtype, shape: vec![3], bytes: bytes.to_vec().into() };
     let expected = BTreeMap::from(
         [
             ("single", whole.clone()),
@@ -60,7 +60,7 @@ fn saved_dictionaries_are_read_in_both_formats() {
             ("short", ramp(Dtype::I16, &[0, 1, 2].map(i16::to_le_bytes).concat())),
             ("char", ramp(Dtype::I8, &[0, 1, 2])),
             ("byte", ramp(Dtype::U8, &[0, 1, 2])),
-            ("bool", Array { dtype: Dtype::BOOL, shape: vec![2], bytes: vec![1, 0] }),
+            ("bool", Array { dtype: Dtype::BOOL, shape: vec![2], bytes: vec![1, 0].into() }),
             ("turned", whole.transposed()),
             ("row", floats(&[3], [0.5, 0.75, 1.0])),
             ("parameter", floats(&[4], [-0.75, 0.0, 0.75, 1.5])),
@@ -127,7 +127,7 @@ fn third(array: &Array, part: usize) -> Array {
     let bytes = array.bytes.len() / 3;
     let mut shape = array.shape.clone();
     shape[0] /= 3;
-    Array { dtype: array.dtype, shape, bytes: array.bytes[part * bytes..(part + 1) * bytes].to_vec() }
+    Array { dtype: array.dtype, shape, bytes: array.bytes[part * bytes..(part + 1) * bytes].to_vec().into() }
 }
 
 /// The names of Hugging Face's `CLIPModel`, written down from its state dict.
@@ -177,7 +177,7 @@ fn hugging_face(tensors: &BTreeMap<String, Array>) -> BTreeMap<String, Array> {
         let turned = theirs.ends_with("_projection.weight");
         add(theirs, if turned { array.transposed() } else { array.clone() });
     }
-    let places = Array { dtype: Dtype::I64, shape: vec![1, 1], bytes: vec![0; 8] };
+    let places = Array { dtype: Dtype::I64, shape: vec![1, 1], bytes: vec![0; 8].into() };
     theirs.insert("text_model.embeddings.position_ids".to_owned(), places.clone());
     theirs.insert("vision_model.embeddings.position_ids".to_owned(), places);
     theirs
@@ -211,7 +211,7 @@ fn names_of_other_libraries_are_turned_into_openais() {
     };
 
     // OpenAI's own archives hold three numbers more; open_clip trains with `DataParallel`, or has a text tower apart.
-    let number = Array { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8] };
+    let number = Array { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8].into() };
     let numbers = ["input_resolution", "context_length", "vocab_size"].map(|name| (name.to_owned(), number.clone()));
     let apart = |name: &str| match name.starts_with("visual.") || name == "logit_scale" {
         true => name.to_owned(),
@@ -388,9 +388,32 @@ fn a_model_is_found_among_what_is_saved_with_it() {
         ("a module", module.clone()),
         ("a module in a dictionary", dictionary(&[("model", module), optimizer])),
     ] {
-        let values: Vec<Vec<u8>> = expected.values().map(|array| array.bytes.clone()).collect();
+        let values: Vec<Vec<u8>> = expected.values().map(|array| array.bytes.to_vec()).collect();
         zipped(&path, &pickled::whole(&saved), &[("data/0", &values[0]), ("data/1", &values[1])]);
         assert_eq!(Checkpoint::read(&path).unwrap().tensors(), &expected, "{name}");
+    }
+}
+
+/// What lies in a mapped file is what is read from it, mistakes too.
+#[test]
+fn a_mapped_file_gives_what_a_read_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    for name in ["script.pt", "archive.pth", "plain.pth", "model.pth.tar-5"] {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        let damaged = |place: usize| {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 1;
+            bytes
+        };
+        let files = (0..whole.len()).step_by(97).map(damaged).chain([whole.clone(), whole[..whole.len() / 2].to_vec()]);
+        for bytes in files {
+            std::fs::write(&path, bytes).unwrap();
+            match (Checkpoint::read_clip(&path), Checkpoint::map_clip(&path)) {
+                (Ok(read), Ok(mapped)) => assert_eq!(read.tensors(), mapped.tensors()),
+                (read, mapped) => assert_eq!(read.unwrap_err().to_string(), mapped.unwrap_err().to_string()),
+            }
+        }
     }
 }
 
@@ -462,7 +485,7 @@ fn safetensors_with_impossible_shapes_are_refused() {
         assert!(message.contains(expected), "{message}");
     }
     // A matrix of no rows may have any number of columns, and Hugging Face's projections are turned.
-    let empty = Array { dtype: Dtype::F32, shape: vec![0, 1 << 60], bytes: Vec::new() };
+    let empty = Array { dtype: Dtype::F32, shape: vec![0, 1 << 60], bytes: Vec::new().into() };
     let tensors =
         BTreeMap::from([("text_model.x".to_owned(), count(&[1])), ("text_projection.weight".to_owned(), empty)]);
     let checkpoint = Checkpoint::read_clip(&written(folder.path(), &tensors)).unwrap();
@@ -525,6 +548,12 @@ fn what_is_known_is_kept_in_a_converted_file() {
     std::fs::write(&path, checkpoint.to_bytes(&said).unwrap()).unwrap();
     let again = Checkpoint::read_clip(&path).unwrap();
     assert_eq!(again.tensors(), &tensors);
+    // Where the file is mapped, tensors may be used where they are, but for the last ones.
+    let mapped = Checkpoint::map_clip(&path).unwrap();
+    assert_eq!(mapped.tensors(), &tensors);
+    let lies_well = |array: &&Array| array.bytes.as_ptr().addr().is_multiple_of(ALIGNMENT);
+    let whole = tensors.values().filter(|array| array.bytes.len().is_multiple_of(ALIGNMENT)).count();
+    assert!(mapped.tensors().values().filter(lies_well).count() >= whole && whole > 10);
     for shapes in [again.shapes(), Shapes::read_clip(&path).unwrap()] {
         let backbone = known(&path, &shapes, &nothing, false).unwrap().backbone("the weights").unwrap();
         assert_eq!(backbone.options(), given);

@@ -197,10 +197,13 @@ impl Worker {
 
 /// A worker that ended without a word about its task.
 fn broken_off(status: ExitStatus, log: &Path) -> Error {
-    // Nobody else sends this signal as a rule.
-    let out_of_memory = status.signal() == Some(9);
-    let hint = "if memory ran out, fewer nodes at the same time may help: `--jobs 1`".to_owned();
-    Error::Invalid { message: ended("its worker", status, log), hint: out_of_memory.then_some(hint), key: None }
+    let hint = match status.signal() {
+        // Nobody else sends this signal as a rule.
+        Some(9) => Some("if memory ran out, fewer nodes at the same time may help: `--jobs 1`"),
+        Some(7) => Some("a file that it read became shorter, or its disk failed: run it again"),
+        _ => None,
+    };
+    Error::Invalid { message: ended("its worker", status, log), hint: hint.map(str::to_owned), key: None }
 }
 
 /// Refuses a worker of another build.

@@ -49,6 +49,7 @@ pub use scratch::Scratch;
 pub use shelf::{LocalShelf, Shelf};
 pub use stat_cache::StatCache;
 pub use verify::{Doubtful, Fault, Owner, Verification};
+pub use walk::Stat;
 
 use rayon::prelude::*;
 

@@ -1,5 +1,6 @@
 //! One tensor's values as a file holds them, and the little arithmetic that names and precisions need.
 
+use bytes::Bytes;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -10,8 +11,8 @@ pub struct Array {
     pub dtype: Dtype,
     /// The axes' lengths.
     pub shape: Vec<i64>,
-    /// The values.
-    pub bytes: Vec<u8>,
+    /// The values, in memory of their own or where a mapped file has them; a clone shares them.
+    pub bytes: Bytes,
 }
 
 impl Array {
@@ -39,7 +40,7 @@ impl Array {
         }
         let mut bytes = Vec::with_capacity(self.count() * size(dtype));
         self.bytes.chunks_exact(size(self.dtype)).for_each(|value| narrow(wide(self.dtype, value), &mut bytes));
-        Array { dtype, shape: self.shape.clone(), bytes }
+        Array { dtype, shape: self.shape.clone(), bytes: bytes.into() }
     }
 
     /// How many values are infinite or no numbers.
@@ -62,7 +63,7 @@ impl Array {
                 bytes.extend(&self.bytes[start..start + size]);
             }
         }
-        Array { dtype: self.dtype, shape: vec![columns, rows], bytes }
+        Array { dtype: self.dtype, shape: vec![columns, rows], bytes: bytes.into() }
     }
 
     /// Arrays of one format below each other; `None` where they do not fit.
@@ -103,13 +104,13 @@ mod tests {
     fn precisions_round_to_nearest_and_come_back() {
         let array = floats(&[4], &[1.0, -0.1, 70000.0, 1.000_488_3]);
         let half = array.to_float(Dtype::F16);
-        assert_eq!(half.bytes, [0x00, 0x3c, 0x66, 0xae, 0x00, 0x7c, 0x00, 0x3c]);
+        assert_eq!(half.bytes[..], [0x00, 0x3c, 0x66, 0xae, 0x00, 0x7c, 0x00, 0x3c]);
         assert_eq!((array.not_finite(), half.not_finite()), (0, 1));
         let brain = array.to_float(Dtype::BF16);
         assert_eq!(brain.to_float(Dtype::F32), floats(&[4], &[1.0, -0.100_097_656, 70144.0, 1.0]));
         let double = array.to_float(Dtype::F64);
         assert_eq!((double.bytes.len(), double.to_float(Dtype::F32)), (32, array));
-        let whole = Array { dtype: Dtype::I64, shape: vec![], bytes: vec![1; 8] };
+        let whole = Array { dtype: Dtype::I64, shape: vec![], bytes: vec![1; 8].into() };
         assert_eq!((whole.to_float(Dtype::F16), whole.not_finite()), (whole.clone(), 0));
     }
 

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Metadata, TensorView};
+use bytes::Bytes;
+use memmap2::Mmap;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ const NOTE: &str = "maple-pipe";
 
 /// How many bytes say how long a safetensors file's header is, which begins with `{`.
 const LENGTH: usize = 8;
+
+/// Where tensors in memory begin: at multiples of so many bytes.
+pub const ALIGNMENT: usize = 64;
 
 /// The longest header of a safetensors file, in bytes, as the crate has it.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -63,7 +68,11 @@ impl Checkpoint {
     /// # Errors
     /// When the file cannot be read or its format is none of [`Format`].
     pub fn read(path: &Path) -> Result<Checkpoint> {
-        let checkpoint = Checkpoint::read_some(path, &|_| true)?;
+        Checkpoint::take_all(path, Way::Read)
+    }
+
+    fn take_all(path: &Path, way: Way) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::take(path, way, &|_| true)?;
         if checkpoint.tensors.is_empty() {
             return Err(Error::format(path, FORMAT, "it holds no tensors"));
         }
@@ -76,15 +85,26 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Checkpoint::read`].
     pub fn read_some(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Checkpoint> {
-        let of_pytorch = pytorch(path, wanted)?;
+        Checkpoint::take(path, Way::Read, wanted)
+    }
+
+    fn take(path: &Path, way: Way, wanted: &dyn Fn(&str) -> bool) -> Result<Checkpoint> {
+        let of_pytorch = pytorch(path, way, wanted)?;
         let (path, names) = (path.to_owned(), Names::OpenAi);
         if let Some(torch::Contents { tensors, epoch, torch_script, activation, .. }) = of_pytorch {
             let format = if torch_script { Format::TorchScript } else { Format::TorchSave };
             let said = BackboneOptions { activation, ..BackboneOptions::default() };
             return Ok(Checkpoint { path, format, names, note: None, epoch, said, tensors });
         }
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let (note, tensors) = safetensors(&bytes, wanted).map_err(|error| Error::format(&path, FORMAT, error))?;
+        let mapped = way.map(&File::open(&path).map_err(Error::io("read", &path))?);
+        let (note, tensors) = match mapped {
+            Some(bytes) => safetensors(&bytes, wanted, |data| bytes.slice_ref(data)),
+            None => {
+                let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+                safetensors(&bytes, wanted, Bytes::copy_from_slice)
+            }
+        }
+        .map_err(|error| Error::format(&path, FORMAT, error))?;
         let said = said(note.as_deref());
         Ok(Checkpoint { path, format: Format::SafeTensors, names, note, epoch: None, said, tensors })
     }
@@ -94,7 +114,20 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Checkpoint::read`], and when a weight is no floating-point number.
     pub fn read_clip(path: &Path) -> Result<Checkpoint> {
-        let checkpoint = Checkpoint::read(path)?;
+        Checkpoint::take_all(path, Way::Read)?.into_clip()
+    }
+
+    /// [`Checkpoint::read_clip`], with tensors that stay in the file until they are used, where the file has them in one piece
+    /// (safetensors, and PyTorch's archives). A file that becomes shorter meanwhile ends the process, so this is for workers.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read_clip`].
+    pub fn map_clip(path: &Path) -> Result<Checkpoint> {
+        Checkpoint::take_all(path, Way::Map)?.into_clip()
+    }
+
+    fn into_clip(self) -> Result<Checkpoint> {
+        let checkpoint = self;
         let (tensors, names) = names::openai(checkpoint.tensors);
         let checkpoint = Checkpoint { tensors, names, ..checkpoint };
         match checkpoint.tensors.iter().find(|(_, array)| !is_float(array.dtype)) {
@@ -142,13 +175,33 @@ impl Checkpoint {
         Shapes::new(self.origin(), shapes).saying(self.said)
     }
 
-    /// The bytes of a safetensors file with these tensors, which says of itself what is `known` of the model.
+    /// The bytes of a safetensors file with these tensors, which says of itself what is `known` of the model. A program that
+    /// maps the file may use the tensors where they are: each begins at a multiple of [`ALIGNMENT`], but for those behind one of an
+    /// odd length, which come last.
     ///
     /// # Errors
     /// When an array's bytes are not as many as its shape asks for.
     pub fn to_bytes(&self, known: &Known) -> Result<Vec<u8>> {
         let note = serde_json::to_string(&Note { backbone: known.options() }).expect("plain data");
-        to_safetensors(&self.tensors, Some(&note))
+        let mut tensors: Vec<_> = self.tensors.iter().collect();
+        tensors.sort_by_key(|(_, array)| !array.bytes.len().is_multiple_of(ALIGNMENT));
+        let mut end = 0;
+        let infos = tensors.iter().map(|(name, array)| {
+            let start = end;
+            end += array.bytes.len();
+            let shape = array.shape.iter().map(|length| *length as usize).collect();
+            ((*name).clone(), TensorInfo { dtype: array.dtype, shape, data_offsets: (start, end) })
+        });
+        let metadata = HashMap::from([(NOTE.to_owned(), note)]);
+        let metadata = Metadata::new(Some(metadata), infos.collect()).map_err(not_written)?;
+        let mut header = serde_json::to_vec(&metadata).expect("plain data");
+        header.resize((LENGTH + header.len()).next_multiple_of(ALIGNMENT) - LENGTH, b' ');
+        let values = tensors.iter().map(|(_, array)| &*array.bytes);
+        let mut bytes = Vec::with_capacity(LENGTH + header.len() + end);
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header);
+        values.for_each(|values| bytes.extend(values));
+        Ok(bytes)
     }
 
     /// The tensors in another number format.
@@ -179,7 +232,7 @@ impl Shapes {
     /// # Errors
     /// When the file cannot be read or its format is none of [`Format`].
     pub fn read(path: &Path) -> Result<Shapes> {
-        let (shapes, said) = match pytorch(path, &|_| false)? {
+        let (shapes, said) = match pytorch(path, Way::Read, &|_| false)? {
             Some(torch::Contents { shapes, activation, .. }) => {
                 (shapes, BackboneOptions { activation, ..BackboneOptions::default() })
             }
@@ -196,11 +249,38 @@ impl Shapes {
     }
 }
 
+/// How the values of tensors come out of a file.
+#[derive(Clone, Copy)]
+enum Way {
+    /// They are read into memory.
+    Read,
+    /// They are where the file is mapped; a file system that maps no files has them read.
+    Map,
+}
+
+impl Way {
+    /// The bytes of a file that is mapped.
+    fn map(self, file: &File) -> Option<Bytes> {
+        match self {
+            Way::Read => None,
+            Way::Map => {
+                // SAFETY: artifacts are replaced and never changed. Who writes to a file of the user's while a node reads it
+                // changes what is computed, as with any other way to read; the node fails for it, because its inputs are
+                // compared with its key once more behind it.
+                #[expect(unsafe_code, reason = "others could change the file")]
+                let map = unsafe { Mmap::map(file) };
+                map.ok().map(Bytes::from_owner)
+            }
+        }
+    }
+}
+
 /// What a file of PyTorch's holds; `None` for one of safetensors.
-fn pytorch(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<torch::Contents>> {
+fn pytorch(path: &Path, way: Way, wanted: &dyn Fn(&str) -> bool) -> Result<Option<torch::Contents>> {
     let (file, start) = mistaken::open(path)?;
     let read = if start.starts_with(b"PK\x03\x04") {
-        torch::read_archive(file, wanted)
+        let mapped = way.map(&file);
+        torch::read_archive(file, mapped.as_ref(), wanted)
     } else if start.starts_with(torch::PLAIN) {
         torch::read_plain(file, wanted)
     } else if start.get(LENGTH) == Some(&b'{') {
@@ -242,10 +322,11 @@ fn said(note: Option<&str>) -> BackboneOptions {
         .map_or_else(BackboneOptions::default, |note| note.backbone)
 }
 
-/// The note and the tensors of a safetensors file.
+/// The note and the tensors of a safetensors file; `keep` makes values of what lies in it.
 fn safetensors(
     bytes: &[u8],
     wanted: &dyn Fn(&str) -> bool,
+    keep: impl Fn(&[u8]) -> Bytes,
 ) -> Result<(Option<String>, BTreeMap<String, Array>), String> {
     let told = |error: SafeTensorError| match error {
         SafeTensorError::InvalidHeaderLength | SafeTensorError::MetadataIncompleteBuffer => cut_off(),
@@ -261,7 +342,7 @@ fn safetensors(
                 return Err(format!("`{name}`: its numbers are {dtype}, which is not read"));
             }
             let shape = shape(view.shape()).map_err(|message| format!("`{name}`: {message}"))?;
-            tensors.insert(name, Array { dtype, shape, bytes: view.data().to_vec() });
+            tensors.insert(name, Array { dtype, shape, bytes: keep(view.data()) });
         }
     }
     Ok((note, tensors))
@@ -272,12 +353,15 @@ fn safetensors(
 /// # Errors
 /// When an array's bytes are not as many as its shape asks for.
 pub fn to_safetensors(tensors: &BTreeMap<String, Array>, note: Option<&str>) -> Result<Vec<u8>> {
-    let wrong = |error| Error::invalid(format!("the tensors cannot be written as safetensors: {error}"));
     let mut views = Vec::with_capacity(tensors.len());
     for (name, array) in tensors {
         let shape = array.shape.iter().map(|length| *length as usize).collect();
-        views.push((name, TensorView::new(array.dtype, shape, &array.bytes).map_err(wrong)?));
+        views.push((name, TensorView::new(array.dtype, shape, &array.bytes).map_err(not_written)?));
     }
     let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
-    safetensors::serialize(views, metadata).map_err(wrong)
+    safetensors::serialize(views, metadata).map_err(not_written)
+}
+
+fn not_written(error: SafeTensorError) -> Error {
+    Error::invalid(format!("the tensors cannot be written as safetensors: {error}"))
 }

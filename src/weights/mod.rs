@@ -12,7 +12,7 @@ mod torch;
 
 pub use array::Array;
 pub use catalogue::{PUBLISHED, PublishedWeights, known};
-pub use checkpoint::{Checkpoint, Format, to_safetensors};
+pub use checkpoint::{ALIGNMENT, Checkpoint, Format, to_safetensors};
 pub use names::{Names, is_no_weight, wrapper};
 pub use number_format::NumberFormat;
 pub use shapes::Shapes;

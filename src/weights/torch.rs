@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 
+use bytes::Bytes;
+use flate2::Crc;
 use safetensors::Dtype;
-use zip::ZipArchive;
+use zip::read::ZipFile;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::array::{self, Array};
 use super::pickle::{Id, Pickle, Value, cut_off};
@@ -48,8 +51,12 @@ pub(super) struct Contents {
     pub activation: Option<Activation>,
 }
 
-/// Reads those tensors of a zip archive whose names are wanted.
-pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Contents, String> {
+/// Reads those tensors of a zip archive whose names are wanted. Where its bytes are `mapped`, the values stay there.
+pub(super) fn read_archive(
+    file: File,
+    mapped: Option<&Bytes>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Contents, String> {
     let length = length(&file)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| match error {
         ZipError::InvalidArchive(_) => cut_off(),
@@ -61,16 +68,22 @@ pub(super) fn read_archive(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<
     let names = archive.file_names().filter_map(Result::ok);
     let data = names.filter_map(|name| Some(name.strip_suffix("/data.pkl")?.to_owned())).next();
     let folder = data.ok_or("the archive holds no `data.pkl`, so PyTorch did not write it")?;
-    let mut entry = |name: String| -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
+    let mut entry = |name: String| -> Result<Bytes, String> {
         let entry = archive.by_name(&name).map_err(|error| format!("`{name}`: {error}"))?;
-        entry.take(left + 1).read_to_end(&mut bytes).map_err(|error| format!("`{name}`: {error}"))?;
+        let bytes = match mapped.and_then(|mapped| part(mapped, &entry)) {
+            Some(bytes) => bytes,
+            None => {
+                let mut bytes = Vec::new();
+                entry.take(left + 1).read_to_end(&mut bytes).map_err(|error| format!("`{name}`: {error}"))?;
+                bytes.into()
+            }
+        };
         let swells = || format!("`{name}`: its entries hold more than the file, and PyTorch compresses nothing");
         left = left.checked_sub(bytes.len() as u64).ok_or_else(swells)?;
         Ok(bytes)
     };
-    let pickle = Pickle::read(&mut entry(format!("{folder}/data.pkl"))?.as_slice())?;
-    if entry(format!("{folder}/byteorder")).is_ok_and(|order| order != b"little") {
+    let pickle = Pickle::read(&mut &*entry(format!("{folder}/data.pkl"))?)?;
+    if entry(format!("{folder}/byteorder")).is_ok_and(|order| order != b"little"[..]) {
         return Err("its numbers are big-endian, which is not read".to_owned());
     }
     let torch_script = entry(format!("{folder}/constants.pkl")).is_ok();
@@ -115,12 +128,26 @@ pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Co
         if (read as u64) < length {
             return Err(cut_off());
         }
-        storages.insert(key.to_owned(), bytes);
+        storages.insert(key.to_owned(), Bytes::from(bytes));
     }
     let tensors = build(views, wanted, length, |key| {
         storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`"))
     })?;
     Ok(Contents { tensors, shapes, epoch, torch_script: false, activation: None })
+}
+
+/// The content of an archive's entry, where the archive is mapped; nothing of one that is compressed, or not whole: reading it
+/// says what is wrong.
+fn part(mapped: &Bytes, entry: &ZipFile<'_, BufReader<File>>) -> Option<Bytes> {
+    let start = usize::try_from(entry.data_start()?).ok()?;
+    let end = start.checked_add(usize::try_from(entry.size()).ok()?)?;
+    if entry.compression() != CompressionMethod::Stored || entry.compressed_size() != entry.size() {
+        return None;
+    }
+    let bytes = mapped.get(start..end)?;
+    let mut checksum = Crc::new();
+    checksum.update(bytes);
+    (checksum.sum() == entry.crc32()).then(|| mapped.slice_ref(bytes))
 }
 
 fn length(file: &File) -> Result<u64, String> {
@@ -182,7 +209,7 @@ fn build(
     views: BTreeMap<String, View>,
     wanted: &dyn Fn(&str) -> bool,
     file_length: u64,
-    mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
+    mut read: impl FnMut(&str) -> Result<Bytes, String>,
 ) -> Result<Tensors, String> {
     let mut by_storage: BTreeMap<String, Vec<(String, View)>> = BTreeMap::new();
     for (name, view) in views.into_iter().filter(|(name, _)| wanted(name)) {
@@ -297,8 +324,8 @@ fn storage(pickle: &Pickle, reference: Id) -> Result<Storage<'_>, String> {
 }
 
 impl View<'_> {
-    /// The values, row-major, out of the storage's bytes.
-    fn array(&self, bytes: &[u8]) -> Result<Array, String> {
+    /// The values, row-major, out of the storage's bytes; they are shared where they lie there in one piece.
+    fn array(&self, bytes: &Bytes) -> Result<Array, String> {
         let (dtype, size) = (self.storage.dtype, array::size(self.storage.dtype));
         let available = (bytes.len() / size) as i64;
         let outside = || format!("its shape {:?} does not fit its storage of {available} numbers", self.shape);
@@ -307,9 +334,9 @@ impl View<'_> {
         if self.shape.len() != self.strides.len() || axes.chain([&self.offset]).any(|number| *number < 0) {
             return Err(outside());
         }
-        let mut array = Array { dtype, shape: self.shape.clone(), bytes: Vec::new() };
+        let array = |bytes| Array { dtype, shape: self.shape.clone(), bytes };
         if count == 0 {
-            return Ok(array);
+            return Ok(array(Bytes::new()));
         }
         let reach = |last: i64, (length, stride): (&i64, &i64)| last.checked_add((length - 1).checked_mul(*stride)?);
         let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, reach);
@@ -322,13 +349,17 @@ impl View<'_> {
             whole -= 1;
             piece *= self.shape[whole];
         }
-        array.bytes.reserve(count as usize * size);
+        if piece == count {
+            let start = self.offset as usize * size;
+            return Ok(array(bytes.slice(start..start + count as usize * size)));
+        }
+        let mut values = Vec::with_capacity(count as usize * size);
         let mut index = vec![0; whole];
         for _ in 0..count / piece {
             let start =
                 self.offset + index.iter().zip(&self.strides).map(|(place, stride)| place * stride).sum::<i64>();
             let start = start as usize * size;
-            array.bytes.extend(&bytes[start..start + piece as usize * size]);
+            values.extend(&bytes[start..start + piece as usize * size]);
             for axis in (0..whole).rev() {
                 index[axis] += 1;
                 if index[axis] < self.shape[axis] {
@@ -337,7 +368,7 @@ impl View<'_> {
                 index[axis] = 0;
             }
         }
-        Ok(array)
+        Ok(array(values.into()))
     }
 }
 
@@ -359,14 +390,14 @@ mod tests {
         writer.write_all(&vec![0; 1 << 20]).unwrap();
         let file = writer.finish().unwrap();
         assert!(file.metadata().unwrap().len() < 1 << 14);
-        let message = read_archive(file, &|_| true).err().unwrap();
+        let message = read_archive(file, None, &|_| true).err().unwrap();
         assert!(message.contains("`model/data.pkl`: its entries hold more than the file"), "{message}");
     }
 
     #[test]
     fn views_of_a_storage_are_made_row_major() {
-        let bytes: Vec<u8> = (0..24).collect();
-        let values = |view: View| view.array(&bytes).unwrap().bytes;
+        let bytes: Bytes = (0..24).collect();
+        let values = |view: View| view.array(&bytes).unwrap().bytes.to_vec();
         assert_eq!(values(view(0, &[2, 3, 4], &[12, 4, 1])), bytes);
         assert_eq!(values(view(5, &[2, 2], &[4, 1])), [5, 6, 9, 10]);
         assert_eq!(values(view(0, &[3, 2], &[1, 3])), [0, 3, 1, 4, 2, 5]);
@@ -389,7 +420,7 @@ mod tests {
             view(0, &[1 << 40], &[0]),
             view(0, &[2, 2], &[1]),
         ] {
-            let message = view.array(&[0; 24]).unwrap_err();
+            let message = view.array(&Bytes::from_static(&[0; 24])).unwrap_err();
             assert!(message.contains("does not fit its storage of 24 numbers"), "{message}");
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use maple_pipe::weights::{Checkpoint, to_safetensors};
 use snapbox::{IntoData, str};
 
-use crate::support::{PIPELINE, Project, bound_by_permissions, names};
+use crate::support::{PIPELINE, Project, bound_by_permissions, names, overwrite};
 
 /// A run is refused after one text of a project's file has been replaced by another.
 #[track_caller]
@@ -1656,7 +1656,7 @@ fn damaged_weights_are_suspected_before_the_learning_rate() {
     let checkpoint = Checkpoint::read(&project.artifact("clip", "weights")).unwrap();
     let mut tensors = checkpoint.tensors().clone();
     // All bits set are no number, in any precision.
-    tensors.get_mut("visual.proj").unwrap().bytes[..8].fill(0xff);
+    overwrite(tensors.get_mut("visual.proj").unwrap(), &[0xff; 8]);
     fs::write(project.file("damaged.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
     let known = "backbone = { activation = \"quick_gelu\", vision_heads = 1, text_heads = 1 }";
     let text = project.read(PIPELINE).replace("\"@clip\"", &format!("\"../damaged.safetensors\"\n{known}"));

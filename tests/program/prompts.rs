@@ -181,7 +181,7 @@ fn tensors_that_no_learner_knows_are_not_dropped() {
         let array = |shape: &&[i64]| Array {
             dtype: Dtype::F32,
             shape: shape.to_vec(),
-            bytes: vec![0; 4 * shape.iter().product::<i64>() as usize],
+            bytes: vec![0; 4 * shape.iter().product::<i64>() as usize].into(),
         };
         let tensors = given.iter().map(|(name, shape)| ((*name).to_owned(), array(shape))).collect();
         fs::write(project.file("given.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();

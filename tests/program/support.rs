@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use maple_pipe::data::world::World;
+use maple_pipe::weights::Array;
 use regex::Regex;
 use serde_json::Value;
 use snapbox::IntoData;
@@ -298,6 +299,13 @@ pub fn damage(path: &Path) {
     bytes[middle] ^= 1;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+/// Puts these bytes at the start of a tensor's values.
+pub fn overwrite(tensor: &mut Array, start: &[u8]) {
+    let mut values = tensor.bytes.to_vec();
+    values[..start.len()].copy_from_slice(start);
+    tensor.bytes = values.into();
 }
 
 /// Copies a folder with all in it.

@@ -9,7 +9,7 @@ use maple_pipe::weights::{Array, to_safetensors};
 use safetensors::Dtype;
 use snapbox::str;
 
-use crate::support::{PIPELINE, Project};
+use crate::support::{PIPELINE, Project, overwrite};
 
 /// Writes the weights of a small CLIP, in half precision.
 fn write(project: &Project, path: &str, change: impl Fn(&mut BTreeMap<String, Array>)) {
@@ -18,7 +18,7 @@ fn write(project: &Project, path: &str, change: impl Fn(&mut BTreeMap<String, Ar
         Architecture { vocabulary: 9, vision_width: 64, vision_layers: layers, text_layers: 1, ..Architecture::tiny() };
     let tensors = small.tensors().into_iter().map(|(name, shape)| {
         let count = shape.iter().product::<i64>() as usize;
-        (name, Array { dtype: Dtype::F16, shape, bytes: vec![0x3c; 2 * count] })
+        (name, Array { dtype: Dtype::F16, shape, bytes: vec![0x3c; 2 * count].into() })
     });
     let mut tensors = tensors.collect();
     change(&mut tensors);
@@ -252,7 +252,7 @@ fn what_is_wrong_with_a_file_is_named() {
     let project = Project::new();
     write(&project, "odd.safetensors", |tensors| {
         tensors.remove("ln_final.bias");
-        let surplus = Array { dtype: Dtype::F32, shape: vec![], bytes: vec![0; 4] };
+        let surplus = Array { dtype: Dtype::F32, shape: vec![], bytes: vec![0; 4].into() };
         tensors.insert("logit_bias".to_owned(), surplus);
     });
     project.prints(
@@ -276,7 +276,7 @@ error: the weights `odd.safetensors` do not fit: missing: `ln_final.bias`; unkno
     assert!(!project.file("out.safetensors").exists());
     write(&project, "whole.safetensors", |tensors| {
         let array = tensors.get_mut("ln_final.bias").unwrap();
-        *array = Array { dtype: Dtype::I64, shape: array.shape.clone(), bytes: vec![0; 8 * 64] };
+        *array = Array { dtype: Dtype::I64, shape: array.shape.clone(), bytes: vec![0; 8 * 64].into() };
     });
     project.prints(
         &["weights", "check", "whole.safetensors"],
@@ -289,8 +289,8 @@ hint: give weights in F16, BF16, F32 or F64; quantized ones cannot be used
 "#]],
     );
     write(&project, "damaged.safetensors", |tensors| {
-        tensors.get_mut("ln_final.bias").unwrap().bytes[..4].copy_from_slice(&[0x00, 0x7c, 0x01, 0x7e]);
-        tensors.get_mut("visual.proj").unwrap().bytes[..2].copy_from_slice(&[0x01, 0x7e]);
+        overwrite(tensors.get_mut("ln_final.bias").unwrap(), &[0x00, 0x7c, 0x01, 0x7e]);
+        overwrite(tensors.get_mut("visual.proj").unwrap(), &[0x01, 0x7e]);
     });
     project.prints(
         &["weights", "check", "damaged.safetensors"],

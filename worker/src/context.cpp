@@ -1,5 +1,6 @@
 // The few settings and readings of libtorch that tch does not offer, for context.rs.
 
+#include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Version.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -9,6 +10,17 @@
 #include <cstring>
 
 extern "C" {
+
+// A tensor of bytes over memory of a processor, as tch holds one. `release(owner)` is called when nobody needs the memory any
+// more. Null where it cannot be made; then it is never called.
+void *maple_tensor_over(void *data, int64_t length, void (*release)(void *), void *owner) {
+  try {
+    auto deleter = [release, owner](void *) { release(owner); };
+    return new at::Tensor(at::from_blob(data, {length}, deleter, at::TensorOptions().dtype(at::kByte)));
+  } catch (const std::exception &) {
+    return nullptr;
+  }
+}
 
 // Writes the instructions that ATen's kernels use, e.g. "AVX512", and a zero; cuts what does not fit.
 void maple_cpu_capability(char *text, size_t size) {

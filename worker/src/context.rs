@@ -1,9 +1,19 @@
 //! Settings and readings of the libtorch that is loaded: `context.cpp`, and what else tch does not offer.
 #![expect(unsafe_code, reason = "calls into C")]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use bytes::Bytes;
+use tch::Tensor;
+use torch_sys::C_tensor;
 
 unsafe extern "C" {
+    fn maple_tensor_over(
+        data: *const c_void,
+        length: i64,
+        release: extern "C" fn(*mut c_void),
+        owner: *mut c_void,
+    ) -> *mut C_tensor;
     fn aoti_torch_abi_version() -> u64;
     fn maple_cpu_capability(text: *mut c_char, size: usize);
     fn maple_use_onednn(wanted: bool);
@@ -11,6 +21,22 @@ unsafe extern "C" {
     fn maple_peak_cuda_memory(device: c_int) -> i64;
     fn maple_forget_peak_cuda_memory(device: c_int);
     fn maple_empty_cuda_cache();
+}
+
+/// Bytes as a tensor `(N,)` of the processor that shares their memory, which nobody may write to; they live as long as it and
+/// everything that is made of its memory. Nothing where libtorch cannot make it.
+pub fn tensor_over(bytes: Bytes) -> Option<Tensor> {
+    extern "C" fn release(owner: *mut c_void) {
+        // SAFETY: it is the pointer made below, and libtorch gives it back once.
+        drop(unsafe { Box::from_raw(owner.cast::<Bytes>()) });
+    }
+    let length = i64::try_from(bytes.len()).ok()?;
+    let owner = Box::new(bytes);
+    let data = owner.as_ptr().cast();
+    // SAFETY: the memory has so many bytes and stays where it is until `release` is called.
+    let tensor = unsafe { maple_tensor_over(data, length, release, Box::into_raw(owner).cast()) };
+    // SAFETY: the pointer is to a tensor that is ours alone.
+    (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })
 }
 
 /// The version of the libtorch that is loaded, which may be another than the one it was built with, e.g. `2.11.0`.

@@ -125,6 +125,8 @@ fn write_errors_to(log: &Path) {
 /// Runs the task in a file; returns the last line about it.
 fn work(file: &Path, peak: &memory::Peak) -> Line {
     let worked = accept(file).and_then(|task| {
+        stages::begin(&task);
+        memory::give_back(task.device);
         peak.begin(task.device);
         std::fs::create_dir_all(&task.scratch).map_err(Error::io("create", &task.scratch))?;
         let progress = |progress| say(&Line::Progress(progress));

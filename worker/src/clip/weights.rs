@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bytes::Bytes;
 use safetensors::Dtype;
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad};
 
 use super::error::torch;
+use crate::context::tensor_over;
 
 use maple_pipe::error::{Error, Result};
-use maple_pipe::weights::{Array, Checkpoint, Shapes, to_safetensors};
+use maple_pipe::weights::{ALIGNMENT, Array, Checkpoint, Shapes, to_safetensors};
 
 /// Tensors by name, with where they come from.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ impl Weights {
         Weights::from_checkpoint(&Checkpoint::read(path)?)
     }
 
-    /// The tensors of a checkpoint on the CPU, each in the precision that it has there.
+    /// The tensors of a checkpoint on the CPU, each in the precision that it has there. They share its memory where it lies as
+    /// libtorch's own does, so they may not be written to.
     ///
     /// # Errors
     /// When libtorch does not know the kind of one.
@@ -43,7 +46,7 @@ impl Weights {
         for (name, array) in checkpoint.tensors() {
             let kind = kind(array.dtype)
                 .ok_or_else(|| Error::invalid(format!("{origin} hold `{name}` as {}", array.dtype)))?;
-            let tensor = Tensor::f_from_data_size(&array.bytes, &array.shape, kind).map_err(torch)?;
+            let tensor = tensor(&array.bytes, &array.shape, kind).map_err(torch)?;
             tensors.insert(name.clone(), tensor);
         }
         Ok(Weights { origin, tensors, note: checkpoint.note().map(str::to_owned) })
@@ -77,7 +80,7 @@ impl Weights {
             let dtype = dtype(tensor.kind())
                 .ok_or_else(|| Error::invalid(format!("`{name}` is {:?}, which cannot be saved", tensor.kind())))?;
             let bytes = bytes(tensor).map_err(torch)?;
-            arrays.insert(name.clone(), Array { dtype, shape: tensor.size(), bytes });
+            arrays.insert(name.clone(), Array { dtype, shape: tensor.size(), bytes: bytes.into() });
         }
         to_safetensors(&arrays, self.note())
     }
@@ -100,6 +103,16 @@ impl Weights {
     /// The names and shapes.
     pub fn shapes(&self) -> Shapes {
         Shapes::new(self.origin.clone(), self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())))
+    }
+}
+
+/// A tensor of these values, which are copied where they do not lie as libtorch's own do: products of others may be summed in
+/// another order.
+fn tensor(bytes: &Bytes, shape: &[i64], kind: Kind) -> Result<Tensor, tch::TchError> {
+    let lies_well = !bytes.is_empty() && bytes.as_ptr().addr().is_multiple_of(ALIGNMENT);
+    match lies_well.then(|| tensor_over(bytes.clone())).flatten() {
+        Some(shared) => no_grad(|| shared.f_view_dtype(kind)?.f_view(shape)),
+        None => Tensor::f_from_data_size(bytes, shape, kind),
     }
 }
 
@@ -154,6 +167,28 @@ mod tests {
             assert_eq!(read.get(name).unwrap().kind(), tensor.kind());
         }
         assert_eq!(read.with_note("{\"epoch\":3}").to_bytes().unwrap(), std::fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn tensors_share_memory_that_lies_as_their_own_and_keep_it() {
+        let values: Vec<f32> = (0..64).map(|value| value as f32).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+        #[expect(unsafe_code, reason = "mapping a file is unsafe because others could change it")]
+        // SAFETY: nobody else knows of the file.
+        let mapped = Bytes::from_owner(unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap());
+        for (start, shares) in [(0, true), (64, true), (4, false), (32, false)] {
+            let part = mapped.slice(start..start + 96);
+            let (address, expected) = (part.as_ptr().addr(), &values[start / 4..start / 4 + 24]);
+            let found = tensor(&part, &[2, 3, 4], Kind::Float).unwrap();
+            drop(part);
+            assert_eq!(found.data_ptr().addr() == address, shares, "{start}");
+            let part_of_it = found.select(0, 1);
+            drop(found);
+            assert_eq!(Vec::<f32>::try_from(part_of_it.reshape([-1])).unwrap(), expected[12..], "{start}");
+        }
+        drop(mapped);
+        assert_eq!(tensor(&Bytes::new(), &[0, 3], Kind::Half).unwrap().size(), [0, 3]);
     }
 
     #[test]

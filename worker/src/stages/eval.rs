@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::events::events;
 use super::inputs::{self, Known};
+use super::models;
 use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Clip, Tokenizer, Weights, torch};
@@ -39,13 +40,13 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                     Input::Template => texts.template = task.json::<Template>("dataset.template")?,
                 }
             }
-            clip = inputs::clip(task, &stage.backbone, device, method.precision)?;
+            clip = models::clip(task, &stage.backbone, device, method.precision)?;
             Model::new(&clip, &tokenizer, method, class_names, &texts, 0)?
         }
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
-            clip = inputs::clip(task, &stage.backbone, device, description.method.precision)?;
+            clip = models::clip(task, &stage.backbone, device, description.method.precision)?;
             let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, &Inputs::default(), 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model

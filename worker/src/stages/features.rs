@@ -2,8 +2,8 @@
 
 use tch::{Device, Tensor};
 
-use super::inputs;
 use super::unread::Unread;
+use super::{inputs, models};
 use crate::Control;
 use crate::clip::Weights;
 use crate::method::image_features;
@@ -17,7 +17,7 @@ use maple_pipe::text::plural;
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Features = task.parameters()?;
     let (items, location) = inputs::images(task, stage.split, stage.classes)?;
-    let clip = inputs::clip(task, &stage.backbone, device, stage.precision)?;
+    let clip = models::clip(task, &stage.backbone, device, stage.precision)?;
     let size = clip.backbone().preprocessing.size;
     let (epochs, loader) = match stage.views {
         Some(Views { epochs, seed }) => {

@@ -1,20 +1,16 @@
-//! What stages read: a CLIP model, and images as tensors.
+//! What stages read of images: as lists, in batches, as tensors.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use maple_pipe::backbone::BackboneOptions;
 use maple_pipe::data::{Batch, Classes, Indexed, Loader, Normalisation, OnBadImage, SplitPart};
 use maple_pipe::error::{Error, Result};
-use maple_pipe::method::Precision;
 use maple_pipe::stages::dataset::Index;
 use maple_pipe::stages::features::list;
-use maple_pipe::stages::pretrain;
 use maple_pipe::task::{Progress, Task};
 use maple_pipe::terminal;
 use maple_pipe::text::plural;
-use maple_pipe::weights::{Checkpoint, known};
 use tch::{Device, Kind, Tensor};
 
 use crate::Control;
@@ -197,16 +193,6 @@ pub(super) fn skipped_note(count: usize) -> String {
 pub(super) fn skipped(loader: &Loader) -> String {
     warn_of_skipped(loader);
     skipped_note(loader.skipped().len())
-}
-
-/// The CLIP model that a task works with, of which its stage says `given`.
-pub(super) fn clip(task: &Task, given: &BackboneOptions, device: Device, precision: Precision) -> Result<Clip> {
-    let input = task.one("weights.weights");
-    let checkpoint = Checkpoint::read_clip(&input.path)?;
-    let of_pretrain = input.kind.as_deref() == Some(pretrain::KIND.name);
-    let known = known(&input.path, &checkpoint.shapes(), given, of_pretrain)?;
-    let backbone = known.backbone(&checkpoint.origin())?;
-    Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, device, precision)
 }
 
 #[cfg(test)]

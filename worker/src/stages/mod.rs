@@ -4,6 +4,7 @@ mod eval;
 mod events;
 mod features;
 mod inputs;
+mod models;
 mod pretrain;
 mod train;
 mod unread;
@@ -27,6 +28,11 @@ static RUNNERS: [(&Kind, Run); 4] = [
     (&stages::features::KIND, features::run),
     (&stages::eval::KIND, eval::run),
 ];
+
+/// Lets go of what a task will not need of what the tasks before it left.
+pub fn begin(task: &Task) {
+    models::keep_for(task);
+}
 
 /// Runs a task and returns its note for the status line; `hello` hears what computes, once that is known.
 ///

@@ -10,6 +10,7 @@ use tch::{Device, Tensor};
 
 use super::events::events;
 use super::inputs::{self, Known};
+use super::models;
 use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
@@ -109,7 +110,7 @@ struct At {
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Train = task.parameters()?;
     let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
-    let clip = inputs::clip(task, &stage.backbone, device, stage.method.precision)?;
+    let clip = models::clip(task, &stage.backbone, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
     let model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, &Inputs::default(), stage.seed)?;
