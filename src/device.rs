@@ -123,6 +123,13 @@ pub fn processor_memory() -> Option<u64> {
     Some(container_memory(Path::new("/sys/fs/cgroup")).map_or(available, |left| left.min(available)))
 }
 
+/// Whether the processor has these instructions, as Linux calls them, e.g. `avx512_bf16`.
+pub fn processor_has(instructions: &str) -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags")?.split_once(':'));
+    flags.is_some_and(|(_, flags)| flags.split_whitespace().any(|flag| flag == instructions))
+}
+
 /// Bytes of memory that the computer has.
 pub fn total_memory() -> Option<u64> {
     kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")

@@ -17,7 +17,7 @@ use crate::data::Classes;
 use crate::diagnostic::Diagnostic;
 use crate::document::{Data, Entry, Table, Value};
 use crate::error::Result;
-use crate::method::Method;
+use crate::method::{Method, Precision};
 use crate::numerics::Numerics;
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
@@ -152,6 +152,12 @@ pub trait Work: Any + fmt::Debug + Parameters + Send + Sync {
 
     /// The method of the prompt that it leaves.
     fn method(&self) -> Option<&Method> {
+        None
+    }
+
+    /// The precision in which it computes, or in which its prompt is to be evaluated, and the keys of the stage's table that say
+    /// so. An evaluation of a prompt says nothing itself: it computes as the stage does that the prompt is from.
+    fn precision(&self) -> Option<(Precision, &'static str)> {
         None
     }
 

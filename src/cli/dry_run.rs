@@ -7,7 +7,8 @@ use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Standing};
-use crate::run::{Forecast, Options};
+use crate::run::{Forecast, Options, Warning, warn_of_precision};
+use crate::terminal::warn;
 use crate::text::bytes;
 use crate::text::{duration, nodes};
 
@@ -44,6 +45,12 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
         counts.fresh,
         counts.and_blocked()
     ));
+    let would_run: Vec<NodeIndex> =
+        not_fresh.into_iter().filter(|&index| standing(index) != Standing::Blocked).collect();
+    if let Some(Warning { message, hint }) = warn_of_precision(graph, &would_run, &options.devices) {
+        warn(&message);
+        say(&format!("hint: {hint}"));
+    }
     if let Some(forecast) = report.forecast.filter(|_| counts.stale + counts.blocked > 0) {
         say(&in_words(&forecast, options.jobs));
     }

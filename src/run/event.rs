@@ -19,6 +19,8 @@ pub enum Event<'a> {
         /// What is amiss with that.
         warning: Option<&'a Warning>,
     },
+    /// Nodes are about to run in a way that the user may not want.
+    Warning(&'a Warning),
     /// Input files are being hashed, which takes long; told now and then.
     Hashing {
         /// Files that have been read.

@@ -11,6 +11,9 @@ pub fn json(event: &Event<'_>) -> Value {
             let warning = warning.map(|warning| object!({ "message": warning.message, "hint": warning.hint }));
             object!({ "event": "devices", "devices": devices.to_string(), "warning": warning })
         }
+        Event::Warning(warning) => {
+            object!({ "event": "warning", "message": warning.message, "hint": warning.hint })
+        }
         Event::Hashing { read, of } => object!({ "event": "hashing", "read": read, "of": of }),
         Event::Started { node, device } => object!({ "event": "started", "node": node, "device": device }),
         Event::Elsewhere { node, owner } => object!({ "event": "elsewhere", "node": node, "owner": owner }),

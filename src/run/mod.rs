@@ -23,6 +23,7 @@ mod git;
 mod interrupt;
 mod job;
 mod json;
+mod precision;
 mod recorder;
 mod reporter;
 mod rerun;
@@ -47,6 +48,7 @@ pub use forecast::Forecast;
 pub use interrupt::Interrupts;
 pub use job::Failure;
 pub use json::json;
+pub use precision::warn_of_precision;
 pub use recorder::Recorder;
 pub use reporter::Reporter;
 pub use rerun::{Made, Rerun, rerun};
@@ -290,9 +292,13 @@ impl<'a> Scheduler<'a> {
     fn find_devices(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
         let unfinished =
             |index: &&NodeIndex| !matches!(self.states[*index], State::Cached | State::Failed | State::Blocked);
-        if self.selection.iter().filter(unfinished).any(|&index| self.graph.node(index).work.needs_device()) {
+        let unfinished: Vec<NodeIndex> = self.selection.iter().filter(unfinished).copied().collect();
+        if unfinished.iter().any(|&index| self.graph.node(index).work.needs_device()) {
             let found = self.options.devices.found();
             report(&Event::Devices { devices: &found.devices, warning: found.warning.as_ref() });
+            if let Some(warning) = warn_of_precision(self.graph, &unfinished, &self.options.devices) {
+                report(&Event::Warning(&warning));
+            }
             self.slots = Some(Slots::new(&found.devices, |device| found.memory(device)));
         }
     }

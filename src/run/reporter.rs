@@ -102,9 +102,8 @@ impl Reporter {
                     plural(*of, "input file", "input files")
                 )]
             }
-            Event::Devices { warning, .. } => warning.map_or_else(Vec::new, |Warning { message, hint }| {
-                vec![format!("{}: {message}", warning_word()), format!("hint: {hint}")]
-            }),
+            Event::Devices { warning, .. } => warning.map_or_else(Vec::new, warning_lines),
+            Event::Warning(warning) => warning_lines(warning),
             Event::Elsewhere { node, owner } => {
                 vec![format!("{} {node}   waiting for {owner}, which computes it", word("ELSEWHERE", AnsiColor::Cyan))]
             }
@@ -165,6 +164,10 @@ fn lock(rows: &Mutex<Rows>) -> MutexGuard<'_, Rows> {
 fn word(text: &str, color: AnsiColor) -> String {
     let style = Style::new().bold().fg_color(Some(color.into()));
     format!("{style}{text:>12}{style:#}")
+}
+
+fn warning_lines(Warning { message, hint }: &Warning) -> Vec<String> {
+    vec![format!("{}: {message}", warning_word()), format!("hint: {hint}")]
 }
 
 fn failure_lines(failure: &Failure) -> Vec<String> {

@@ -76,7 +76,7 @@ impl Rows {
                 }
             }
             Event::Stopping { .. } => self.is_stopping = true,
-            Event::Damaged { .. } | Event::Devices { .. } | Event::Finished(_) => {}
+            Event::Damaged { .. } | Event::Devices { .. } | Event::Warning(_) | Event::Finished(_) => {}
         }
     }
 

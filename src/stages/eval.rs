@@ -12,7 +12,7 @@ use crate::backbone::BackboneOptions;
 use crate::data::{Classes, OnBadImage, SplitPart};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, PathPort, Place, Port, Section, Work, file};
-use crate::method::{Input, Method};
+use crate::method::{Input, Method, Precision};
 use crate::numerics::Numerics;
 
 /// Measures a trained prompt, or zero-shot CLIP, on test or validation images.
@@ -68,6 +68,10 @@ impl Work for Eval {
 
     fn place(&self) -> Place<'_> {
         Place::Worker(self.numerics)
+    }
+
+    fn precision(&self) -> Option<(Precision, &'static str)> {
+        Some((self.method.as_ref()?.precision, "method.precision"))
     }
 
     fn backbone(&self) -> Option<&BackboneOptions> {

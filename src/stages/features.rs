@@ -143,6 +143,10 @@ impl Work for Features {
         Place::Worker(self.numerics)
     }
 
+    fn precision(&self) -> Option<(Precision, &'static str)> {
+        Some((self.precision, "precision"))
+    }
+
     fn backbone(&self) -> Option<&BackboneOptions> {
         Some(&self.backbone)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::train;
 use crate::error::{Error, Result};
 use crate::kind::{Given, Here, Kind, PathPort, Place, Port, Work, file};
-use crate::method::{Method, Prompt};
+use crate::method::{Method, Precision, Prompt};
 use crate::task::Task;
 
 /// Makes a trained prompt of a published checkpoint.
@@ -50,6 +50,10 @@ impl Work for Imported {
 
     fn method(&self) -> Option<&Method> {
         Some(&self.method)
+    }
+
+    fn precision(&self) -> Option<(Precision, &'static str)> {
+        Some((self.method.precision, "method.precision"))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::backbone::BackboneOptions;
 use crate::data::OnBadImage;
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Section, Work, file};
-use crate::method::Method;
+use crate::method::{Method, Precision};
 use crate::numerics::Numerics;
 
 /// Trains a prompt.
@@ -95,6 +95,10 @@ impl Work for Train {
 
     fn method(&self) -> Option<&Method> {
         Some(&self.method)
+    }
+
+    fn precision(&self) -> Option<(Precision, &'static str)> {
+        Some((self.method.precision, "method.precision"))
     }
 
     fn backbone(&self) -> Option<&BackboneOptions> {

@@ -25,6 +25,7 @@ mod made_by;
 mod numbers;
 mod permissions;
 mod pixels;
+mod precision;
 mod prompts;
 mod report;
 mod results;
