@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::text::bytes;
 
 /// A processor or a graphics card; results do not name it, so it is no part of a key.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -90,17 +91,77 @@ impl Devices {
         Ok(Devices(devices))
     }
 
-    /// So many graphics cards, one node each; without one, the processor.
-    pub fn cards(count: u32, jobs: usize) -> Devices {
-        match count {
-            0 => Devices(BTreeMap::from([(Device::Cpu, jobs)])),
-            count => Devices((0..count).map(|number| (Device::Cuda(number), 1)).collect()),
-        }
+    /// The processor, with so many nodes at once.
+    pub fn processor(jobs: usize) -> Devices {
+        Devices(BTreeMap::from([(Device::Cpu, jobs)]))
+    }
+
+    /// Graphics cards in CUDA's order, each with as many nodes as it should take.
+    pub fn cards(shares: &[Share]) -> Devices {
+        Devices((0..).zip(shares).map(|(number, share)| (Device::Cuda(number), share.nodes)).collect())
     }
 
     /// Each device with the nodes that it takes.
     pub fn slots(&self) -> impl Iterator<Item = (Device, usize)> + '_ {
         self.0.iter().map(|(&device, &slots)| (device, slots))
+    }
+}
+
+/// How many nodes a card takes at the same time where the user does not say, and why no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Share {
+    /// So many nodes; whether they fit into the free memory is known when they are about to start.
+    pub nodes: usize,
+    /// Why no more.
+    pub bound: Bound,
+}
+
+/// What keeps more nodes from a card.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bound {
+    /// They would not be done sooner.
+    Gain,
+    /// The card's memory.
+    Memory,
+    /// The processor's cores.
+    Cores,
+}
+
+impl Share {
+    /// The most nodes on one card. One process leaves a card idle while it launches the next kernels, and others fill these
+    /// gaps; kernels of several processes take turns, so that the gain ends when the gaps are filled. Whoever measures where that
+    /// is writes it here.
+    const MOST: usize = 4;
+    /// What a node may need of a card, in bytes, before anybody has seen one: CUDA's context, a ViT-B/16 in fp32, and what the
+    /// text tower keeps of some hundred classes for the gradients.
+    const MEMORY: u64 = 6 << 30;
+
+    /// Of cards with so many bytes of memory each, on a computer with so many cores.
+    pub fn of_cards(memory: &[u64], cores: usize) -> Vec<Share> {
+        // Each node keeps a core busy with launching kernels and with loading images.
+        let cores = cores / memory.len().max(1);
+        let share = |memory: u64| {
+            let fit = usize::try_from(memory / Share::MEMORY).unwrap_or(usize::MAX);
+            let bounds = [(Share::MOST, Bound::Gain), (fit, Bound::Memory), (cores, Bound::Cores)];
+            let (nodes, bound) = bounds.into_iter().min_by_key(|(nodes, _)| *nodes).expect("three bounds");
+            Share { nodes: nodes.max(1), bound }
+        };
+        memory.iter().copied().map(share).collect()
+    }
+}
+
+impl fmt::Display for Share {
+    /// `up to 4 nodes at once, because more would only wait for each other`
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nodes {
+            1 => write!(formatter, "one node at a time, because ")?,
+            nodes => write!(formatter, "up to {nodes} nodes at once, because ")?,
+        }
+        match self.bound {
+            Bound::Gain => formatter.write_str("more would only wait for each other"),
+            Bound::Memory => write!(formatter, "each may need {} of memory", bytes(Share::MEMORY)),
+            Bound::Cores => formatter.write_str("each needs a core of the processor"),
+        }
     }
 }
 
@@ -162,6 +223,24 @@ mod tests {
         for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0*0", "cuda:0*", "cpu,,cpu", "cpu*65536", "cuda:4294967296"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_card_takes_what_fits_and_pays() {
+        let of = |gigabytes: &[u64], cores| -> Vec<String> {
+            let memory: Vec<u64> = gigabytes.iter().map(|one| one << 30).collect();
+            Share::of_cards(&memory, cores).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(of(&[80], 16), ["up to 4 nodes at once, because more would only wait for each other"]);
+        assert_eq!(of(&[80], 3), ["up to 3 nodes at once, because each needs a core of the processor"]);
+        let [small, large] = &of(&[12, 24], 16)[..] else { panic!("two cards") };
+        assert_eq!(small, "up to 2 nodes at once, because each may need 6.4 GB of memory");
+        assert_eq!(large, "up to 4 nodes at once, because more would only wait for each other");
+        assert_eq!(of(&[8], 16), ["one node at a time, because each may need 6.4 GB of memory"]);
+        assert_eq!(of(&[80, 80], 1), ["one node at a time, because each needs a core of the processor"; 2]);
+        assert!(of(&[], 16).is_empty());
+        let shares = Share::of_cards(&[80 << 30, 8 << 30], 16);
+        assert_eq!(Devices::cards(&shares).to_string(), "cuda:0*4,cuda:1");
     }
 
     #[test]

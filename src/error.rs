@@ -86,6 +86,9 @@ pub enum Error {
     /// Mistakes in a pipeline and what it includes, each with its place.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
     Pipeline(Vec<crate::diagnostic::Diagnostic>),
+    /// The memory of a device did not suffice for a node.
+    #[error("out of memory: {}", visible(.0))]
+    OutOfMemory(String),
     /// libtorch failed. Its text alone is kept: naming its type here would link libtorch into every program.
     #[error("libtorch: {}", visible(.0))]
     Torch(String),
@@ -108,6 +111,10 @@ impl Error {
             Error::Damaged { .. } => {
                 Some("`maple-pipe verify --remove` removes it; then `maple-pipe run` makes it again".into())
             }
+            Error::OutOfMemory(_) => Some(
+                "give it a smaller batch, or a device with more memory; `--devices cuda:0*1` keeps other nodes of this run away"
+                    .into(),
+            ),
             _ => None,
         }
     }
@@ -137,6 +144,7 @@ impl Error {
             | Error::Damaged { .. }
             | Error::NodesFailed { .. }
             | Error::Found { .. }
+            | Error::OutOfMemory(_)
             | Error::Torch(_) => 1,
         }
     }

@@ -155,6 +155,8 @@ pub enum Line {
     Done(String, Option<u64>),
     /// It failed: message and hint.
     Failed(String, Option<String>),
+    /// It failed, because the memory of its device did not suffice: what libtorch says.
+    OutOfMemory(String),
     /// It was asked to stop and has kept what it goes on from.
     Stopped,
 }

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::Finding;
 use crate::cards::{Cards, PhysicalCard};
-use crate::device::{processor_memory, total_memory};
+use crate::device::{Share, processor_memory, total_memory};
 use crate::executor::ask_worker;
 use crate::identity;
 use crate::made_by::MadeBy;
+use crate::run::shares;
 use crate::task::{About, CudaCard};
 use crate::text::{bytes, plural};
 
@@ -26,7 +27,9 @@ pub fn machine() -> Vec<Finding> {
         }
     }
     let usable = about.ok().and_then(|about| about.cuda.ok()).unwrap_or_default();
-    findings.extend(usable.iter().enumerate().map(|(number, one)| card(number, one, &cards)));
+    let shares = shares(&usable);
+    findings
+        .extend(usable.iter().zip(shares).enumerate().map(|(number, (one, share))| card(number, one, share, &cards)));
     findings.push(slurm());
     findings
 }
@@ -79,7 +82,7 @@ fn cuda(about: &About, cards: &Cards) -> Finding {
     finding.details(details)
 }
 
-fn card(number: usize, one: &CudaCard, cards: &Cards) -> Finding {
+fn card(number: usize, one: &CudaCard, share: Share, cards: &Cards) -> Finding {
     let physical = cards.cards.iter().find(|card| card.uuid == one.card.uuid).cloned();
     let physical = physical.or_else(|| Cards::find(&one.card.uuid));
     let free = physical
@@ -87,7 +90,7 @@ fn card(number: usize, one: &CudaCard, cards: &Cards) -> Finding {
         .map_or_else(String::new, |card: &PhysicalCard| format!("{} free of ", bytes(card.memory_free)));
     let driver = cards.driver.as_ref().map_or_else(String::new, |driver| format!(", driver {driver}"));
     let text = format!(
-        "cuda:{number}: {}, {free}{} memory{driver}, compute capability {}",
+        "cuda:{number}: {}, {free}{} memory{driver}, compute capability {}; takes {share}",
         one.card.name,
         bytes(one.memory_total),
         one.card.compute_capability
@@ -95,7 +98,7 @@ fn card(number: usize, one: &CudaCard, cards: &Cards) -> Finding {
     let details = json!({
         "number": number, "name": one.card.name, "uuid": one.card.uuid, "memory_total": one.memory_total,
         "memory_free": physical.map(|card| card.memory_free), "driver": cards.driver,
-        "compute_capability": one.card.compute_capability,
+        "compute_capability": one.card.compute_capability, "nodes": share.nodes,
     });
     Finding::ok("card", text).details(details)
 }

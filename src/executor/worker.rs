@@ -125,6 +125,10 @@ impl Workers {
                 worker.process.wait()?;
                 Err(Error::Invalid { message, hint, key: None })
             }
+            (Some(Line::OutOfMemory(message)), _) => {
+                worker.process.wait()?;
+                Err(Error::OutOfMemory(message))
+            }
             (Some(Line::Stopped), _) => {
                 worker.process.wait()?;
                 Err(Error::Interrupted)

@@ -4,9 +4,9 @@
 use std::sync::OnceLock;
 
 use crate::cards::Cards;
-use crate::device::{Device, Devices, processor_memory};
+use crate::device::{Device, Devices, Share, processor_memory};
 use crate::executor::ask_worker;
-use crate::task::About;
+use crate::task::{About, CudaCard};
 
 /// The devices of a run. Where the user names none, they are looked for when the first node is about to run: asking libtorch
 /// takes a second where there is a card, which a run without work must not pay.
@@ -58,14 +58,14 @@ impl DeviceChoice {
 
     fn look(&self) -> Found {
         let cards = Cards::look();
-        let processor = |warning| Found { devices: Devices::cards(0, self.jobs), warning, about: None };
+        let processor = |warning| Found { devices: Devices::processor(self.jobs), warning, about: None };
         if !cards.show_one() {
             return processor(None);
         }
         let (reason, hint) = match ask_worker() {
             Ok(about) => match &about.cuda {
                 Ok(usable) => {
-                    let devices = Devices::cards(usable.len() as u32, self.jobs);
+                    let devices = Devices::cards(&shares(usable));
                     return Found { devices, warning: None, about: Some(about) };
                 }
                 Err(problem) => (problem.to_string(), problem.hint().to_owned()),
@@ -75,6 +75,12 @@ impl DeviceChoice {
         let message = format!("nodes compute on the processor, although {}: {reason}", cards.sign());
         processor(Some(Warning { message, hint: format!("{hint}; `--devices cpu` says that the processor is meant") }))
     }
+}
+
+/// How many nodes each card takes at the same time, where the user does not say.
+pub fn shares(cards: &[CudaCard]) -> Vec<Share> {
+    let memory: Vec<u64> = cards.iter().map(|card| card.memory_total).collect();
+    Share::of_cards(&memory, std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 impl Found {

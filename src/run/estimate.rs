@@ -83,10 +83,10 @@ impl Estimates {
         self.stages.get(stage).map(|mean| mean.seconds / mean.count as f64)
     }
 
-    /// About how many bytes a node needs on its device; 0 while that is not known.
-    pub fn memory(&self, graph: &Graph, index: NodeIndex) -> u64 {
+    /// About how many bytes a node needs on its device; nothing while that is not known.
+    pub fn memory(&self, graph: &Graph, index: NodeIndex) -> Option<u64> {
         let of_stage = || self.stages.get(&graph.node(index).stage_name).map(|mean| mean.memory);
-        self.memory.get(&index).copied().or_else(of_stage).unwrap_or(0)
+        self.memory.get(&index).copied().or_else(of_stage).filter(|bytes| *bytes > 0)
     }
 
     /// About how many bytes a node leaves; nothing while no node of its stage has ever run.

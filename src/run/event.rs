@@ -49,6 +49,13 @@ pub enum Event<'a> {
         /// What is damaged.
         error: &'a Error,
     },
+    /// The memory of its device did not suffice for a node; it runs again when it has the device for itself.
+    Crowded {
+        /// Its name.
+        node: &'a str,
+        /// What happened.
+        message: &'a str,
+    },
     /// A running node got somewhere.
     Progress {
         /// Its name.

@@ -49,6 +49,8 @@ pub(super) struct Job<'a> {
 pub(super) enum End {
     /// Something went wrong.
     Failed(Failure),
+    /// The memory of its device did not suffice.
+    OutOfMemory(Failure),
     /// It was asked to stop, and did.
     Stopped,
 }
@@ -181,6 +183,7 @@ fn attempt<T>(
             return End::Stopped;
         }
         let seconds = clock.elapsed().as_secs_f64();
-        End::Failed(Failure { seconds, log, ..Failure::new(Some(key), &error) })
+        let failure = Failure { seconds, log, ..Failure::new(Some(key), &error) };
+        if let Error::OutOfMemory(_) = error { End::OutOfMemory(failure) } else { End::Failed(failure) }
     })
 }

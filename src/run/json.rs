@@ -20,6 +20,7 @@ pub fn json(event: &Event<'_>) -> Value {
         Event::Damaged { node, error } => {
             object!({ "event": "damaged", "node": node, "message": error.to_string() })
         }
+        Event::Crowded { node, message } => object!({ "event": "crowded", "node": node, "message": message }),
         Event::Progress { node, progress } => {
             let mut line = object!({ "event": "progress", "node": node });
             merge(&mut line, serde_json::to_value(progress));

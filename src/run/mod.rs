@@ -5,6 +5,7 @@
 //!    |                               |                                                    |
 //!    |                               +--stale--> Queued --slot and claim--> Running --+--> Done
 //!    |                                                                                +--> Failed
+//!    |                                                                                +--> Ready, if memory did not suffice
 //!    +--something needed failed or is not there--> Blocked                            +--> Queued, if interrupted
 //! ```
 //!
@@ -41,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
 
-pub use devices::{DeviceChoice, Found, Warning};
+pub use devices::{DeviceChoice, Found, Warning, shares};
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Summary};
 pub use forecast::Forecast;
@@ -66,7 +67,7 @@ use crate::text::nodes;
 use estimate::Estimates;
 use interrupt::Listening;
 use job::{End, Job};
-use slots::Slots;
+use slots::{Need, Slots};
 
 /// How to run.
 #[derive(Debug)]
@@ -178,6 +179,7 @@ pub fn run(
         elsewhere: BTreeSet::new(),
         remade: HashSet::new(),
         working: HashMap::new(),
+        alone: HashSet::new(),
         running: HashMap::new(),
         left: BTreeMap::new(),
         estimates: None,
@@ -231,6 +233,8 @@ struct Scheduler<'a> {
     remade: HashSet<NodeIndex>,
     /// Keys that are queued or running, with the other nodes that wait for the same key.
     working: HashMap<Digest, Vec<NodeIndex>>,
+    /// Nodes that get a device for themselves, because its memory did not suffice for them beside others.
+    alone: HashSet<NodeIndex>,
     /// Nodes in state Running.
     running: HashMap<NodeIndex, Started>,
     /// Nodes that have not ended, by stage.
@@ -445,10 +449,15 @@ impl<'a> Scheduler<'a> {
             if !self.graph.node(index).work.needs_device() {
                 return Some((place, None));
             }
-            let bytes = self.estimates.as_ref().map_or(0, |estimates| estimates.memory(self.graph, index));
+            let known = self.estimates.as_ref().and_then(|estimates| estimates.memory(self.graph, index));
+            let need = match known {
+                _ if self.alone.contains(&index) => Need::All,
+                None => Need::Unknown,
+                Some(bytes) => Need::Bytes(bytes),
+            };
             let slots = self.slots.as_mut().expect("the devices were looked for before the first node");
-            if !full && let Some(device) = slots.take(bytes) {
-                return Some((place, Some((device, bytes))));
+            if !full && let Some(taken) = slots.take(need) {
+                return Some((place, Some(taken)));
             }
             full = slots.are_full();
         }
@@ -592,7 +601,7 @@ impl<'a> Scheduler<'a> {
         })
     }
 
-    /// Running -> Done, Failed, or Queued if it was interrupted.
+    /// Running -> Done, Failed, Queued if it was interrupted, or Ready if it has to run again, alone on its device.
     fn finish(&mut self, index: NodeIndex, result: Result<Record, End>, report: &mut dyn FnMut(&Event<'_>)) {
         let started = self.running.remove(&index).expect("a node that ends runs");
         let seconds = Some(started.at.elapsed().as_secs_f64());
@@ -603,7 +612,15 @@ impl<'a> Scheduler<'a> {
                 self.estimates().learn(graph, index, &record);
                 self.settle_all(index, State::Done, record, seconds, report);
             }
-            Err(End::Failed(failure)) => {
+            Err(End::OutOfMemory(failure)) if self.alone.insert(index) => {
+                report(&Event::Crowded { node: self.name(index), message: &failure.message });
+                let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
+                for one in std::iter::once(index).chain(waiting) {
+                    self.states.insert(one, State::Ready);
+                    self.ready.push(one);
+                }
+            }
+            Err(End::Failed(failure) | End::OutOfMemory(failure)) => {
                 let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
                 self.fail(index, &failure, seconds, report);
                 for failed in waiting {

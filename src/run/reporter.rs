@@ -110,6 +110,12 @@ impl Reporter {
             Event::Damaged { node, error } => {
                 vec![format!("{} {node}   it runs again: {error}", word("DAMAGED", AnsiColor::Yellow))]
             }
+            Event::Crowded { node, message } => {
+                vec![format!(
+                    "{} {node}   it runs again alone on its device: {message}",
+                    word("CROWDED", AnsiColor::Yellow)
+                )]
+            }
             Event::Settled { node, outcome, seconds, position, of, .. } => {
                 let width = of.to_string().len();
                 let (status, note) = match outcome {
@@ -230,7 +236,7 @@ mod tests {
         let failed =
             Summary { nodes: 738, ran: 3, cached: 726, failed: 2, blocked: 6, seconds: 4.2, ..Summary::default() };
         let interrupted = Summary { nodes: 1, stopped: 1, interrupted: true, seconds: 4.2, ..Summary::default() };
-        let devices = crate::device::Devices::cards(0, 2);
+        let devices = crate::device::Devices::processor(2);
         let warning = Warning { message: "there is a card".to_owned(), hint: "use it".to_owned() };
         let events = [
             Event::Hashing { read: 120_000, of: 1_300_000 },

@@ -75,6 +75,7 @@ impl Rows {
                     self.left = remaining.map(|seconds| Left { seconds, at: now });
                 }
             }
+            Event::Crowded { node, .. } => self.nodes.retain(|row| row.node != *node),
             Event::Stopping { .. } => self.is_stopping = true,
             Event::Damaged { .. } | Event::Devices { .. } | Event::Warning(_) | Event::Finished(_) => {}
         }

@@ -8,37 +8,60 @@ use crate::device::{Device, Devices};
 #[derive(Debug)]
 pub(super) struct Slots(BTreeMap<Device, Slot>);
 
+/// What a node needs of its device's memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Need {
+    /// About so many bytes.
+    Bytes(u64),
+    /// Nobody has seen such a node yet. A card is small, and who takes too much of it fails: it gets one for itself. A processor
+    /// has much, and swaps.
+    Unknown,
+    /// All of it.
+    All,
+}
+
 #[derive(Debug)]
 struct Slot {
     free: usize,
     taken: usize,
-    /// Bytes that nodes may use; nothing where that is not known.
-    memory: Option<u64>,
+    /// Bytes that nodes may use; more than there are anywhere, where that is not known.
+    memory: u64,
     /// Bytes that running nodes are expected to use.
     used: u64,
+}
+
+impl Slot {
+    /// The bytes that are set aside for a node.
+    fn bytes(&self, device: Device, need: Need) -> u64 {
+        match need {
+            Need::Bytes(bytes) => bytes,
+            Need::Unknown if device == Device::Cpu => 0,
+            Need::Unknown | Need::All => self.memory,
+        }
+    }
 }
 
 impl Slots {
     /// All are free; `memory` is what each device has before the first node is on it.
     pub fn new(devices: &Devices, memory: impl Fn(Device) -> Option<u64>) -> Slots {
-        let slot = |device, free| Slot { free, taken: 0, memory: memory(device), used: 0 };
+        let slot = |device, free| Slot { free, taken: 0, memory: memory(device).unwrap_or(u64::MAX), used: 0 };
         Slots(devices.slots().map(|(device, slots)| (device, slot(device, slots))).collect())
     }
 
-    /// Takes the emptiest device on which a node of this many bytes fits; one that nobody uses takes any node.
-    pub fn take(&mut self, bytes: u64) -> Option<Device> {
-        let mut fits: Vec<(usize, Device)> = Vec::new();
-        for (&device, slot) in self.0.iter().filter(|(_, slot)| slot.free > 0) {
-            if slot.taken == 0 || bytes == 0 || slot.memory.is_none_or(|memory| slot.used + bytes <= memory) {
-                fits.push((slot.taken, device));
-            }
-        }
-        let (_, device) = fits.into_iter().min()?;
+    /// Takes the emptiest device on which a node fits, and so many of its bytes; a device that nobody uses takes any node.
+    pub fn take(&mut self, need: Need) -> Option<(Device, u64)> {
+        let fits = |device, slot: &Slot| {
+            let left = slot.memory.saturating_sub(slot.used);
+            slot.free > 0 && (slot.taken == 0 || left > 0 && slot.bytes(device, need) <= left)
+        };
+        let fitting = self.0.iter().filter(|(device, slot)| fits(**device, slot));
+        let (_, device) = fitting.map(|(&device, slot)| (slot.taken, device)).min()?;
         let slot = self.0.get_mut(&device).expect("just found");
+        let bytes = slot.bytes(device, need);
         slot.free -= 1;
         slot.taken += 1;
         slot.used += bytes;
-        Some(device)
+        Some((device, bytes))
     }
 
     /// No device takes any node.
@@ -62,20 +85,43 @@ mod tests {
     #[test]
     fn nodes_are_spread_over_devices() {
         let mut slots = Slots::new(&Devices::parse("cuda:0*2,cuda:1", 1).unwrap(), |_| None);
-        let taken: Vec<Option<Device>> = (0..4).map(|_| slots.take(0)).collect();
+        let mut take = || slots.take(Need::Bytes(0)).map(|(device, _)| device);
+        let taken: Vec<Option<Device>> = (0..4).map(|_| take()).collect();
         assert_eq!(taken, [Some(Device::Cuda(0)), Some(Device::Cuda(1)), Some(Device::Cuda(0)), None]);
         slots.give(Device::Cuda(1), 0);
-        assert_eq!(slots.take(0), Some(Device::Cuda(1)));
+        assert_eq!(slots.take(Need::Bytes(0)), Some((Device::Cuda(1), 0)));
     }
 
     #[test]
     fn what_does_not_fit_waits_unless_the_device_is_empty() {
         let mut slots = Slots::new(&Devices::parse("cpu*3", 1).unwrap(), |_| Some(100));
-        assert_eq!(slots.take(1000), Some(Device::Cpu));
-        assert_eq!(slots.take(1), None);
+        assert_eq!(slots.take(Need::Bytes(1000)), Some((Device::Cpu, 1000)));
+        assert_eq!(slots.take(Need::Bytes(1)), None);
         slots.give(Device::Cpu, 1000);
-        assert_eq!(slots.take(60), Some(Device::Cpu));
-        assert_eq!(slots.take(60), None);
-        assert_eq!(slots.take(40), Some(Device::Cpu));
+        assert_eq!(slots.take(Need::Bytes(60)), Some((Device::Cpu, 60)));
+        assert_eq!(slots.take(Need::Bytes(60)), None);
+        assert_eq!(slots.take(Need::Bytes(40)), Some((Device::Cpu, 40)));
+    }
+
+    #[test]
+    fn an_unknown_node_has_a_card_for_itself() {
+        for memory in [None, Some(100)] {
+            let mut slots = Slots::new(&Devices::parse("cpu*3,cuda:0*3", 1).unwrap(), |_| memory);
+            let devices = |slots: &mut Slots, need| slots.take(need).map(|(device, _)| device);
+            assert_eq!(devices(&mut slots, Need::All), Some(Device::Cpu));
+            let (device, bytes) = slots.take(Need::Unknown).unwrap();
+            assert_eq!(device, Device::Cuda(0));
+            assert_eq!(devices(&mut slots, Need::Bytes(1)), None);
+            assert_eq!(devices(&mut slots, Need::Unknown), None);
+            slots.give(device, bytes);
+            assert_eq!(devices(&mut slots, Need::Bytes(1)), Some(Device::Cuda(0)));
+            assert_eq!(devices(&mut slots, Need::Bytes(1)), Some(Device::Cuda(0)));
+            assert_eq!(devices(&mut slots, Need::Unknown), None);
+            // On a processor, nobody waits to be known.
+            slots.give(Device::Cpu, memory.unwrap_or(u64::MAX));
+            assert_eq!(devices(&mut slots, Need::Unknown), Some(Device::Cpu));
+            assert_eq!(devices(&mut slots, Need::Unknown), Some(Device::Cpu));
+            assert_eq!(devices(&mut slots, Need::All), None);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use snapbox::str;
 
+use super::made_by::broken_driver;
 use super::support::{PIPELINE, Project};
 
 /// The findings about a subject: state, text, hint.
@@ -98,6 +99,49 @@ fn who_uses_the_store_is_named() {
         "{store:?}"
     );
     assert!(store.1.contains("format 1 on "), "{store:?}");
+}
+
+/// What a worker says of itself that can use these cards, in bytes of memory.
+fn with_cards(memory: &[u64]) -> String {
+    let card = |(number, memory): (usize, &u64)| {
+        let (name, uuid, capability) = ("NVIDIA Test", format!("GPU-{number}"), "9.0");
+        serde_json::json!({ "name": name, "uuid": uuid, "compute_capability": capability, "memory_total": memory })
+    };
+    let cards: Vec<Value> = memory.iter().enumerate().map(card).collect();
+    let (build, libtorch) = (maple_pipe::identity::BUILD, maple_pipe::identity::LIBTORCH);
+    let about = serde_json::json!({
+        "build": build, "libtorch": libtorch, "path": null, "instructions": "AVX2", "cuda": { "Ok": cards }
+    });
+    format!("[ \"$1\" = --about ] && echo '{about}' && exit 0\n")
+}
+
+#[test]
+fn a_card_says_how_many_nodes_it_takes_and_a_run_keeps_to_it() {
+    let project = Project::new();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let about_worker = with_cards(&[80 << 30, 8 << 30]);
+    let output = project.command_with_worker(&about_worker, &["doctor", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cards = about(&report, "card");
+    assert_eq!(cards.len(), 2, "{report}");
+    let expected = if cores / 2 >= 4 {
+        "; takes up to 4 nodes at once, because more would only wait for each other"
+    } else {
+        "core"
+    };
+    assert!(cards[0].1.contains(expected), "{cards:?}");
+    assert!(cards[1].1.contains("; takes one node at a time, because each"), "{cards:?}");
+    // The driver shows a card, so the run asks the worker.
+    let driver = broken_driver(&project);
+    let worker = with_cards(&[80 << 30]) + "exit 1\n";
+    let mut run = project.command_with_worker(&worker, &["run", PIPELINE, "--only", "clip", "--json"]);
+    let output = run.env("LD_LIBRARY_PATH", &driver).env_remove("CUDA_VISIBLE_DEVICES").output().unwrap();
+    let events = String::from_utf8(output.stdout).unwrap();
+    let expected = match cores.min(4) {
+        1 => "\"devices\":\"cuda:0\"".to_owned(),
+        nodes => format!("\"devices\":\"cuda:0*{nodes}\""),
+    };
+    assert!(events.contains(&expected), "{events}");
 }
 
 #[test]

@@ -280,7 +280,7 @@ fn runs_that_differ_in_what_computed_them_say_so() {
 }
 
 /// A folder with a driver that lists a card which nothing can compute on.
-fn broken_driver(project: &Project) -> PathBuf {
+pub(super) fn broken_driver(project: &Project) -> PathBuf {
     let folder = project.file("driver");
     fs::create_dir(&folder).unwrap();
     for (source, library) in [("nvml.c", "libnvidia-ml.so.1"), ("cuda.c", "libcuda.so.1")] {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use snapbox::str;
 
 use super::support::{PIPELINE, Project, TAKE_TASK};
 
@@ -147,6 +148,24 @@ fn a_node_that_fails_costs_a_worker_and_no_other_node() {
     assert_eq!(printed.code, Some(1), "{}", printed.stderr);
     let failed = printed.stderr.matches("FAILED").count();
     assert_eq!((failed, starts(&project)), (2, 3), "{}", printed.stderr);
+}
+
+#[test]
+fn a_node_for_which_memory_did_not_suffice_runs_again_alone() {
+    let out = r#"echo '{"outofmemory":"CUDA out of memory. Tried to allocate 20.00 MiB."}'"#;
+    // Each node's first worker has no room.
+    let script = format!(
+        "{TAKE_TASK}name=$(basename \"$file\"); [ -e tried-$name ] && exec \"$real\" \"$file\"\ntouch tried-$name; {out}; exit 1\n"
+    );
+    let project = Project::new();
+    let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
+    project.printed(run.output().unwrap()).is(str![[r#""#]]);
+    assert!(project.is_clean());
+    // Nor the second one.
+    let project = Project::new();
+    let mut run =
+        project.command_with_worker(&format!("{TAKE_TASK}{out}; exit 1\n"), &["run", PIPELINE, "--only", "clip"]);
+    project.printed(run.output().unwrap()).is(str![[r#""#]]);
 }
 
 #[test]

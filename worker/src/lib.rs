@@ -22,6 +22,7 @@ mod stages;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,7 +125,34 @@ fn write_errors_to(log: &Path) {
 
 /// Runs the task in a file; returns the last line about it.
 fn work(file: &Path, peak: &memory::Peak) -> Line {
-    let worked = accept(file).and_then(|task| {
+    let worked = catch_unwind(AssertUnwindSafe(|| attempt(file, peak)));
+    match worked {
+        Ok(Ok((note, memory))) => Line::Done(note, memory),
+        Ok(Err(Error::Interrupted)) => Line::Stopped,
+        Ok(Err(error)) => lack_of_memory(&error.to_string())
+            .unwrap_or_else(|| Line::Failed(error.to_string(), error.hint().map(Into::into))),
+        // tch panics with what libtorch says.
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map_or("", String::as_str);
+            lack_of_memory(text).unwrap_or_else(|| resume_unwind(panic))
+        }
+    }
+}
+
+/// The line about a failure, if it is one for want of memory.
+fn lack_of_memory(text: &str) -> Option<Line> {
+    /// What libtorch, CUDA and cuBLAS call it.
+    const WORDS: [&str; 4] =
+        ["CUDA out of memory", "CUDA error: out of memory", "ALLOC_FAILED", "can't allocate memory"];
+    let start = WORDS.iter().filter_map(|words| text.find(words)).min()?;
+    // Behind it stands where in its code libtorch was; a panic quotes it.
+    let message = text[start..].split(['\n', '\\', '"']).next()?;
+    Some(Line::OutOfMemory(message.to_owned()))
+}
+
+/// Does the task in a file; returns its note and how much memory it needed.
+fn attempt(file: &Path, peak: &memory::Peak) -> Result<(String, Option<u64>)> {
+    accept(file).and_then(|task| {
         stages::begin(&task);
         memory::give_back(task.device);
         peak.begin(task.device);
@@ -135,18 +163,13 @@ fn work(file: &Path, peak: &memory::Peak) -> Line {
         let memory = peak.bytes(task.device);
         memory::give_back(task.device);
         Ok((note, memory))
-    });
-    match worked {
-        Ok((note, memory)) => Line::Done(note, memory),
-        Err(Error::Interrupted) => Line::Stopped,
-        Err(error) => Line::Failed(error.to_string(), error.hint().map(Into::into)),
-    }
+    })
 }
 
 /// Ends with the last line about a task.
 fn end(line: &Line) -> ExitCode {
     say(line);
-    if let Line::Failed(..) = line { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if let Line::Failed(..) | Line::OutOfMemory(_) = line { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// The task, if it is one for this build and for the libtorch that is loaded.
