@@ -93,6 +93,30 @@ impl Backbone {
         }
     }
 
+    /// The model of a name: OpenCLIP's (`ViT-B-16`, `RN50`), OpenAI's (`ViT-B/16`, `ViT-L/14@336px`), or `tiny`, the one that
+    /// the quickstart trains.
+    ///
+    /// # Errors
+    /// There is none; the hint lists them.
+    pub fn named(name: &str) -> Result<Backbone> {
+        let by = |wanted: &str| CONFIGURATIONS.iter().find(|one| one.name == wanted).map(|one| one.backbone);
+        // OpenAI writes a slash where OpenCLIP writes a hyphen, and has published QuickGELU alone.
+        let found = match name.split_once('/') {
+            Some((kind, rest)) => {
+                let hyphened = format!("{kind}-{}", rest.replace("@336px", "-336"));
+                by(&format!("{hyphened}-quickgelu")).or_else(|| by(&hyphened))
+            }
+            None if name == "tiny" => Some(Backbone::openai(Architecture::tiny())),
+            None => by(name),
+        };
+        let known = CONFIGURATIONS.iter().map(|one| one.name);
+        let known = ["ViT-B/16", "ViT-B/32", "ViT-L/14"].into_iter().chain(known).chain(["tiny"]);
+        found.ok_or_else(|| {
+            let known = known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            Error::hinted(format!("there is no architecture `{name}`"), format!("these are known: {known}"))
+        })
+    }
+
     /// What it says of itself beside its sizes.
     pub fn options(&self) -> BackboneOptions {
         BackboneOptions {
@@ -448,6 +472,21 @@ mod tests {
         assert_eq!(activation(Architecture::tiny()), None);
         assert_eq!(activation(Architecture::vit_g14()), Some(Activation::Gelu));
         assert_eq!(activation(Architecture::rn50()), Some(Activation::QuickGelu));
+    }
+
+    #[test]
+    fn models_have_the_names_of_their_publishers() {
+        let named = |name: &str| Backbone::named(name).unwrap();
+        assert_eq!(named("ViT-B/16"), Backbone::openai(Architecture::vit_b16()));
+        assert_eq!(named("ViT-L/14@336px"), Backbone::openai(Architecture::vit_l14_336()));
+        assert_eq!(named("ViT-B-16").activation, Activation::Gelu);
+        assert_eq!(named("RN50"), Backbone::openai(Architecture::rn50()));
+        assert_eq!(named("tiny").architecture, Architecture::tiny());
+        for name in ["", "/", "ViT-B/17", "vit-b/16"] {
+            let error = Backbone::named(name).unwrap_err();
+            assert_eq!(error.to_string(), format!("there is no architecture `{name}`"));
+            assert!(error.hint().unwrap().starts_with("these are known: `ViT-B/16`, "));
+        }
     }
 
     #[test]

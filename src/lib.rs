@@ -45,6 +45,7 @@ pub mod evaluation;
 pub mod table;
 
 // The engine.
+pub mod measurement;
 pub mod store;
 pub mod task;
 

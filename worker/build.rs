@@ -1,11 +1,12 @@
-//! Compiles `context.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find libtorch without
-//! LD_LIBRARY_PATH: first relative to the binary, so that a checkout can be moved, then where it was linked from.
+//! Compiles `context.cpp` and `counting.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find libtorch
+//! without LD_LIBRARY_PATH: first relative to the binary, so that a checkout can be moved, then where it was linked from.
 
 use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/context.cpp");
+    println!("cargo:rerun-if-changed=src/counting.cpp");
     println!("cargo:rerun-if-changed=src/cuda.cpp");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../../.libtorch/torch/lib");
@@ -17,8 +18,9 @@ fn main() {
     let beside = || Path::new(&library).with_file_name("include");
     let include = std::env::var_os("LIBTORCH_INCLUDE").map_or_else(beside, |folder| Path::new(&folder).join("include"));
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").warnings(false).include(&include);
-    build.clone().file("src/context.cpp").compile("maple_context");
+    // As libtorch is built: some of its classes have other members without NDEBUG.
+    build.cpp(true).std("c++17").warnings(false).define("NDEBUG", None).include(&include);
+    build.clone().files(["src/context.cpp", "src/counting.cpp"]).compile("maple_context");
     compile_cuda(&mut build, &include, Path::new(&library));
 }
 

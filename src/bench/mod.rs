@@ -1,8 +1,9 @@
-//! Measures this program: the engine beside ninja, the reading of images beside Pillow.
+//! Measures this program: the engine beside ninja, the reading of images beside Pillow, learners beside what the machine could do.
 
 mod child;
 mod dag;
 mod images;
+mod learner;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use child::{Measured, measure, measure_commands};
 use dag::Dag;
 pub use images::{ImageFigures, ImageRow, images};
+pub use learner::{Case, Conditions, Row as LearnerRow};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 29] = [
+const EXAMPLES: [(&str, &[[&str; 2]]); 31] = [
     (
         "run",
         &[
@@ -115,6 +115,20 @@ const EXAMPLES: [(&str, &[[&str; 2]]); 29] = [
     (
         "prompts interpret",
         &[["maple-pipe prompts interpret prompt.safetensors --weights openai/ViT-B-16", "the nearest words, by depth"]],
+    ),
+    (
+        "bench step",
+        &[
+            [
+                "maple-pipe bench step --method maple --classes 5,50,500 --precision fp32",
+                "how a step grows with classes",
+            ],
+            ["maple-pipe bench step --method all --device cuda:0 --json", "every learner on a card, for a program"],
+        ],
+    ),
+    (
+        "bench eval",
+        &[["maple-pipe bench eval --method maple,coop --classes 50,1000", "evaluation beside the bare image tower"]],
     ),
     ("bench dag", &[["maple-pipe bench dag --nodes 738", "the engine beside ninja"]]),
     ("bench images", &[["maple-pipe bench images DATA/eurosat/2750 --threads 1,2", "decoding beside Pillow"]]),

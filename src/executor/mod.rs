@@ -5,6 +5,7 @@ mod environment;
 mod here;
 mod interface;
 mod log;
+mod measure;
 mod process;
 mod program;
 mod worker;
@@ -12,6 +13,7 @@ mod worker;
 use std::sync::Arc;
 
 pub use interface::{Done, Executor, Order};
+pub use measure::{Measured, measure};
 pub use process::reap;
 pub use worker::ask_worker;
 

@@ -235,7 +235,7 @@ pub fn ask_worker() -> Result<About> {
 
 /// The worker is a program of its own beside this one, so that loading libtorch (a quarter of a second) is paid only
 /// by nodes that compute.
-fn worker_program() -> Result<PathBuf> {
+pub(super) fn worker_program() -> Result<PathBuf> {
     let this = std::env::current_exe().map_err(Error::io("find", "the running program"))?;
     let program = this.with_file_name("maple-pipe-worker");
     if program.is_file() {

@@ -1,6 +1,8 @@
 //! The methods that ship: `pipelines/methods/*.toml`, compiled in.
 
 use super::Method;
+use crate::error::{Error, Result};
+use crate::text::did_you_mean;
 
 macro_rules! shipped {
     ($($name:literal),* $(,)?) => {
@@ -31,10 +33,40 @@ pub fn shipped() -> impl Iterator<Item = (&'static str, Method)> {
     SHIPPED.into_iter().map(|(name, text)| (name, Method::parse(text).expect("shipped methods are valid")))
 }
 
+/// The shipped method of a name.
+///
+/// # Errors
+/// There is none; the hint lists them.
+pub fn shipped_as(name: &str) -> Result<Method> {
+    shipped().find(|(known, _)| *known == name).map(|(_, method)| method).ok_or_else(|| {
+        let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+        let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let hint = did_you_mean(name, &names).unwrap_or_else(|| format!("these ship: {known}"));
+        Error::hinted(format!("no method `{name}` ships"), hint)
+    })
+}
+
+/// The shipped methods that are trained, one of each kind: variants of a method have a `_` in their names.
+pub fn all_trained() -> impl Iterator<Item = (&'static str, Method)> {
+    shipped().filter(|(name, method)| !name.contains('_') && method.training.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::architecture::Architecture;
+
+    #[test]
+    fn one_method_of_each_kind_is_trained() {
+        let names: Vec<&str> = all_trained().map(|(name, _)| name).collect();
+        assert_eq!(names, ["coop", "cocoop", "vpt", "language", "ivlp", "maple"]);
+        assert!(shipped_as("maple").unwrap().training.is_some());
+        let error = shipped_as("mapel").unwrap_err();
+        assert_eq!(
+            (&*error.to_string(), error.hint().as_deref()),
+            ("no method `mapel` ships", Some("did you mean `maple`?"))
+        );
+    }
 
     #[test]
     fn every_method_ships_and_makes_sense_for_the_published_model() {

@@ -15,7 +15,7 @@ mod vocabulary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use catalogue::shipped;
+pub use catalogue::{all_trained, shipped, shipped_as};
 pub use check::check_template;
 pub use learners::{ClassTokenPosition, Learner};
 pub use options::{Input, Options};

@@ -1,10 +1,13 @@
 //! The number formats in which a method computes.
 
+use std::fmt::{self, Display, Formatter};
+
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The precision of a method, in training and in evaluation. It changes numbers, so it is a part of what a method is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floating point throughout.
@@ -21,4 +24,10 @@ pub enum Precision {
     /// Products in 16-bit floating point, sums along the residual stream in 32, and a loss that is scaled so that small
     /// gradients survive: the published `PREC: "amp"`. What is learned is kept in 32 bits.
     Mixed,
+}
+
+impl Display for Precision {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.to_possible_value().expect("no value is left out").get_name())
+    }
 }

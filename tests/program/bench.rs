@@ -31,3 +31,128 @@ fn images_are_measured() {
         assert!((0.0..=1.0).contains(&report[share].as_f64().unwrap()), "{report}");
     }
 }
+
+/// The methods of the project, on the embedded model.
+const TINY: [&str; 8] = ["--arch", "tiny", "--device", "cpu", "--runs", "1", "--threads", "2"];
+
+fn method(project: &Project, name: &str, options: &str) {
+    let training = "[training]\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.01\n";
+    project.write(&format!("{name}.toml"), &format!("{options}\n{training}"));
+}
+
+/// Floating-point operations of one step, reckoned by hand: those of a vision transformer of four blocks over 17 positions and
+/// `prompts` more, 128 wide; forward, and backward with the same where `learned`.
+fn of_images(images: u64, prompts: u64, learned: bool) -> u64 {
+    let (width, patches, embedding) = (128, 16, 32);
+    let positions = 1 + patches + prompts;
+    let (square, back) = (2 * width * width, u64::from(learned));
+    let block = 12 * positions * square;
+    // The last block reads its first position alone.
+    let last = (1 + 2 * positions + 1 + 8) * square;
+    let scores = |queries: u64| 4 * queries * positions * width;
+    let attention = 3 * scores(positions) + scores(1);
+    let linear = 3 * block + last + 2 * width * embedding;
+    // Attention goes back by five products, and forward by two.
+    images * (2 * patches * width * 3 * 64 + (1 + back) * linear + attention + back * attention * 5 / 2)
+}
+
+/// The same of a text transformer of three blocks, 64 wide, that works on `shared` positions of all classes, on the `own`
+/// positions of each; forward and backward.
+fn of_texts(shared: u64, own: &[u64]) -> u64 {
+    let (width, embedding) = (64, 32);
+    let (classes, all, longest) = (own.len() as u64, own.iter().sum::<u64>(), *own.iter().max().unwrap());
+    let square = 2 * width * width;
+    let linear = 2 * 12 * (shared + all) * square + 2 * (shared + all) * square + 10 * classes * square;
+    let fused = 2 * 4 * shared * shared * width;
+    let to_shared = |queries: u64| 2 * 2 * queries * shared * width;
+    let to_own = |queries: u64| 2 * 2 * queries * longest * width;
+    let products =
+        2 * (to_shared(classes * longest) + to_own(classes * longest)) + to_shared(classes) + to_own(classes);
+    // Both sides of these products have a derivative; weights have none.
+    2 * (linear + 2 * classes * width * embedding) + fused + fused * 5 / 2 + 3 * products
+}
+
+#[test]
+fn a_step_is_measured_and_its_operations_counted() {
+    let project = Project::new();
+    method(&project, "vpt", "learner = 'vpt'\nvision_context_length = 2\nvision_depth = 2");
+    method(&project, "coop", "learner = 'coop'\ncontext_length = 3");
+    let step = ["bench", "step", "--method", "vpt.toml,coop.toml", "--classes", "2", "--batch", "3", "--json"];
+    let rows = project.json(&[&step[..], &TINY].concat());
+    // Products of the features of three images with those of two classes, and the derivative by the one that is learned.
+    let logits = 2 * 2 * 3 * 2 * 32;
+    // `dog` has one token, `great white cat` three; a full stop and the end of the text stand behind them.
+    let expected = [of_images(3, 2, true) + logits, of_images(3, 0, false) + of_texts(4, &[3, 5]) + logits];
+    for ((row, name), flops) in rows.as_array().unwrap().iter().zip(["vpt.toml", "coop.toml"]).zip(expected) {
+        assert_eq!((&row["method"], &row["classes"], &row["batch"]), (&name.into(), &2.into(), &3.into()));
+        assert_eq!((&row["precision"], &row["device"], &row["arch"]), (&"fp32".into(), &"cpu".into(), &"tiny".into()));
+        assert_eq!((&row["threads"], &row["kernels"]), (&2.into(), &Value::Null));
+        for time in ["seconds", "image_seconds", "optimizer_seconds", "peak_flops_per_second", "start_seconds"] {
+            assert!(row[time].as_f64().unwrap() > 0.0, "{row}");
+        }
+        assert!(row["waiting_seconds"].as_f64().unwrap() <= row["seconds"].as_f64().unwrap(), "{row}");
+        assert_eq!(row["text_seconds"].as_f64().unwrap() > 0.0, name == "coop.toml", "{row}");
+        assert!(row["operations"].as_u64().unwrap() > 50 && row["peak_bytes"].as_u64().unwrap() > 1 << 20, "{row}");
+        assert_eq!(row["flops"], flops, "{row}");
+    }
+}
+
+#[test]
+fn an_evaluation_is_measured_beside_the_bare_tower() {
+    let project = Project::new();
+    let eval = ["bench", "eval", "--method", "pipelines/methods/coop.toml,clip", "--classes", "3", "--batch", "2"];
+    let rows = project.json(&[&eval[..], &["--precision", "bf16", "--json"], &TINY].concat());
+    for (row, name) in rows.as_array().unwrap().iter().zip(["pipelines/methods/coop.toml", "clip"]) {
+        assert_eq!((&row["method"], &row["precision"], &row["batch"]), (&name.into(), &"bf16".into(), &2.into()));
+        let number = |field: &str| row[field].as_f64().unwrap();
+        let ratio = number("images_per_second") / number("tower_images_per_second");
+        assert!((number("ratio") / ratio - 1.0).abs() < 1e-9, "{row}");
+        assert!(number("features_images_per_second") > number("images_per_second"), "{row}");
+        assert!(number("text_seconds") > 0.0, "{row}");
+    }
+    let table = project.run(&[&["bench", "eval", "--method", "clip", "--classes", "3"][..], &TINY].concat());
+    let lines: Vec<&str> = table.stdout.lines().collect();
+    assert_eq!(lines[0], "tiny on cpu, 2 threads; medians of 1");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let header = "method precision classes batch images/s tower ratio features text memory";
+    assert_eq!(words(lines[2]), words(header));
+    assert_eq!((words(lines[3])[..4].join(" "), table.code), ("clip fp16 3 100".to_owned(), Some(0)));
+}
+
+#[test]
+fn what_cannot_be_measured_is_told() {
+    let project = Project::new();
+    let told = |arguments: &[&str], expected: &str| {
+        let printed = project.run(&[&["bench"], arguments].concat());
+        assert_eq!((printed.code, printed.stdout.as_str()), (Some(2), ""), "{}", printed.stderr);
+        assert!(printed.stderr.contains(expected), "{}", printed.stderr);
+    };
+    told(
+        &["step", "--arch", "ViT-B/17"],
+        "error: there is no architecture `ViT-B/17`\nhint: these are known: `ViT-B/16`, `ViT-B/32`, `ViT-L/14`, `RN50`, ",
+    );
+    told(&["eval", "--method", "mapel"], "error: no method `mapel` ships\nhint: did you mean `maple`?\n");
+    told(&["step", "--method", "clip"], "error: the method `clip` is not trained, so it has no steps\nhint: ");
+    told(&["step", "--arch", "RN50", "--method", "vpt"], "error: ");
+    told(&["step", "--classes", "0"], "error: invalid value '0' for '--classes <NUMBERS>'");
+    told(&["step", "--device", "gpu"], "there is no device `gpu`");
+    told(&["step", "--precision", "fp64"], "[possible values: fp32, published-fp32, fp16, bf16, mixed]");
+    project.write("bad.toml", "learner = 'coop'\n");
+    told(&["step", "--method", "bad.toml"], "error: `bad.toml` is not a valid method: ");
+    // Whatever cards there are, none has this number.
+    let printed = project.run(&["bench", "step", "--arch", "tiny", "--method", "coop", "--device", "cuda:999"]);
+    assert_eq!((printed.code, printed.stdout.lines().count()), (Some(2), 3));
+    assert!(printed.stderr.contains("`cuda:999`") && printed.stderr.contains("hint: "), "{}", printed.stderr);
+}
+
+#[test]
+fn all_methods_that_fit_are_measured() {
+    let project = Project::new();
+    let all = ["bench", "step", "--method", "all", "--classes", "2", "--batch", "1", "--precision", "fp32"];
+    let printed = project.run(&[&all[..], &TINY].concat());
+    let methods: Vec<&str> = printed.stdout.lines().skip(3).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!((methods, printed.code), (vec!["coop", "cocoop"], Some(0)), "{}", printed.stderr);
+    for deep in ["vpt", "language", "ivlp", "maple"] {
+        assert!(printed.stderr.contains(&format!("left out: `{deep}`: ")), "{}", printed.stderr);
+    }
+}

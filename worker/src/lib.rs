@@ -8,6 +8,7 @@
 // The modules stand in the order of their layers, as in `maple_pipe`.
 mod context;
 mod control;
+mod counting;
 mod cuda;
 mod driver;
 mod memory;
@@ -19,6 +20,8 @@ pub mod clip;
 pub mod method;
 
 mod stages;
+
+mod bench;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -34,6 +37,7 @@ pub use control::Control;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::read_json;
 use maple_pipe::identity;
+use maple_pipe::measurement::MEASURE;
 use maple_pipe::signals;
 use maple_pipe::task::{ABOUT, Line, OF_RUN, Request, Task, check_build};
 use maple_pipe::terminal;
@@ -53,6 +57,7 @@ pub fn main() -> ExitCode {
     match arguments[..] {
         [ABOUT] => answer(&serde_json::to_string(&device::about()).expect("plain data")),
         ["--count-cards"] => answer(&device::cards().map_or(0, |cards| cards.len()).to_string()),
+        [MEASURE] => bench::main(),
         [OF_RUN] => serve(),
         [file] if !file.starts_with('-') => {
             for signal in signals::of_the_end() {

@@ -41,7 +41,7 @@ pub struct Term {
 }
 
 /// The sum of the terms, which are at least one.
-pub(super) fn total(terms: &[Term]) -> Tensor {
+pub fn total(terms: &[Term]) -> Tensor {
     let weighted = terms.iter().map(|term| &term.value * term.weight);
     weighted.reduce(|sum, term| sum + term).expect("a loss has a term")
 }

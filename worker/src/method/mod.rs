@@ -16,7 +16,7 @@ mod state;
 mod trainer;
 
 pub use learner::Inputs;
-pub use loss::{Forward, Term, cross_entropy};
+pub use loss::{Forward, Term, cross_entropy, total};
 pub use loss_scale::LossScale;
 pub use model::{Evaluator, Loss, Model, Seen};
 pub use optimizer::Optimizer;

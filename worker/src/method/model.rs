@@ -58,6 +58,23 @@ pub struct Loss {
 }
 
 impl Loss {
+    fn of_features(passed: Vec<Passed>) -> Loss {
+        let sum = passed[0].output.sum(Kind::Float);
+        Loss { terms: vec![Term { name: "features", weight: 1.0, value: sum }], passes: vec![passed] }
+    }
+
+    /// Goes back to what is learned, as far as it has a part in the first term; to measure that.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn go_back(&self, learned: &[(String, Tensor)]) -> Result<()> {
+        let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        match &self.terms[0].value {
+            sum if sum.requires_grad() => passes::gradients(sum, &self.passes, &tensors).map(drop).map_err(torch),
+            _ => Ok(()),
+        }
+    }
+
     /// The gradients of a scalar that is made of the terms, one for each learned tensor in their order.
     ///
     /// # Errors
@@ -191,6 +208,18 @@ impl<'a> Model<'a> {
         (normalised(&features), passed)
     }
 
+    /// The pass of a step through the vision tower alone, and the sum of what comes out; to measure it.
+    pub(crate) fn image_pass(&self, images: &Tensor) -> Loss {
+        let images = Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts);
+        Loss::of_features(passes::run(vec![images]))
+    }
+
+    /// The same through the text tower; none where no text is learned.
+    pub(crate) fn text_pass(&self, image_features: &Tensor) -> Option<Loss> {
+        let (_, passed) = self.text_features(Vec::new(), &normalised(image_features));
+        (!passed.is_empty()).then(|| Loss::of_features(passed))
+    }
+
     /// Features of no image.
     fn no_images(&self) -> Tensor {
         Tensor::zeros([0, self.clip.architecture().embedding], (self.clip.kind(), self.clip.device()))
@@ -245,7 +274,7 @@ impl<'a> Model<'a> {
     }
 
     /// Normalised features of the classes, `(1, classes, embedding)` or `(B, classes, embedding)`.
-    fn class_features(&self, image_features: &Tensor) -> Tensor {
+    pub(crate) fn class_features(&self, image_features: &Tensor) -> Tensor {
         normalised(&match self.learner.text(image_features) {
             Text::Fixed(features) => features.unsqueeze(0),
             Text::Prompts { prompts, context, deep } => prompts.features(self.clip, &context, &deep),

@@ -38,7 +38,7 @@ pub(super) fn takes_shots(task: &Task) -> bool {
 pub(super) const FEATURES: &str = "features";
 
 /// Evaluation images per batch, as in the published code.
-pub(super) const BATCH: usize = 100;
+pub(crate) const BATCH: usize = 100;
 
 /// Decoded training images that are not prepared are kept in memory up to this size.
 pub(super) const CACHE_BYTES: usize = 2 << 30;
@@ -131,7 +131,7 @@ pub(super) fn ready(
 }
 
 /// Puts batches on a device.
-pub(super) struct Upload<'a> {
+pub(crate) struct Upload<'a> {
     loader: &'a Loader,
     device: Device,
     /// What each value of a pixel is to the vision tower, `(3 * 256,)`, and where the values of each channel begin, `(3,)`; on
@@ -141,14 +141,14 @@ pub(super) struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     /// Of batches of this loader.
-    pub(super) fn new(loader: &'a Loader, device: Device) -> Upload<'a> {
+    pub(crate) fn new(loader: &'a Loader, device: Device) -> Upload<'a> {
         let tables = device.is_cuda().then(|| tables(loader.normalisation(), device));
         Upload { loader, device, tables }
     }
 
     /// A batch as tensors: images `(B, 3, size, size)` and labels `(B)`. A card gets them on its own time: it reads them from
     /// memory that stays, as bytes, and normalises them itself, while the program goes on.
-    pub(super) fn tensors(&self, batch: &Batch) -> (Tensor, Tensor) {
+    pub(crate) fn tensors(&self, batch: &Batch) -> (Tensor, Tensor) {
         let (count, size) = (batch.labels.len() as i64, i64::from(batch.size));
         let labels = Tensor::from_slice(&batch.labels);
         let Some((values, starts)) = &self.tables else {

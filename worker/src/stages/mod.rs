@@ -3,7 +3,7 @@
 mod eval;
 mod events;
 mod features;
-mod inputs;
+pub(crate) mod inputs;
 mod models;
 mod pretrain;
 mod train;

@@ -1,5 +1,7 @@
 //! `maple-pipe bench`: how fast this program is on this machine.
 
+mod learners;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -23,6 +25,8 @@ const FILES: i64 = 10_000_000;
 /// Measure how fast this program is on this machine
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
+    Step(learners::Step),
+    Eval(learners::Evaluation),
     Dag(Dag),
     Images(Images),
 }
@@ -75,6 +79,8 @@ pub(super) struct Dag {
 impl Bench {
     pub(super) fn run(self) -> Result<()> {
         match self {
+            Bench::Step(step) => step.run(),
+            Bench::Eval(evaluation) => evaluation.run(),
             Bench::Dag(Dag { nodes, files, runs, jobs, json }) => {
                 let [nodes, files, runs, jobs] = [nodes, files, runs, jobs].map(|number| number as usize);
                 let report = dag(Options { nodes, files, runs, jobs })?;

@@ -1,0 +1,68 @@
+//! The evaluation of a learner beside the image tower alone, in turns.
+
+use std::time::Instant;
+
+use maple_pipe::error::Result;
+use maple_pipe::measurement::EvaluationFigures;
+use tch::{Device, Kind, Tensor};
+
+use super::{Subject, clock};
+use crate::method::image_features;
+use crate::stages::inputs;
+
+/// Measures the evaluation of a learner.
+pub(super) fn measure(subject: &Subject<'_>) -> Result<EvaluationFigures> {
+    let (request, device) = (subject.request, subject.device());
+    let batch = request.batch.unwrap_or(inputs::BATCH);
+    let model = subject.model()?;
+    clock::wait_for(device);
+    let clock = Instant::now();
+    let evaluator = model.evaluator();
+    clock::wait_for(device);
+    let text_seconds = clock.elapsed().as_secs_f64();
+
+    let size = i64::from(subject.clip.backbone().preprocessing.size);
+    let images = Tensor::randn([batch as i64, 3, size, size], (Kind::Float, device));
+    // What comes out is read, which waits for it.
+    let read = |tensor: Tensor| drop(tensor.to_device(Device::Cpu));
+    let tower = || {
+        read(image_features(&subject.clip, &images));
+        Ok(())
+    };
+    let learner = || {
+        read(evaluator.logits(&images));
+        Ok(())
+    };
+    learner()?;
+    let count = clock::repetitions(clock::seconds(device, tower)?);
+    let group = |work: &dyn Fn() -> Result<()>| clock::seconds(device, || (0..count).try_for_each(|_| work()));
+    let turns: Vec<[f64; 2]> =
+        (0..request.runs).map(|_| Ok([group(&learner)?, group(&tower)?])).collect::<Result<_>>()?;
+    let ratio = clock::median(turns.clone(), |[learner, tower]| tower / learner);
+    let rate = |place: usize| {
+        let middle = clock::median(turns.clone(), |turn| turn[place]);
+        (batch * count) as f64 / middle[place]
+    };
+    let peak_bytes = subject.peak_bytes();
+    let features_images_per_second = match model.has_plain_vision() {
+        false => None,
+        true => {
+            let features = image_features(&subject.clip, &images);
+            let compare = || {
+                read(evaluator.logits_of_features(&features));
+                Ok(())
+            };
+            Some(batch as f64 / clock::median_seconds(device, request.runs, &compare)?)
+        }
+    };
+    Ok(EvaluationFigures {
+        batch,
+        images_per_second: rate(0),
+        tower_images_per_second: rate(1),
+        ratio: ratio[1] / ratio[0],
+        features_images_per_second,
+        text_seconds,
+        peak_bytes,
+        model_seconds: subject.model_seconds,
+    })
+}
