@@ -40,6 +40,8 @@ lint: libtorch ## check format, clippy and the documentation; warnings are error
 	cargo clippy $(FAST) --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc $(FAST) --no-deps --document-private-items
 
-bench: build ## measure: the engine beside ninja, and the text tower against the published one
+bench: build ## measure: the engine beside ninja, learners beside the machine's peak, and the text tower against the published one
 	$(BINARY) bench dag
+	$(BINARY) bench step --method all --classes 50 --precision fp32
+	$(BINARY) bench eval --method maple,coop --classes 50,1000 --precision fp32
 	cargo bench --locked --bench text_tower

@@ -14,25 +14,25 @@ use crate::numerics::Numerics;
 /// Where and how learners are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions {
-    /// The model.
-    pub backbone: Backbone,
     /// Where it computes.
     pub device: Device,
-    /// What libtorch is held to.
-    pub numerics: Numerics,
     /// Threads, as a node has them.
     pub threads: usize,
     /// How often each time is taken.
     pub runs: usize,
 }
 
-/// A learner with some classes.
+/// A learner with a model and some classes.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     /// What the method is called.
     pub name: &'a str,
     /// The method.
     pub method: &'a Method,
+    /// The model.
+    pub backbone: Backbone,
+    /// What libtorch is held to.
+    pub numerics: Numerics,
     /// Classes.
     pub classes: usize,
     /// Images at a time; none for those of the method's training, or of an evaluation.
@@ -79,11 +79,11 @@ impl Conditions {
 
     fn measure<F>(
         &self,
-        &Case { name, method, classes, batch }: &Case<'_>,
+        &Case { name, method, backbone, numerics, classes, batch }: &Case<'_>,
         what: What,
         figures: impl FnOnce(Answer) -> Option<F>,
     ) -> Result<Row<F>> {
-        let &Conditions { backbone, device, numerics, threads, runs } = self;
+        let &Conditions { device, threads, runs } = self;
         let request = Request {
             build: identity::BUILD.to_owned(),
             architecture: backbone.architecture,

@@ -4,6 +4,7 @@ mod child;
 mod dag;
 mod images;
 mod learner;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,7 @@ use child::{Measured, measure, measure_commands};
 use dag::Dag;
 pub use images::{ImageFigures, ImageRow, images};
 pub use learner::{Case, Conditions, Row as LearnerRow};
+pub use table::{Projected, Projection, projection};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 31] = [
+const EXAMPLES: [(&str, &[[&str; 2]]); 32] = [
     (
         "run",
         &[
@@ -129,6 +129,19 @@ const EXAMPLES: [(&str, &[[&str; 2]]); 31] = [
     (
         "bench eval",
         &[["maple-pipe bench eval --method maple,coop --classes 50,1000", "evaluation beside the bare image tower"]],
+    ),
+    (
+        "bench table",
+        &[
+            [
+                "maple-pipe bench table pipelines/base2novel.toml --device cuda:0",
+                "how long the paper's table takes on a card",
+            ],
+            [
+                "maple-pipe bench table pipelines/base2novel.toml --only 'train/*/maple/*' --runs 1",
+                "one method's trainings",
+            ],
+        ],
     ),
     ("bench dag", &[["maple-pipe bench dag --nodes 738", "the engine beside ninja"]]),
     ("bench images", &[["maple-pipe bench images DATA/eurosat/2750 --threads 1,2", "decoding beside Pillow"]]),

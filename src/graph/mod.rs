@@ -5,6 +5,7 @@ mod change;
 mod explain;
 mod group;
 mod key;
+mod load;
 mod origin;
 pub mod picture;
 mod plan;
@@ -22,6 +23,7 @@ pub use change::{Change, changes};
 pub use explain::{Explainer, Explanation, FEW};
 pub use group::{Group, group};
 pub use key::{Content, recipe};
+pub use load::Load;
 pub use origin::{kinds, mixed};
 pub use plan::{Inspector, Plan, State};
 pub use standing::{Counts, Standing};
@@ -61,6 +63,12 @@ pub struct Node {
 }
 
 impl Node {
+    /// The node from which the input of a port comes; the first one of several.
+    pub fn source(&self, port: &str) -> Option<NodeIndex> {
+        let inputs = self.inputs.iter().filter(|input| input.is_of(port));
+        inputs.filter_map(|input| if let Source::Output(index, _) = input.source { Some(index) } else { None }).next()
+    }
+
     /// Something that it needs from outside is not there.
     pub fn lacks_something(&self) -> bool {
         self.inputs.iter().any(Input::is_absent)

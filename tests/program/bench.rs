@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Project;
+use crate::support::{PIPELINE, Project};
 
 #[test]
 fn the_dag_is_measured() {
@@ -155,4 +155,44 @@ fn all_methods_that_fit_are_measured() {
     for deep in ["vpt", "language", "ivlp", "maple"] {
         assert!(printed.stderr.contains(&format!("left out: `{deep}`: ")), "{}", printed.stderr);
     }
+}
+
+#[test]
+fn the_time_of_a_pipeline_is_projected_without_its_data() {
+    let project = Project::new();
+    let table = ["bench", "table", PIPELINE, "--device", "cpu", "--runs", "1", "--threads", "1"];
+    let refused = project.run(&table);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""));
+    assert!(
+        refused.stderr.starts_with("error: nothing of this pipeline can be projected\nhint: "),
+        "{}",
+        refused.stderr
+    );
+
+    let manifest = project.read("manifests/shapes.toml");
+    project.write("manifests/shapes.toml", &format!("{manifest}\n[counts]\nclasses = 4\ntest = 12\n"));
+    std::fs::remove_dir_all(project.file("data/shapes")).unwrap();
+    let report = project.json(&[&table[..], &["--json"]].concat());
+    let row = |method: &str| report["rows"].as_array().unwrap().iter().find(|row| row["method"] == method).unwrap();
+    // Two seeds; two of four classes with two images each, in batches of two.
+    for (method, counts) in [("clip", [0, 0, 2, 12]), ("coop", [2, 4, 4, 24]), ("maple", [2, 4, 4, 24])] {
+        let count = |field: &str| row(method)[field].as_u64().unwrap();
+        assert_eq!(["trainings", "steps", "evaluations", "images"].map(count), counts, "{report}");
+        let time = |field: &str| row(method)[field].as_f64().unwrap();
+        let sum = time("training_seconds") + time("evaluation_seconds") + time("start_seconds");
+        assert!((time("seconds") - sum).abs() < 1e-9 && time("evaluation_seconds") > 0.0, "{report}");
+    }
+    let step = report["steps"].as_array().unwrap().iter().find(|step| step["method"] == "coop").unwrap();
+    let expected = 4.0 * step["seconds"].as_f64().unwrap();
+    assert!((row("coop")["training_seconds"].as_f64().unwrap() - expected).abs() < 1e-9, "{report}");
+    assert_eq!((&report["not_counted"], report["steps"].as_array().unwrap().len()), (&1.into(), 2));
+    let total: f64 = ["clip", "coop", "maple"].iter().map(|method| row(method)["seconds"].as_f64().unwrap()).sum();
+    assert!((report["seconds"].as_f64().unwrap() - total).abs() < 1e-9, "{report}");
+
+    let printed = project.run(&[&table[..], &["--only", "zeroshot/*/*/base"]].concat());
+    let lines: Vec<&str> = printed.stdout.lines().collect();
+    assert_eq!(lines[0], "tiny on cpu, one node after another");
+    assert!(lines[3].starts_with("clip     0           0       0ms    1             6"), "{}", printed.stdout);
+    assert_eq!(lines.last(), Some(&"not counted in: 1 node, of which nothing is measured"));
+    assert_eq!((printed.stderr.as_str(), printed.code), ("measuring the evaluation of clip with 2 classes\n", Some(0)));
 }

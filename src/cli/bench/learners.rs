@@ -57,7 +57,7 @@ pub(in crate::cli) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn conditions(&self, backbone: Backbone, numerics: Numerics) -> Conditions {
+    pub(super) fn conditions(&self) -> Conditions {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or(processors, |number| number as usize);
         let device = self.device.unwrap_or_else(|| {
@@ -68,7 +68,7 @@ impl Machine {
             }
             found.devices.slots().next().map_or(Device::Cpu, |(device, _)| device)
         });
-        Conditions { backbone, device, numerics, threads, runs: self.runs as usize }
+        Conditions { device, threads, runs: self.runs as usize }
     }
 }
 
@@ -252,7 +252,7 @@ impl Subject {
                 Err(error) => return Err(error),
             }
         }
-        let conditions = self.machine.conditions(backbone, Numerics::Native);
+        let conditions = self.machine.conditions();
         let Conditions { device, threads, runs, .. } = conditions;
         let width = fitting.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("method".len());
         let line_of = |method: &str, precision: &str, cells: &[String]| {
@@ -272,7 +272,8 @@ impl Subject {
         for (name, method) in &fitting {
             for &classes in classes {
                 let batch = batch.map(|number| number as usize);
-                let row = measure(&conditions, &Case { name, method, classes: classes as usize, batch })?;
+                let (classes, numerics) = (classes as usize, Numerics::Native);
+                let row = measure(&conditions, &Case { name, method, backbone, numerics, classes, batch })?;
                 if !self.json {
                     let cells = [vec![classes.to_string()], line(&row.figures)].concat();
                     print(&line_of(name, &method.precision.to_string(), &cells))?;

@@ -1,6 +1,7 @@
 //! `maple-pipe bench`: how fast this program is on this machine.
 
 mod learners;
+mod table;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ const FILES: i64 = 10_000_000;
 pub(super) enum Bench {
     Step(learners::Step),
     Eval(learners::Evaluation),
+    Table(table::Table),
     Dag(Dag),
     Images(Images),
 }
@@ -81,6 +83,7 @@ impl Bench {
         match self {
             Bench::Step(step) => step.run(),
             Bench::Eval(evaluation) => evaluation.run(),
+            Bench::Table(table) => table.run(),
             Bench::Dag(Dag { nodes, files, runs, jobs, json }) => {
                 let [nodes, files, runs, jobs] = [nodes, files, runs, jobs].map(|number| number as usize);
                 let report = dag(Options { nodes, files, runs, jobs })?;

@@ -20,7 +20,7 @@ pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
 
 pub use cocoop::linear as meta_net;
 
-use super::learnable::{Form, Learned, Length, TensorShapes, is_below};
+use super::learnable::{Form, Learned, Length, TensorShapes, Tower, is_below};
 use super::options::{Input, Options};
 use crate::architecture::Architecture;
 use crate::error::Result;
@@ -110,6 +110,24 @@ impl Learner {
         self.learned().iter().flat_map(Learned::tensors).collect()
     }
 
+    /// Whether its prompts run through the text tower in every step of a training.
+    pub fn learns_text(&self) -> bool {
+        self.learned().iter().any(|one| matches!(one.form, Form::Tokens { tower: Tower::Text, .. }))
+    }
+
+    /// Whether every image has prompts of its own: they come of its features.
+    pub fn has_texts_per_image(&self) -> bool {
+        self.learned().iter().any(|one| matches!(one.form, Form::Linear { input: Length::Embedding, .. }))
+    }
+
+    /// How many texts a class has.
+    pub fn texts_per_class(&self) -> usize {
+        match self {
+            Learner::ZeroShot(options) => options.templates.len() + usize::from(options.dataset_template),
+            _ => 1,
+        }
+    }
+
     /// Whether what is learned belongs to certain classes.
     pub(super) fn is_bound(&self) -> bool {
         self.learned().iter().any(|one| matches!(one.form, Form::Tokens { per_class: true, .. }))
@@ -192,6 +210,14 @@ mod tests {
                 assert_eq!(found.name(), learner.name(), "without `{name}`");
             }
         }
+    }
+
+    #[test]
+    fn what_is_learned_tells_which_texts_are_read() {
+        let told = |learner: &Learner| (learner.learns_text(), learner.has_texts_per_image());
+        let all: Vec<(bool, bool)> = learners().iter().map(told).collect();
+        let [no_text, shared, per_image] = [(false, false), (true, false), (true, true)];
+        assert_eq!(all, [shared, shared, per_image, no_text, shared, shared, shared, shared]);
     }
 
     #[test]

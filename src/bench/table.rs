@@ -1,0 +1,260 @@
+//! The time that a pipeline takes on this machine, projected from measured steps and evaluations and from the sizes of its data
+//! sets as their manifests tell them. Neither data nor weights are needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::graph::NodeIndex;
+use serde::Serialize;
+
+use super::learner::{Case, Conditions, Row};
+use crate::backbone::Backbone;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Load};
+use crate::measurement::{EvaluationFigures, StepFigures};
+use crate::method::{Method, shipped_as};
+use crate::numerics::Numerics;
+
+/// Numbers of classes with which steps of a method are measured, at most; between them they are taken to lie on a line.
+const STEP_POINTS: usize = 3;
+/// The same of evaluations.
+const EVALUATION_POINTS: usize = 2;
+
+/// What is projected, and from what.
+#[derive(Debug, Serialize)]
+pub struct Projection {
+    /// Where it was measured.
+    pub device: Device,
+    /// One for each method, and one for features.
+    pub rows: Vec<Projected>,
+    /// Seconds of all rows, one node after another.
+    pub seconds: f64,
+    /// Nodes that compute with libtorch and are not counted in, because nothing is measured of their kind, or because the
+    /// manifest of their data set does not say how large that is.
+    pub not_counted: usize,
+    /// The steps that were measured.
+    pub steps: Vec<Row<StepFigures>>,
+    /// The evaluations that were measured.
+    pub evaluations: Vec<Row<EvaluationFigures>>,
+}
+
+/// What the nodes of a method take.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Projected {
+    /// What the method is called; `features` where features are computed for all methods.
+    pub method: String,
+    /// Trainings.
+    pub trainings: usize,
+    /// Their steps.
+    pub steps: usize,
+    /// Their seconds.
+    pub training_seconds: f64,
+    /// Evaluations, or nodes that compute features.
+    pub evaluations: usize,
+    /// The images that they read, as images or as features.
+    pub images: usize,
+    /// Their seconds.
+    pub evaluation_seconds: f64,
+    /// Seconds in which the workers of these nodes start and their models reach the device.
+    pub start_seconds: f64,
+    /// All of these.
+    pub seconds: f64,
+}
+
+/// A node with what it asks of the towers.
+struct Asked<'g> {
+    /// What the row is called.
+    row: String,
+    load: Load<'g>,
+    method: Method,
+    classes: usize,
+    backbone: Backbone,
+    numerics: Numerics,
+}
+
+impl<'g> Asked<'g> {
+    fn new(graph: &Graph, index: NodeIndex, load: Load<'g>, backbone: Backbone) -> Asked<'g> {
+        let (method, classes) = match load {
+            Load::Training { method, classes, .. } | Load::Evaluation { method, classes, .. } => {
+                (method.clone(), classes)
+            }
+            // As zero-shot CLIP computes them, for no class.
+            Load::Features { precision, .. } => (Method { precision, ..shipped_as("clip").expect("it ships") }, 1),
+        };
+        let value = graph.node(index).coordinates.get("method").map(ToString::to_string);
+        let row = match load {
+            Load::Features { .. } => "features".to_owned(),
+            _ => value.unwrap_or_else(|| method.learner.name().to_owned()),
+        };
+        Asked { row, load, method, classes, backbone, numerics: graph.node(index).work.numerics() }
+    }
+
+    /// Equal where the same is measured, but for the number of classes.
+    fn key(&self) -> String {
+        let method = serde_json::to_string(&self.method).expect("a method is plain data");
+        format!("{method} {:?} {:?}", self.backbone, self.numerics)
+    }
+
+    /// It with another number of classes.
+    fn case(&self, classes: usize) -> Case<'_> {
+        let &Asked { ref row, ref method, backbone, numerics, .. } = self;
+        Case { name: row, method, backbone, numerics, classes, batch: None }
+    }
+
+    fn is_training(&self) -> bool {
+        matches!(self.load, Load::Training { .. })
+    }
+}
+
+/// Projects the time of the `wanted` nodes of a pipeline, whose models `backbone` tells. `conditions` is asked for once
+/// it is known that something can be measured, and `say` hears what is measured next.
+///
+/// # Errors
+/// Of none of them the time can be projected, or something cannot be measured here.
+pub fn projection(
+    graph: &Graph,
+    wanted: &[NodeIndex],
+    backbone: &dyn Fn(NodeIndex) -> Result<Backbone>,
+    conditions: &dyn Fn() -> Conditions,
+    say: &dyn Fn(&str),
+) -> Result<Projection> {
+    let computing = wanted.iter().copied().filter(|&index| graph.node(index).work.needs_device());
+    let computing: Vec<NodeIndex> = computing.collect();
+    let known = computing.iter().filter_map(|&index| Some((index, graph.load(index)?)));
+    let asked: Vec<Asked<'_>> =
+        known.map(|(index, load)| Ok(Asked::new(graph, index, load, backbone(index)?))).collect::<Result<_>>()?;
+    if asked.is_empty() {
+        return Err(Error::hinted(
+            "nothing of this pipeline can be projected",
+            "it takes stages of the kinds `train`, `eval` or `features`, and data sets whose manifests have `counts`",
+        ));
+    }
+    let conditions = conditions();
+    let tell = |what: &str, case: &Case<'_>| {
+        say(&format!("measuring {what} of {} with {} classes", case.name, case.classes));
+    };
+    let mut steps: BTreeMap<String, Vec<Row<StepFigures>>> = BTreeMap::new();
+    for (one, classes) in cases(&asked, true, STEP_POINTS) {
+        let case = one.case(classes);
+        tell("steps", &case);
+        steps.entry(one.key()).or_default().push(conditions.step(&case)?);
+    }
+    let mut evaluations: BTreeMap<String, Vec<Row<EvaluationFigures>>> = BTreeMap::new();
+    for (one, classes) in cases(&asked, false, EVALUATION_POINTS) {
+        let case = one.case(classes);
+        tell("the evaluation", &case);
+        evaluations.entry(one.key()).or_default().push(conditions.evaluation(&case)?);
+    }
+    let mut rows: Vec<Projected> = Vec::new();
+    for one in &asked {
+        let place = rows.iter().position(|row| row.method == one.row).unwrap_or_else(|| {
+            rows.push(Projected { method: one.row.clone(), ..Projected::default() });
+            rows.len() - 1
+        });
+        if one.is_training() {
+            rows[place].add_training(one, &steps[&one.key()]);
+        } else {
+            rows[place].add_evaluation(one, &evaluations[&one.key()]);
+        }
+    }
+    Ok(Projection {
+        device: conditions.device,
+        seconds: rows.iter().map(|row| row.seconds).sum(),
+        rows,
+        not_counted: computing.len() - asked.len(),
+        steps: steps.into_values().flatten().collect(),
+        evaluations: evaluations.into_values().flatten().collect(),
+    })
+}
+
+/// What to measure: of the nodes that train, or of the others, each subject once with each of a few numbers of classes.
+fn cases<'a, 'g>(asked: &'a [Asked<'g>], training: bool, most: usize) -> Vec<(&'a Asked<'g>, usize)> {
+    let mut subjects: BTreeMap<String, (&Asked<'_>, BTreeSet<usize>)> = BTreeMap::new();
+    for one in asked.iter().filter(|one| one.is_training() == training) {
+        subjects.entry(one.key()).or_insert((one, BTreeSet::new())).1.insert(one.classes);
+    }
+    let points = |(one, classes): (&'a Asked<'g>, BTreeSet<usize>)| {
+        few(&classes, most).into_iter().map(move |classes| (one, classes)).collect::<Vec<_>>()
+    };
+    subjects.into_values().flat_map(points).collect()
+}
+
+/// At most two or three of these numbers: the ends, and that which is nearest to their geometric mean.
+fn few(all: &BTreeSet<usize>, most: usize) -> BTreeSet<usize> {
+    let (Some(&first), Some(&last)) = (all.first(), all.last()) else { return BTreeSet::new() };
+    let middle = ((first * last) as f64).sqrt().ln();
+    let far = |number: &&usize| ((**number as f64).ln() - middle).abs();
+    let nearest = all.iter().min_by(|one, other| far(one).total_cmp(&far(other))).filter(|_| most > 2);
+    [first, last].into_iter().chain(nearest.copied()).collect()
+}
+
+/// The value at `x` on the lines through these points, which are in order; beyond them the last line goes on.
+fn at(points: &[(usize, f64)], x: usize) -> f64 {
+    let x = x as f64;
+    let line = |pair: &[(usize, f64)]| {
+        let [(x0, y0), (x1, y1)] = [pair[0], pair[1]].map(|(x, y)| (x as f64, y));
+        y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    };
+    let within = points.windows(2).find(|pair| x <= pair[1].0 as f64).or(points.windows(2).last());
+    within.map_or(points[0].1, line)
+}
+
+impl Projected {
+    fn add_training(&mut self, one: &Asked<'_>, measured: &[Row<StepFigures>]) {
+        let steps = one.load.steps();
+        let points: Vec<_> = measured.iter().map(|row| (row.classes, row.figures.seconds)).collect();
+        let seconds = steps as f64 * at(&points, one.classes);
+        self.trainings += 1;
+        self.steps += steps;
+        self.training_seconds += seconds;
+        self.start(seconds, measured[0].start_seconds + measured[0].figures.model_seconds);
+    }
+
+    fn add_evaluation(&mut self, one: &Asked<'_>, measured: &[Row<EvaluationFigures>]) {
+        let (rate, images): (fn(&EvaluationFigures) -> f64, usize) = match one.load {
+            Load::Features { images, .. } => (|figures| figures.tower_images_per_second, images),
+            Load::Evaluation { images, from_features: true, .. } => {
+                (|figures| figures.features_images_per_second.unwrap_or(figures.images_per_second), images)
+            }
+            Load::Evaluation { images, .. } | Load::Training { images, .. } => {
+                (|figures| figures.images_per_second, images)
+            }
+        };
+        let of = |value: &dyn Fn(&EvaluationFigures) -> f64| {
+            let points: Vec<_> = measured.iter().map(|row| (row.classes, value(&row.figures))).collect();
+            at(&points, one.classes)
+        };
+        let texts = if matches!(one.load, Load::Features { .. }) { 0.0 } else { of(&|figures| figures.text_seconds) };
+        let seconds = images as f64 * of(&|figures| rate(figures).recip()) + texts;
+        self.evaluations += 1;
+        self.images += images;
+        self.evaluation_seconds += seconds;
+        self.start(seconds, measured[0].start_seconds + measured[0].figures.model_seconds);
+    }
+
+    fn start(&mut self, seconds: f64, start_seconds: f64) {
+        self.start_seconds += start_seconds;
+        self.seconds += seconds + start_seconds;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_and_the_middle_are_measured() {
+        let all = BTreeSet::from([5, 19, 24, 50, 51, 98, 199, 500]);
+        assert_eq!(few(&all, 3), BTreeSet::from([5, 50, 500]));
+        assert_eq!(few(&all, 2), BTreeSet::from([5, 500]));
+        assert_eq!(few(&BTreeSet::from([7]), 3), BTreeSet::from([7]));
+        assert_eq!(few(&BTreeSet::from([7, 9]), 3), BTreeSet::from([7, 9]));
+    }
+
+    #[test]
+    fn values_lie_on_lines_between_what_was_measured() {
+        let points = [(5, 1.0), (50, 2.0), (500, 20.0)];
+        assert_eq!([5, 50, 275, 500, 1000].map(|x| at(&points, x)), [1.0, 2.0, 11.0, 20.0, 40.0]);
+        assert_eq!(at(&points[..1], 77), 1.0);
+    }
+}

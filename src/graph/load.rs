@@ -1,0 +1,151 @@
+//! What nodes ask of a model's towers, as far as manifests tell before anything runs.
+
+use petgraph::graph::NodeIndex;
+
+use super::Graph;
+use crate::data::{Classes, SplitPart};
+use crate::method::{Method, Precision};
+use crate::stages::dataset::Dataset;
+use crate::stages::eval::Eval;
+use crate::stages::features::Features;
+use crate::stages::fewshot::FewShot;
+use crate::stages::train::Train;
+
+/// What a node asks of a model's towers.
+#[derive(Clone, Copy, Debug)]
+pub enum Load<'g> {
+    /// A training.
+    Training {
+        /// Of what.
+        method: &'g Method,
+        /// The classes that it tells apart.
+        classes: usize,
+        /// The images of an epoch.
+        images: usize,
+    },
+    /// An evaluation.
+    Evaluation {
+        /// Of what.
+        method: &'g Method,
+        /// The classes that it tells apart.
+        classes: usize,
+        /// The images.
+        images: usize,
+        /// Their features are known.
+        from_features: bool,
+    },
+    /// The image tower of plain CLIP alone.
+    Features {
+        /// In which number formats.
+        precision: Precision,
+        /// The images.
+        images: usize,
+    },
+}
+
+impl Load<'_> {
+    /// Steps of a training: the last incomplete batch of an epoch is dropped, unless it is the only one.
+    pub fn steps(&self) -> usize {
+        let Load::Training { method: Method { training: Some(training), .. }, images, .. } = self else { return 0 };
+        let batch = (training.batch_size as usize).min(*images).max(1);
+        training.epochs as usize * (images / batch)
+    }
+
+    /// Images per step of a training.
+    pub fn batch(&self) -> usize {
+        let Load::Training { method: Method { training: Some(training), .. }, images, .. } = self else { return 0 };
+        (training.batch_size as usize).min(*images)
+    }
+
+    /// Images that it reads, each once.
+    pub fn images(&self) -> usize {
+        match *self {
+            Load::Training { images, .. } | Load::Evaluation { images, .. } | Load::Features { images, .. } => images,
+        }
+    }
+
+    /// Images that run through the image tower.
+    pub fn image_passes(&self) -> usize {
+        match *self {
+            Load::Training { .. } => self.steps() * self.batch(),
+            Load::Evaluation { from_features: true, .. } => 0,
+            Load::Evaluation { images, .. } | Load::Features { images, .. } => images,
+        }
+    }
+
+    /// Prompts that run through the text tower.
+    pub fn text_passes(&self) -> usize {
+        match *self {
+            Load::Training { method, classes, .. } => match method.learner.learns_text() {
+                true if method.learner.has_texts_per_image() => self.image_passes() * classes,
+                true => self.steps() * classes,
+                false => classes * method.learner.texts_per_class(),
+            },
+            Load::Evaluation { method, classes, images, .. } => match method.learner.has_texts_per_image() {
+                true => images * classes,
+                false => classes * method.learner.texts_per_class(),
+            },
+            Load::Features { .. } => 0,
+        }
+    }
+}
+
+impl Graph {
+    /// What a node asks of a model's towers; nothing where it asks nothing, or where the manifest of its data set does not
+    /// say how large that is.
+    pub fn load(&self, index: NodeIndex) -> Option<Load<'_>> {
+        let node = self.node(index);
+        let work = &*node.work;
+        if let Some(Train { method, .. }) = work.as_kind() {
+            let (classes, images) = self.sample(node.source("shots")?)?;
+            return Some(Load::Training { method, classes, images });
+        }
+        if let Some(Eval { classes, split, method, .. }) = work.as_kind() {
+            let method = method.as_ref().or_else(|| self.method_of(node.source("prompt")?))?;
+            let dataset = node.source("dataset").or_else(|| self.node(node.source("shots")?).source("dataset"))?;
+            let from_features = node.source("features").is_some();
+            let (of, images) = (self.classes_of(dataset)?, self.images(index, *split, *classes)?);
+            return Some(Load::Evaluation { method, classes: classes.labels(of).len(), images, from_features });
+        }
+        let Features { split, classes, precision, .. } = work.as_kind()?;
+        Some(Load::Features { precision: *precision, images: self.images(index, *split, *classes)? })
+    }
+
+    /// The method of the prompt that a node leaves; of one that chooses among several, that of the first.
+    fn method_of(&self, index: NodeIndex) -> Option<&Method> {
+        let node = self.node(index);
+        node.work.method().or_else(|| self.method_of(node.source("prompts")?))
+    }
+
+    /// The classes of a data set.
+    fn classes_of(&self, dataset: NodeIndex) -> Option<usize> {
+        self.node(dataset).work.as_kind::<Dataset>()?.manifest.counts.classes
+    }
+
+    /// The classes and the training images of a few-shot sample, where every class has enough images.
+    fn sample(&self, index: NodeIndex) -> Option<(usize, usize)> {
+        let node = self.node(index);
+        let FewShot { shots, classes, .. } = node.work.as_kind()?;
+        let classes = classes.labels(self.classes_of(node.source("dataset")?)?).len();
+        Some((classes, classes * shots.get()))
+    }
+
+    /// The images of a part of the data set, or of the few-shot sample, that a node reads.
+    fn images(&self, index: NodeIndex, split: SplitPart, classes: Classes) -> Option<usize> {
+        let node = self.node(index);
+        if let Some(shots) = node.source("shots") {
+            // The published code draws at most four images of a class to choose by.
+            let (classes, images) = self.sample(shots)?;
+            return Some(if split == SplitPart::Train { images } else { images.min(4 * classes) });
+        }
+        let dataset = &self.node(node.source("dataset")?).work;
+        let counts = dataset.as_kind::<Dataset>()?.manifest.counts;
+        let of = counts.classes?;
+        let share = |images: usize| (images * classes.labels(of).len()).div_ceil(of.max(1));
+        match split {
+            SplitPart::Train => counts.train.map(share),
+            SplitPart::Val => counts.val.map(share),
+            SplitPart::Test => dataset.test_images(classes).map(|images| images as usize),
+        }
+    }
+}
