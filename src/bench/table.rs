@@ -203,7 +203,10 @@ impl Projected {
     fn add_training(&mut self, one: &Asked<'_>, measured: &[Row<StepFigures>]) {
         let steps = one.load.steps();
         let points: Vec<_> = measured.iter().map(|row| (row.classes, row.figures.seconds)).collect();
-        let seconds = steps as f64 * at(&points, one.classes);
+        // A step that sees features does without the image tower.
+        let image_points: Vec<_> = measured.iter().map(|row| (row.classes, row.figures.image_seconds)).collect();
+        let without = (steps - one.load.steps_on_images()) as f64 * at(&image_points, one.classes);
+        let seconds = (steps as f64 * at(&points, one.classes) - without).max(0.0);
         self.trainings += 1;
         self.steps += steps;
         self.training_seconds += seconds;
@@ -232,9 +235,11 @@ impl Projected {
         self.start(seconds, measured[0].start_seconds + measured[0].figures.model_seconds);
     }
 
+    /// Workers are kept, so that those of a method start once.
     fn start(&mut self, seconds: f64, start_seconds: f64) {
-        self.start_seconds += start_seconds;
-        self.seconds += seconds + start_seconds;
+        let later = (start_seconds - self.start_seconds).max(0.0);
+        self.start_seconds += later;
+        self.seconds += seconds + later;
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Load<'g> {
         classes: usize,
         /// The images of an epoch.
         images: usize,
+        /// The first epochs of which the features are known.
+        known_epochs: usize,
     },
     /// An evaluation.
     Evaluation {
@@ -46,9 +48,19 @@ pub enum Load<'g> {
 impl Load<'_> {
     /// Steps of a training: the last incomplete batch of an epoch is dropped, unless it is the only one.
     pub fn steps(&self) -> usize {
+        self.steps_of(0)
+    }
+
+    /// Those of them that see images and not features.
+    pub fn steps_on_images(&self) -> usize {
+        if let Load::Training { known_epochs, .. } = *self { self.steps_of(known_epochs) } else { 0 }
+    }
+
+    /// Steps of the epochs behind so many.
+    fn steps_of(&self, epochs: usize) -> usize {
         let Load::Training { method: Method { training: Some(training), .. }, images, .. } = self else { return 0 };
         let batch = (training.batch_size as usize).min(*images).max(1);
-        training.epochs as usize * (images / batch)
+        (training.epochs as usize).saturating_sub(epochs) * (images / batch)
     }
 
     /// Images per step of a training.
@@ -67,7 +79,7 @@ impl Load<'_> {
     /// Images that run through the image tower.
     pub fn image_passes(&self) -> usize {
         match *self {
-            Load::Training { .. } => self.steps() * self.batch(),
+            Load::Training { .. } => self.steps_on_images() * self.batch(),
             Load::Evaluation { from_features: true, .. } => 0,
             Load::Evaluation { images, .. } | Load::Features { images, .. } => images,
         }
@@ -77,7 +89,7 @@ impl Load<'_> {
     pub fn text_passes(&self) -> usize {
         match *self {
             Load::Training { method, classes, .. } => match method.learner.learns_text() {
-                true if method.learner.has_texts_per_image() => self.image_passes() * classes,
+                true if method.learner.has_texts_per_image() => self.steps() * self.batch() * classes,
                 true => self.steps() * classes,
                 false => classes * method.learner.texts_per_class(),
             },
@@ -98,7 +110,9 @@ impl Graph {
         let work = &*node.work;
         if let Some(Train { method, .. }) = work.as_kind() {
             let (classes, images) = self.sample(node.source("shots")?)?;
-            return Some(Load::Training { method, classes, images });
+            let views = node.source("features").and_then(|views| self.node(views).work.as_kind::<Features>()?.views);
+            let known_epochs = views.map_or(0, |views| views.epochs.get() as usize);
+            return Some(Load::Training { method, classes, images, known_epochs });
         }
         if let Some(Eval { classes, split, method, .. }) = work.as_kind() {
             let method = method.as_ref().or_else(|| self.method_of(node.source("prompt")?))?;
@@ -107,8 +121,9 @@ impl Graph {
             let (of, images) = (self.classes_of(dataset)?, self.images(index, *split, *classes)?);
             return Some(Load::Evaluation { method, classes: classes.labels(of).len(), images, from_features });
         }
-        let Features { split, classes, precision, .. } = work.as_kind()?;
-        Some(Load::Features { precision: *precision, images: self.images(index, *split, *classes)? })
+        let Features { split, classes, precision, views, .. } = work.as_kind()?;
+        let epochs = views.map_or(1, |views| views.epochs.get() as usize);
+        Some(Load::Features { precision: *precision, images: epochs * self.images(index, *split, *classes)? })
     }
 
     /// The method of the prompt that a node leaves; of one that chooses among several, that of the first.
