@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::super::project::{AT_ONCE, number};
 use super::super::terminal::{print, print_json, say};
-use super::RUNS;
 use crate::backbone::Backbone;
 use crate::bench::{Case, Conditions, LearnerRow};
 use crate::device::Device;
@@ -19,6 +18,8 @@ use crate::run::DeviceChoice;
 use crate::terminal::warning_word;
 use crate::text::{bytes, plural};
 
+/// The most times that anything is measured.
+pub(super) const RUNS: i64 = 1000;
 /// The most classes.
 const CLASSES: i64 = 100_000;
 /// The most images at a time.
@@ -28,7 +29,7 @@ const ALL: &str = "all";
 
 /// What learners are measured on.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Subject {
+pub(crate) struct Subject {
     /// The model, by its publisher's name, e.g. `ViT-B/16`, `ViT-L/14@336px`, `RN50`, or `tiny`; its weights are random
     #[arg(long, value_name = "NAME", default_value = "ViT-B/16")]
     arch: String,
@@ -44,7 +45,7 @@ pub(in crate::cli) struct Subject {
 
 /// On what it is measured, and how often.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Machine {
+pub(crate) struct Machine {
     /// Where to compute: `cpu` or `cuda:NUMBER` [default: the first card that libtorch sees, else `cpu`]
     #[arg(long, alias = "devices", value_name = "DEVICE")]
     device: Option<Device>,
@@ -80,7 +81,7 @@ impl Machine {
 /// to the whole step. Floating-point operations are those of matrix products, convolutions and attention, as libtorch was
 /// asked for them, where a multiplication and an addition are two.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Step {
+pub(crate) struct Step {
     /// Methods, by the names under which they ship, or files with one; `all` is one of each kind
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "maple")]
     method: Vec<String>,
@@ -112,7 +113,7 @@ impl Step {
 /// the turns. Texts are computed once an evaluation, which `text` shows in seconds. `features` is the rate where the features of
 /// the images are known, as a `features` stage leaves them; only learners with a plain image tower have it.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Evaluation {
+pub(crate) struct Evaluation {
     /// Methods, by the names under which they ship, or files with one; `all` is one of each kind that is trained
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "maple")]
     method: Vec<String>,
@@ -127,7 +128,7 @@ pub(in crate::cli) struct Evaluation {
 }
 
 impl Evaluation {
-    pub(in crate::cli) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let methods = methods(&self.method)?;
         self.subject.measure(
             methods,
@@ -187,8 +188,11 @@ fn step_line(row: &StepFigures) -> Vec<String> {
     std::iter::once(row.batch.to_string()).chain(times.into_iter().map(short)).chain(rest).collect()
 }
 
-/// Three digits of a time.
-pub(super) fn short(seconds: f64) -> String {
+/// A few digits of a time; nothing of what takes none.
+fn short(seconds: f64) -> String {
+    if seconds == 0.0 {
+        return "-".to_owned();
+    }
     let digits = if seconds >= 1.0 {
         2
     } else if seconds >= 0.01 {

@@ -11,11 +11,10 @@ use super::project::{AT_ONCE, number};
 use super::terminal::{print, print_json};
 use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, dag, images};
 use crate::error::Result;
+use learners::RUNS;
 
 /// The most pixels per side: a batch of a hundred such images takes 1.3 GB.
 const SIZES: i64 = 1024;
-/// The most times that anything is measured.
-const RUNS: i64 = 1000;
 /// The most milliseconds that a device is busy.
 const BUSY: i64 = 60_000;
 /// The most nodes of a DAG.

@@ -22,7 +22,7 @@ use crate::weights::{PublishedWeights, Shapes, known};
 /// another, each in a worker of its own; reading and decoding test images is not counted in (`bench images`). Nothing is
 /// looked up in a store: all nodes are counted, whether they have run or not.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Table {
+pub(crate) struct Table {
     #[command(flatten)]
     pipeline: PipelineArguments,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Table {
 }
 
 impl Table {
-    pub(in crate::cli) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let other = self.arch.as_deref().map(Backbone::named).transpose()?;
         let project = self.pipeline.open()?;
         let wanted = self.selection.of(&project)?;

@@ -6,7 +6,8 @@ use maple_pipe::error::Result;
 use maple_pipe::measurement::EvaluationFigures;
 use tch::{Device, Kind, Tensor};
 
-use super::{Subject, clock};
+use super::clock;
+use super::subject::Subject;
 use crate::method::image_features;
 use crate::stages::inputs;
 

@@ -7,20 +7,18 @@ mod peak;
 mod pictures;
 mod random;
 mod step;
+mod subject;
 
 use std::process::ExitCode;
-use std::time::Instant;
 
 use maple_pipe::error::{Error, Result};
 use maple_pipe::measurement::{Answer, Request, What};
 use maple_pipe::task::check_build;
 use maple_pipe::terminal;
-use tch::Device;
 
-use crate::clip::{Clip, Tokenizer};
 use crate::device;
 use crate::memory::Peak;
-use crate::method::{Inputs, Model};
+use subject::Subject;
 
 /// Reads a request from standard input and answers on standard output.
 pub fn main() -> ExitCode {
@@ -67,42 +65,5 @@ fn measure(line: &str) -> Result<Answer> {
     match request.what {
         What::Step => Ok(Answer::Step(step::measure(&subject)?)),
         What::Evaluation => Ok(Answer::Evaluation(evaluation::measure(&subject)?)),
-    }
-}
-
-/// What is measured.
-struct Subject<'a> {
-    request: &'a Request,
-    clip: Clip,
-    /// Seconds that the model took from weights in memory to its device.
-    model_seconds: f64,
-    class_names: Vec<String>,
-    peak: &'a Peak,
-}
-
-impl Subject<'_> {
-    fn new<'a>(request: &'a Request, device: Device, peak: &'a Peak) -> Result<Subject<'a>> {
-        let weights = random::weights(&request.architecture);
-        let backbone = random::backbone(request)?;
-        clock::wait_for(device);
-        let clock = Instant::now();
-        let clip = Clip::from_weights(&weights, &backbone, device, request.method.precision)?;
-        clock::wait_for(device);
-        let model_seconds = clock.elapsed().as_secs_f64();
-        Ok(Subject { request, clip, model_seconds, class_names: names::of_classes(request.classes), peak })
-    }
-
-    /// The learner, bound to the classes.
-    fn model(&self) -> Result<Model<'_>> {
-        let inputs = Inputs { template: "a photo of a {}.".to_owned() };
-        Model::new(&self.clip, &Tokenizer::new(), &self.request.method, &self.class_names, &inputs, 1)
-    }
-
-    fn device(&self) -> Device {
-        self.clip.device()
-    }
-
-    fn peak_bytes(&self) -> Option<u64> {
-        self.peak.bytes(self.request.device)
     }
 }

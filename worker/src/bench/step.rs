@@ -7,7 +7,8 @@ use maple_pipe::error::{Error, Result};
 use maple_pipe::measurement::StepFigures;
 use tch::{Device, Kind, Tensor};
 
-use super::{Subject, clock, peak, pictures};
+use super::subject::Subject;
+use super::{clock, peak, pictures};
 use crate::clip::torch;
 use crate::counting;
 use crate::method::{Model, Optimizer, Seen, Trainer, total};
@@ -35,16 +36,17 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
     // Decodes all pictures, which are kept then.
     loader.batch(&(0..pictures).collect::<Vec<_>>(), 0)?;
     steps(WARM_UP)?;
-    let once = steps(1)?.seconds;
-    let count = clock::repetitions(once);
+    let count = clock::repetitions(steps(1)?.seconds);
     let taken: Vec<Taken> = (0..request.runs).map(|_| steps(count)).collect::<Result<_>>()?;
     let Taken { seconds, waited } = clock::median(taken, |taken| taken.seconds);
     let (seconds, waiting_seconds) = (seconds / count as f64, waited.as_secs_f64() / count as f64);
-    let (_, kernels) = match device {
-        Device::Cpu => (Ok(once), None),
-        _ => counting::kernels(|| steps(1).map(|taken| taken.seconds)),
-    };
     let peak_bytes = subject.peak_bytes();
+    let mut kernels = None;
+    if device != Device::Cpu {
+        let (taken, counted) = counting::kernels(|| steps(1));
+        taken?;
+        kernels = counted;
+    }
 
     let first: Vec<usize> = (0..batch).collect();
     let (images, labels) = inputs::Upload::new(&loader, device).tensors(&loader.batch(&first, 0)?);
