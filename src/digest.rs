@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::tally::Tally;
 
 /// Bytes read at a time.
 const CHUNK: u64 = 16 << 20;
@@ -46,6 +47,7 @@ impl Digest {
         loop {
             chunk.clear();
             let length = (&mut file).take(CHUNK).read_to_end(&mut chunk).map_err(Error::io("read", path))?;
+            Tally::read_bytes(length);
             match length {
                 0 => return Ok(Digest(hasher.finalize())),
                 1..LARGE => hasher.update(&chunk),

@@ -10,6 +10,7 @@ pub mod coordinates;
 pub mod identity;
 pub mod numerics;
 pub mod signals;
+pub mod tally;
 pub mod text;
 
 // Mistakes and errors, and TOML text as values that know their places.

@@ -21,6 +21,7 @@ use crate::identity;
 use crate::made_by::{Card, MadeBy};
 use crate::numerics::Numerics;
 use crate::store::{Listing, Output};
+use crate::tally::Tally;
 use crate::tensorboard::EventFolder;
 
 /// The argument that says: a run is at the other end of standard input, its requests come there, and its end is the worker's.
@@ -151,8 +152,9 @@ pub enum Line {
     Hello(Box<MadeBy>),
     /// Where it is.
     Progress(Progress),
-    /// It is done: a note for the status line, and the most memory it used on its device, in bytes, where that is known.
-    Done(String, Option<u64>),
+    /// It is done: a note for the status line, the most memory it used on its device, in bytes, where that is known, and what
+    /// it did with images and texts.
+    Done(String, Option<u64>, #[serde(default)] Tally),
     /// It failed: message and hint.
     Failed(String, Option<String>),
     /// It failed, because the memory of its device did not suffice: what libtorch says.

@@ -20,6 +20,7 @@ use super::random;
 use super::transform::{Normalisation, Transform, View};
 use crate::backbone::Preprocessing;
 use crate::error::{Error, Result};
+use crate::tally::Tally;
 
 /// Images ready for the vision tower, and their labels.
 #[derive(Debug, Clone, PartialEq)]
@@ -288,6 +289,7 @@ fn or_skip(error: Error) -> Error {
 fn read(folder: &Path, item: &Indexed) -> Result<RgbImage> {
     let path = folder.join(&item.path);
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    Tally::read_bytes(bytes.len());
     if blake3::hash(&bytes).to_hex().as_str() != item.digest {
         let message = format!("`{}` has changed since it was indexed", path.display());
         return Err(Error::hinted(message, "restore the file, or run the pipeline again to index the data set anew"));

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::error::Result;
 use crate::kind::Place;
 use crate::made_by::MadeBy;
+use crate::tally::Tally;
 use crate::task::{Progress, Task};
 
 /// Executes tasks of some kinds. The next ones, such as one that hands tasks to a cluster, are files beside its own.
@@ -43,11 +44,13 @@ pub struct Done {
     pub memory: Option<u64>,
     /// What computed it.
     pub made_by: MadeBy,
+    /// What another process did for it with images and texts.
+    pub tally: Tally,
 }
 
 impl Done {
     /// Done by this very program.
     pub fn here(note: String) -> Done {
-        Done { note, memory: None, made_by: MadeBy::here() }
+        Done { note, memory: None, made_by: MadeBy::here(), tally: Tally::default() }
     }
 }

@@ -112,9 +112,9 @@ impl Workers {
     /// What came of a task. A worker that has done it becomes idle.
     fn conclude(&self, worker: Worker, Answer { hello, end }: Answer, program: &Path, log: &Path) -> Result<Done> {
         match (end, hello) {
-            (Some(Line::Done(note, memory)), Some(made_by)) => {
+            (Some(Line::Done(note, memory, tally)), Some(made_by)) => {
                 self.lock().push(worker);
-                Ok(Done { note, memory, made_by })
+                Ok(Done { note, memory, made_by, tally })
             }
             // Whatever it left, nobody knows what it is.
             (Some(Line::Done(..)), None) => {

@@ -7,6 +7,7 @@ use super::job::Failure;
 use crate::device::{Device, Devices};
 use crate::error::Error;
 use crate::store::Record;
+use crate::tally::Tally;
 use crate::task::Progress;
 
 /// One thing that happened.
@@ -130,6 +131,9 @@ pub struct Summary {
     pub interrupted: bool,
     /// Wall time.
     pub seconds: f64,
+    /// What was done with images and texts for nodes that ran to their end.
+    #[serde(flatten)]
+    pub tally: Tally,
 }
 
 impl Summary {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Options;
 use super::estimate::Estimates;
 use crate::data::Classes;
-use crate::graph::{Graph, Source};
+use crate::graph::{Graph, Load};
 use crate::store::Store;
 
 /// About what the nodes that would run take, if all of them do.
@@ -22,6 +22,23 @@ pub struct Forecast {
     pub results: u64,
     /// Bytes of the prepared pixels of evaluation images, at most.
     pub pixels: u64,
+    /// What is done with images and texts, as far as manifests tell.
+    pub passes: Passes,
+    /// The same by scripts, each of which decodes all its images and computes all its features, as the published ones do.
+    pub passes_by_scripts: Passes,
+    /// Nodes that compute with libtorch and are in neither, because no manifest says how much that is.
+    pub passes_unknown: usize,
+}
+
+/// What is to be done with images and texts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Passes {
+    /// Image files to decode; what several few-shot samples share is counted for each of them.
+    pub images_decoded: u64,
+    /// Images to run through the image tower, in trainings forward and backward.
+    pub image_passes: u64,
+    /// Prompts to run through the text tower, in trainings forward and backward.
+    pub text_passes: u64,
 }
 
 /// Pixels per side, where the weights do not say before they are read.
@@ -51,8 +68,63 @@ impl Forecast {
             unknown,
             results: wanted.iter().filter_map(|&index| estimates.size(graph, index)).sum(),
             pixels: if options.pixel_cache { pixels(graph, wanted) } else { 0 },
+            passes: passes(graph, wanted, options.pixel_cache),
+            passes_by_scripts: passes_by_scripts(graph, wanted),
+            passes_unknown: wanted
+                .iter()
+                .filter(|&&index| graph.node(index).work.needs_device() && graph.load(index).is_none())
+                .count(),
         }
     }
+}
+
+/// What nodes do with images and texts.
+fn passes(graph: &Graph, wanted: &[NodeIndex], pixel_cache: bool) -> Passes {
+    let mut passes = Passes::default();
+    let mut samples = HashSet::new();
+    for &index in wanted {
+        let Some(load) = graph.load(index) else { continue };
+        passes.image_passes += load.image_passes() as u64;
+        passes.text_passes += load.text_passes() as u64;
+        let reads_pixels = load.image_passes() > 0;
+        match graph.node(index).source("shots") {
+            // Nodes share what is prepared of a sample.
+            Some(shots) if reads_pixels && (samples.insert((shots, load.images())) || !pixel_cache) => {
+                passes.images_decoded += load.images() as u64;
+            }
+            None if reads_pixels && !pixel_cache => passes.images_decoded += load.images() as u64,
+            _ => {}
+        }
+    }
+    if pixel_cache {
+        passes.images_decoded += evaluation_images(graph, wanted).map(|(images, _)| images).sum::<u64>();
+    }
+    passes
+}
+
+/// Images at a time in the published evaluations.
+const PUBLISHED_BATCH: usize = 100;
+
+/// What scripts do in place of these nodes. A training decodes each image in each of its epochs; an evaluation decodes all its
+/// images and runs them through the image tower, and learned prompts through the text tower with every batch.
+fn passes_by_scripts(graph: &Graph, wanted: &[NodeIndex]) -> Passes {
+    let mut passes = Passes::default();
+    for load in wanted.iter().filter_map(|&index| graph.load(index)) {
+        let (images, texts) = match load {
+            // They keep no features.
+            Load::Features { .. } => continue,
+            Load::Training { .. } => (load.image_passes(), load.text_passes()),
+            Load::Evaluation { method, images, .. } => {
+                let is_learned = method.learner.learns_text() && !method.learner.has_texts_per_image();
+                let times = if is_learned { images.div_ceil(PUBLISHED_BATCH) } else { 1 };
+                (images, load.text_passes() * times)
+            }
+        };
+        passes.images_decoded += images as u64;
+        passes.image_passes += images as u64;
+        passes.text_passes += texts as u64;
+    }
+    passes
 }
 
 /// The seconds of the nodes that can only run one after another.
@@ -67,26 +139,27 @@ fn longest_chain(graph: &Graph, wanted: &[NodeIndex], estimates: &Estimates) -> 
 
 /// The bytes of the pixels that evaluations prepare, once for each image and size.
 fn pixels(graph: &Graph, wanted: &[NodeIndex]) -> u64 {
+    evaluation_images(graph, wanted).map(|(images, side)| images * 3 * side * side).sum()
+}
+
+/// The lists of images that evaluations prepare, each image in one of them: how many, and pixels per side.
+fn evaluation_images(graph: &Graph, wanted: &[NodeIndex]) -> impl Iterator<Item = (u64, u64)> {
     let lists: HashSet<(NodeIndex, u64, Classes)> = wanted
         .iter()
         .filter_map(|&index| {
             let node = graph.node(index);
             let has = |port: &str| node.inputs.iter().any(|input| input.is_of(port));
             let classes = node.work.decodes(&has)?;
-            let source = |port: &str| {
-                let input = node.inputs.iter().find(|input| input.is_of(port))?;
-                if let Source::Output(index, _) = input.source { Some(index) } else { None }
-            };
-            let side = source("weights").and_then(|weights| graph.node(weights).work.image_size()).unwrap_or(SIDE);
-            Some((source("dataset")?, side, classes))
+            let side = node.source("weights").and_then(|weights| graph.node(weights).work.image_size()).unwrap_or(SIDE);
+            Some((node.source("dataset")?, side, classes))
         })
         .collect();
-    let holds = |&(dataset, side, classes): &(NodeIndex, u64, Classes)| {
-        // Base and novel classes are among all of them.
-        classes == Classes::All || !lists.contains(&(dataset, side, Classes::All))
-    };
-    let bytes = |&(dataset, side, classes): &(NodeIndex, u64, Classes)| {
-        graph.node(dataset).work.test_images(classes).unwrap_or(0) * 3 * side * side
-    };
-    lists.iter().filter(|list| holds(list)).map(bytes).sum()
+    // Base and novel classes are among all of them.
+    let whole: HashSet<(NodeIndex, u64)> =
+        lists.iter().filter(|list| list.2 == Classes::All).map(|&(dataset, side, _)| (dataset, side)).collect();
+    let holds = move |list: &(NodeIndex, u64, Classes)| list.2 == Classes::All || !whole.contains(&(list.0, list.1));
+    lists
+        .into_iter()
+        .filter(holds)
+        .map(|(dataset, side, classes)| (graph.node(dataset).work.test_images(classes).unwrap_or(0), side))
 }

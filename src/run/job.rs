@@ -17,6 +17,7 @@ use crate::files::Claim;
 use crate::graph::{Graph, Inspector};
 use crate::identity;
 use crate::store::{CanonicalJson, Record, Store};
+use crate::tally::Tally;
 use crate::task::{Progress, Task, TaskInput};
 use crate::tensorboard::{EventFolder, hyper_parameters};
 
@@ -83,24 +84,24 @@ impl Job<'_> {
         self.node
     }
 
-    /// Executes the node and commits what it leaves.
-    pub fn run(mut self, progress: &dyn Fn(Progress)) -> Result<Record, End> {
+    /// Executes the node and commits what it leaves; also says what another process did for it with images and texts.
+    pub fn run(mut self, progress: &dyn Fn(Progress)) -> Result<(Record, Tally), End> {
         let executors = self.executors.clone();
         // Given back when the record is written.
         let _claim = self.claim.take();
         attempt(self.key, &executors, |log| {
             let (store, scratch) = (self.store, self.scratch.clone());
-            let (record, outputs) = self.execute(progress, log)?;
+            let (record, outputs, tally) = self.execute(progress, log)?;
             let record = store.commit(record, &outputs)?;
             let _ = std::fs::remove_dir_all(scratch);
-            Ok(record)
+            Ok((record, tally))
         })
     }
 
     /// Executes the node and says where the outputs are, which stay in its scratch folder, and what computed them.
     pub fn try_out(self) -> Result<(Record, BTreeMap<String, PathBuf>), End> {
         let executors = self.executors.clone();
-        attempt(self.key, &executors, |log| self.execute(&drop, log))
+        attempt(self.key, &executors, |log| self.execute(&drop, log).map(|(record, outputs, _)| (record, outputs)))
     }
 
     /// Executes the node; its record still lacks the outputs, which are where the map says.
@@ -108,7 +109,7 @@ impl Job<'_> {
         self,
         progress: &dyn Fn(Progress),
         log: &mut Option<PathBuf>,
-    ) -> Result<(Record, BTreeMap<String, PathBuf>)> {
+    ) -> Result<(Record, BTreeMap<String, PathBuf>, Tally)> {
         let (started, clock) = (jiff::Timestamp::now(), Instant::now());
         let node = self.graph.node(self.node);
         let task = Task {
@@ -162,7 +163,7 @@ impl Job<'_> {
             made_by: Some(done.made_by),
             unsynced: None,
         };
-        Ok((record, outputs))
+        Ok((record, outputs, done.tally))
     }
 }
 

@@ -62,6 +62,7 @@ use crate::executor::Executors;
 use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness};
 use crate::store::{CanonicalJson, Record, StatCache, Store};
+use crate::tally::Tally;
 use crate::task::Progress;
 use crate::text::nodes;
 use estimate::Estimates;
@@ -102,7 +103,7 @@ enum State {
 /// What job threads and signals tell the scheduler.
 enum Message {
     Progress(NodeIndex, Progress),
-    Finished(NodeIndex, Box<Result<Record, End>>),
+    Finished(NodeIndex, Box<Result<(Record, Tally), End>>),
     /// A mistake of ours.
     Panicked(Box<dyn Any + Send>),
     Interrupted,
@@ -159,7 +160,7 @@ pub fn run(
     interrupts: &Interrupts,
     report: &mut dyn FnMut(&Event<'_>),
 ) -> (Summary, HashMap<NodeIndex, Record>) {
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), Tally::so_far());
     let cache = StatCache::open(store.stat_cache());
     let mut last_keys = store.last_keys(pipeline);
     let mut scheduler = Scheduler {
@@ -204,6 +205,8 @@ pub fn run(
         let _ = store.remember_keys(pipeline, &last_keys);
     }
     summary.seconds = started.elapsed().as_secs_f64();
+    // What this process itself read and decoded.
+    summary.tally += Tally::so_far() - before;
     report(&Event::Finished(&summary));
     (summary, records)
 }
@@ -602,12 +605,13 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Running -> Done, Failed, Queued if it was interrupted, or Ready if it has to run again, alone on its device.
-    fn finish(&mut self, index: NodeIndex, result: Result<Record, End>, report: &mut dyn FnMut(&Event<'_>)) {
+    fn finish(&mut self, index: NodeIndex, result: Result<(Record, Tally), End>, report: &mut dyn FnMut(&Event<'_>)) {
         let started = self.running.remove(&index).expect("a node that ends runs");
         let seconds = Some(started.at.elapsed().as_secs_f64());
         self.give_back(started.device);
         match result {
-            Ok(record) => {
+            Ok((record, tally)) => {
+                self.summary.tally += tally;
                 let graph = self.graph;
                 self.estimates().learn(graph, index, &record);
                 self.settle_all(index, State::Done, record, seconds, report);

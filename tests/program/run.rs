@@ -240,3 +240,64 @@ fn an_evaluation_says_what_it_took_every_image_for() {
         assert!((mean(6) - metrics["macro_f1"].as_f64().unwrap()).abs() < 1e-4, "{metrics}");
     }
 }
+
+/// What a run did with images and texts is what the dry run said, as far as manifests tell it, and nothing is done twice.
+#[test]
+fn what_is_done_with_images_and_texts_is_counted() {
+    let project = Project::new();
+    let manifest = project.read("manifests/shapes.toml");
+    project.write("manifests/shapes.toml", &format!("{manifest}\n[counts]\nclasses = 4\ntest = 12\n"));
+    let forecast = project.json(&["run", PIPELINE, "--dry-run", "--json"])["forecast"].clone();
+    let numbers =
+        |value: &Value| ["images_decoded", "image_passes", "text_passes"].map(|field| value[field].as_u64().unwrap());
+    // Trainings of four images of two classes in two steps, 4 of them; evaluations of six images, 10 of them. Samples of two
+    // seeds have four images each; test images are 12.
+    assert_eq!(numbers(&forecast["passes"]), [2 * 4 + 12, 4 * 4 + 10 * 6, 4 * 2 * 2 + 10 * 2]);
+    assert_eq!(numbers(&forecast["passes_by_scripts"]), [4 * 4 + 10 * 6, 4 * 4 + 10 * 6, 4 * 2 * 2 + 10 * 2]);
+    assert_eq!(forecast["passes_unknown"], 1, "{forecast}");
+
+    let finished = |arguments: &[&str]| -> Value {
+        let printed = project.run(arguments);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        serde_json::from_str(printed.stdout.lines().last().unwrap()).unwrap()
+    };
+    let run = finished(&["run", PIPELINE, "--json"]);
+    let [decoded, images, texts] = numbers(&run);
+    // The stage that trains the model looks at 32 captioned pictures once.
+    assert_eq!((run["event"].as_str(), images, texts), (Some("finished"), 32 + 76, 32 + 36));
+    // Two samples may share images.
+    assert!((32 + 12 + 4..=32 + 12 + 8).contains(&decoded), "{run}");
+    assert!(run["bytes_read"].as_u64().unwrap() > 32 * 100, "{run}");
+    let again = finished(&["run", PIPELINE, "--json"]);
+    assert_eq!((numbers(&again), &again["ran"]), ([0, 0, 0], &0.into()));
+}
+
+/// The real table, of which no data is there.
+#[test]
+fn what_the_real_table_does_with_images_is_known_before() {
+    let project = Project::new();
+    let pipeline = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/base2novel.toml");
+    let forecast = |only: &str| {
+        let report = project.json(&["run", pipeline, "--store", "store", "--only", only, "--dry-run", "--json"]);
+        ["passes", "passes_by_scripts"].map(|whose| {
+            ["images_decoded", "image_passes", "text_passes"]
+                .map(|field| report["forecast"][whose][field].as_u64().unwrap())
+        })
+    };
+    // 16 images of each of 1,098 base classes in 5 epochs and 3 seeds: 65,880 steps of 4.
+    let classes = [500, 50, 19, 98, 51, 51, 50, 199, 24, 5, 51];
+    let samples = 16 * 3 * classes.iter().sum::<u64>();
+    let texts = 4 * 5 * 3 * classes.iter().map(|count| count * count).sum::<u64>();
+    let maple = forecast("train/*/maple/*");
+    assert_eq!(maple, [[samples, 5 * samples, texts], [5 * samples, 5 * samples, texts]]);
+    assert_eq!(5 * samples, 4 * 65_880);
+    // EuroSAT's 8,100 test images are decoded once, and run through the image tower once for both methods and all seeds. CoOp
+    // trains in 2 steps of 32 images and 50 epochs, CoCoOp with each of 80 images in 10, and has prompts for every image.
+    let (training, tests, seeds) = (2 * 32 * 50 + 80 * 10, 8_100, 3);
+    let texts = seeds * 5 * (2 * 50 + 80 * 10 + 2 + tests);
+    let [ours, scripts] = forecast("eval/eurosat/co*/*");
+    assert_eq!(ours, [tests + seeds * 80, tests + seeds * training, texts]);
+    let all = seeds * (training + 2 * tests);
+    // CoOp's prompts run through the text tower with each of 41 batches, twice.
+    assert_eq!(scripts, [all, all, texts + seeds * 5 * 2 * (41 - 1)]);
+}

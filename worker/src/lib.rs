@@ -39,6 +39,7 @@ use maple_pipe::files::read_json;
 use maple_pipe::identity;
 use maple_pipe::measurement::MEASURE;
 use maple_pipe::signals;
+use maple_pipe::tally::Tally;
 use maple_pipe::task::{ABOUT, Line, OF_RUN, Request, Task, check_build};
 use maple_pipe::terminal;
 
@@ -132,7 +133,7 @@ fn write_errors_to(log: &Path) {
 fn work(file: &Path, peak: &memory::Peak) -> Line {
     let worked = catch_unwind(AssertUnwindSafe(|| attempt(file, peak)));
     match worked {
-        Ok(Ok((note, memory))) => Line::Done(note, memory),
+        Ok(Ok((note, memory, tally))) => Line::Done(note, memory, tally),
         Ok(Err(Error::Interrupted)) => Line::Stopped,
         Ok(Err(error)) => lack_of_memory(&error.to_string())
             .unwrap_or_else(|| Line::Failed(error.to_string(), error.hint().map(Into::into))),
@@ -155,8 +156,9 @@ fn lack_of_memory(text: &str) -> Option<Line> {
     Some(Line::OutOfMemory(message.to_owned()))
 }
 
-/// Does the task in a file; returns its note and how much memory it needed.
-fn attempt(file: &Path, peak: &memory::Peak) -> Result<(String, Option<u64>)> {
+/// Does the task in a file; returns its note, how much memory it needed, and what it did with images and texts.
+fn attempt(file: &Path, peak: &memory::Peak) -> Result<(String, Option<u64>, Tally)> {
+    let before = Tally::so_far();
     accept(file).and_then(|task| {
         stages::begin(&task);
         memory::give_back(task.device);
@@ -167,7 +169,7 @@ fn attempt(file: &Path, peak: &memory::Peak) -> Result<(String, Option<u64>)> {
         let note = stages::run(&task, control, &|made_by| say(&Line::Hello(Box::new(made_by))))?;
         let memory = peak.bytes(task.device);
         memory::give_back(task.device);
-        Ok((note, memory))
+        Ok((note, memory, Tally::so_far() - before))
     })
 }
 

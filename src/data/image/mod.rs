@@ -12,6 +12,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb
 
 use crate::error::Result;
 use crate::files::foreign_format;
+use crate::tally::Tally;
 
 /// The most pixels that an image may have: beyond that Pillow takes it for a decompression bomb (`Image.py`).
 const MOST_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
@@ -46,7 +47,9 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage> {
         Ok(format) => other(bytes, format),
         Err(error) => Err(error.to_string()),
     };
-    decoded.map_err(|error| foreign_format(path, "image", bytes, error))
+    let decoded = decoded.map_err(|error| foreign_format(path, "image", bytes, error))?;
+    Tally::decoded_image();
+    Ok(decoded)
 }
 
 /// Refuses what would fill the memory.

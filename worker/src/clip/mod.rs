@@ -20,6 +20,7 @@ use maple_pipe::architecture::is_norm;
 use maple_pipe::backbone::Backbone;
 use maple_pipe::error::Result;
 use maple_pipe::method::Precision;
+use maple_pipe::tally::Tally;
 use resnet::{AttentionPool, BatchNorm, Bottleneck, Convolution, ResNet};
 use text::TextTower;
 use transformer::{Block, LayerNorm, Linear, PromptKind};
@@ -131,6 +132,7 @@ impl Clip {
 
     /// [`Clip::image_features`] with learned prompts in the vision tower.
     pub fn image_features_with(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+        Tally::passes_images(images.size()[0]);
         self.vision.features(images, prompts)
     }
 
@@ -138,6 +140,7 @@ impl Clip {
     ///
     /// This is the text tower as published, position by position.
     pub fn text_features(&self, token_ids: &Tensor) -> Tensor {
+        Tally::passes_texts(token_ids.size()[0]);
         self.text.plain(&self.text.embed(token_ids), &token_ids.argmax(-1, false), &[])
     }
 
@@ -149,6 +152,7 @@ impl Clip {
     /// Features `(G, classes, embedding)` of prompts made of the rows of `table` `(G, rows, text width)`; `deep[i]`,
     /// `(n, text width)`, replaces the positions 1 to n before block `i + 1`, and every prompt has to begin with those.
     pub fn prompt_features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+        Tally::passes_texts(table.size()[0] * prompts.classes());
         self.text.features(table, prompts, deep)
     }
 

@@ -110,6 +110,11 @@ impl PromptRows {
         })
     }
 
+    /// How many prompts there are for one image or for all.
+    pub(super) fn classes(&self) -> i64 {
+        self.classes
+    }
+
     /// How many rows (of all classes together) the transformer works on.
     pub fn rows(&self) -> i64 {
         self.shared.size()[0] + self.own.size()[0]

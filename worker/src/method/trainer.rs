@@ -13,6 +13,7 @@ use crate::clip::{Weights, torch};
 use crate::cuda::CudaGraph;
 use maple_pipe::error::Result;
 use maple_pipe::method::{Precision, Training};
+use maple_pipe::tally::Tally;
 use maple_pipe::terminal;
 
 /// Steps that are computed plainly before one is recorded: libraries choose kernels and get memory when they first compute
@@ -46,6 +47,8 @@ struct RecordedStep {
     labels: Tensor,
     learning_rate: Tensor,
     losses: StepLosses,
+    /// What a replay does.
+    tally: Tally,
 }
 
 /// The losses of a step, still where the model is.
@@ -140,8 +143,11 @@ impl<'a> Trainer<'a> {
     fn record(&mut self, seen: Seen<'_>, labels: &Tensor) -> Result<RecordedStep> {
         let (own, labels) = (seen.tensor().copy(), labels.copy());
         let learning_rate = Tensor::zeros([], (Kind::Double, own.device()));
+        let before = Tally::so_far();
         let (graph, losses) = CudaGraph::record(|| self.compute(seen.with(&own), &labels, &learning_rate))?;
-        Ok(RecordedStep { graph, seen: own, labels, learning_rate, losses })
+        let tally = Tally::so_far() - before;
+        tally.takes_back();
+        Ok(RecordedStep { graph, seen: own, labels, learning_rate, losses, tally })
     }
 
     /// Computes a step operation by operation.
@@ -197,6 +203,7 @@ impl RecordedStep {
         self.labels.copy_(labels);
         let _ = self.learning_rate.fill_(learning_rate);
         self.graph.replay()?;
+        self.tally.repeats();
         // The next replay writes to the same place.
         Ok(StepLosses { values: self.losses.values.copy(), names: self.losses.names.clone() })
     }

@@ -9,6 +9,7 @@ use maple_pipe::data::transform::{Normalisation, View};
 use maple_pipe::data::world::{CAPTIONS, IMAGES};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::read_foreign_text;
+use maple_pipe::tally::Tally;
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -46,7 +47,9 @@ impl Captioned {
         let lines: Vec<Line> = text.lines().enumerate().map(parse).collect::<Result<_>>()?;
         let decode = |line: &Line| {
             let path = folder.join(IMAGES).join(&line.path);
-            decode(&std::fs::read(&path).map_err(Error::io("read", &path))?, &path)
+            let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+            Tally::read_bytes(bytes.len());
+            decode(&bytes, &path)
         };
         let pictures = lines.par_iter().map(decode).collect::<Result<_>>()?;
         let tokenizer = Tokenizer::new();
