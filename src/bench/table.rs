@@ -215,7 +215,7 @@ impl Projected {
 
     fn add_evaluation(&mut self, one: &Asked<'_>, measured: &[Row<EvaluationFigures>]) {
         let (rate, images): (fn(&EvaluationFigures) -> f64, usize) = match one.load {
-            Load::Features { images, .. } => (|figures| figures.tower_images_per_second, images),
+            Load::Features { .. } => (|figures| figures.tower_images_per_second, one.load.image_passes()),
             Load::Evaluation { images, from_features: true, .. } => {
                 (|figures| figures.features_images_per_second.unwrap_or(figures.images_per_second), images)
             }

@@ -42,6 +42,8 @@ pub enum Load<'g> {
         precision: Precision,
         /// The images.
         images: usize,
+        /// How often each: once, or in so many views.
+        epochs: usize,
     },
 }
 
@@ -81,7 +83,8 @@ impl Load<'_> {
         match *self {
             Load::Training { .. } => self.steps_on_images() * self.batch(),
             Load::Evaluation { from_features: true, .. } => 0,
-            Load::Evaluation { images, .. } | Load::Features { images, .. } => images,
+            Load::Evaluation { images, .. } => images,
+            Load::Features { images, epochs, .. } => epochs * images,
         }
     }
 
@@ -123,7 +126,7 @@ impl Graph {
         }
         let Features { split, classes, precision, views, .. } = work.as_kind()?;
         let epochs = views.map_or(1, |views| views.epochs.get() as usize);
-        Some(Load::Features { precision: *precision, images: epochs * self.images(index, *split, *classes)? })
+        Some(Load::Features { precision: *precision, images: self.images(index, *split, *classes)?, epochs })
     }
 
     /// The method of the prompt that a node leaves; of one that chooses among several, that of the first.

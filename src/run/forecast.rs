@@ -113,7 +113,7 @@ fn passes_by_scripts(graph: &Graph, wanted: &[NodeIndex]) -> Passes {
         let (images, texts) = match load {
             // They keep no features.
             Load::Features { .. } => continue,
-            Load::Training { .. } => (load.image_passes(), load.text_passes()),
+            Load::Training { .. } => (load.steps() * load.batch(), load.text_passes()),
             Load::Evaluation { method, images, .. } => {
                 let is_learned = method.learner.learns_text() && !method.learner.has_texts_per_image();
                 let times = if is_learned { images.div_ceil(PUBLISHED_BATCH) } else { 1 };
