@@ -111,10 +111,9 @@ impl Error {
             Error::Damaged { .. } => {
                 Some("`maple-pipe verify --remove` removes it; then `maple-pipe run` makes it again".into())
             }
-            Error::OutOfMemory(_) => Some(
-                "give it a smaller batch, or a device with more memory; `--devices cuda:0*1` keeps other nodes of this run away"
-                    .into(),
-            ),
+            Error::OutOfMemory(_) => {
+                Some("give it a smaller batch, or a device with more memory that no other program uses".into())
+            }
             _ => None,
         }
     }

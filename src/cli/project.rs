@@ -77,7 +77,7 @@ pub(super) struct WorkArguments {
     #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
     threads: Option<u32>,
     /// Where nodes that need libtorch compute, e.g. `cpu`, `cuda:0,cuda:1`, or `cuda:0*4` for four nodes at once on one
-    /// card [default: the cards that libtorch sees, else `cpu`]
+    /// card [default: the cards that libtorch sees, with as many nodes at once as `doctor` says, else `cpu`]
     #[arg(long, value_name = "DEVICES")]
     devices: Option<String>,
     /// Do not keep the pixels of images in the store once they are decoded: of evaluation images as the vision tower sees

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use petgraph::graph::NodeIndex;
 
+use crate::device::Device;
 use crate::digest::Digest;
 use crate::graph::Graph;
 use crate::store::{Record, Store};
@@ -14,7 +15,8 @@ use crate::store::{Record, Store};
 pub(super) struct Estimates {
     /// Of nodes that ran before.
     seconds: HashMap<NodeIndex, f64>,
-    memory: HashMap<NodeIndex, u64>,
+    /// A processor and a card need not hold the same of a node.
+    memory: HashMap<(NodeIndex, Kind), u64>,
     /// The size of what they left, in bytes.
     sizes: HashMap<NodeIndex, u64>,
     /// By stage, over its nodes with a record, from earlier runs and from this one.
@@ -29,8 +31,21 @@ struct Mean {
     seconds: f64,
     /// The size of what was left, in bytes.
     size: u64,
-    /// The largest seen.
-    memory: u64,
+    /// The largest seen on processors, and on cards.
+    memory: [u64; 2],
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Kind {
+    Processor,
+    Card,
+}
+
+impl Kind {
+    fn of(device: Option<Device>) -> Kind {
+        if let Some(Device::Cuda(_)) = device { Kind::Card } else { Kind::Processor }
+    }
 }
 
 /// A node of which nothing is known is taken to need this long, so that the longest chain goes first.
@@ -63,14 +78,16 @@ impl Estimates {
     /// Takes the duration of a node from its record.
     pub fn learn(&mut self, graph: &Graph, index: NodeIndex, record: &Record) {
         self.seconds.insert(index, record.seconds);
-        self.memory.extend(record.memory.map(|memory| (index, memory)));
+        let kind = Kind::of(record.device);
+        self.memory.extend(record.memory.map(|memory| ((index, kind), memory)));
         let size = record.outputs.values().map(|artifact| artifact.size).sum();
         self.sizes.insert(index, size);
         let mean = self.stages.entry(graph.node(index).stage_name.clone()).or_default();
         mean.count += 1;
         mean.seconds += record.seconds;
         mean.size += size;
-        mean.memory = mean.memory.max(record.memory.unwrap_or(0));
+        let largest = &mut mean.memory[kind as usize];
+        *largest = record.memory.unwrap_or(0).max(*largest);
     }
 
     /// About how long a node takes; nothing while no node of its stage has ever run.
@@ -83,10 +100,11 @@ impl Estimates {
         self.stages.get(stage).map(|mean| mean.seconds / mean.count as f64)
     }
 
-    /// About how many bytes a node needs on its device; nothing while that is not known.
-    pub fn memory(&self, graph: &Graph, index: NodeIndex) -> Option<u64> {
-        let of_stage = || self.stages.get(&graph.node(index).stage_name).map(|mean| mean.memory);
-        self.memory.get(&index).copied().or_else(of_stage).filter(|bytes| *bytes > 0)
+    /// About how many bytes a node needs on a device of this kind; nothing while that is not known.
+    pub fn memory(&self, graph: &Graph, index: NodeIndex, device: Device) -> Option<u64> {
+        let kind = Kind::of(Some(device));
+        let of_stage = || self.stages.get(&graph.node(index).stage_name).map(|mean| mean.memory[kind as usize]);
+        self.memory.get(&(index, kind)).copied().or_else(of_stage).filter(|bytes| *bytes > 0)
     }
 
     /// About how many bytes a node leaves; nothing while no node of its stage has ever run.

@@ -452,9 +452,10 @@ impl<'a> Scheduler<'a> {
             if !self.graph.node(index).work.needs_device() {
                 return Some((place, None));
             }
-            let known = self.estimates.as_ref().and_then(|estimates| estimates.memory(self.graph, index));
-            let need = match known {
-                _ if self.alone.contains(&index) => Need::All,
+            let known = |device| self.estimates.as_ref()?.memory(self.graph, index, device);
+            let is_alone = self.alone.contains(&index);
+            let need = |device| match known(device) {
+                _ if is_alone => Need::All,
                 None => Need::Unknown,
                 Some(bytes) => Need::Bytes(bytes),
             };

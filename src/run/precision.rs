@@ -62,7 +62,9 @@ fn warning(slow: &[Slow], processor_has: &dyn Fn(&str) -> bool) -> Warning {
         ""
     };
     Warning {
-        message: format!("on a processor, 16-bit floating point takes longer than 32-bit: {stages}"),
+        message: format!(
+            "nodes of {stages} compute in 16-bit floating point on the processor, where 32-bit takes less time"
+        ),
         hint: format!("`{settings}` computes in 32 bits, which rounds less than the published code does{brain}"),
     }
 }
@@ -80,7 +82,7 @@ mod tests {
         };
         let hint = |numerics, flag: &str| {
             let warning = warning(&[slow("train", numerics), slow("eval", numerics)], &|known| known == flag);
-            assert!(warning.message.ends_with(": `eval`, `train`"), "{}", warning.message);
+            assert!(warning.message.starts_with("nodes of `eval`, `train` compute "), "{}", warning.message);
             assert!(warning.hint.starts_with("`--set stage.train.method.precision=fp32` computes"), "{}", warning.hint);
             warning.hint.contains("`bf16`")
         };

@@ -30,13 +30,13 @@ struct Slot {
     used: u64,
 }
 
-impl Slot {
-    /// The bytes that are set aside for a node.
-    fn bytes(&self, device: Device, need: Need) -> u64 {
-        match need {
-            Need::Bytes(bytes) => bytes,
-            Need::Unknown if device == Device::Cpu => 0,
-            Need::Unknown | Need::All => self.memory,
+impl Need {
+    /// The bytes that are set aside for a node on a device; nothing where it gets all of it.
+    fn bytes(self, device: Device) -> Option<u64> {
+        match self {
+            Need::Bytes(bytes) => Some(bytes),
+            Need::Unknown if device == Device::Cpu => Some(0),
+            Need::Unknown | Need::All => None,
         }
     }
 }
@@ -48,16 +48,18 @@ impl Slots {
         Slots(devices.slots().map(|(device, slots)| (device, slot(device, slots))).collect())
     }
 
-    /// Takes the emptiest device on which a node fits, and so many of its bytes; a device that nobody uses takes any node.
-    pub fn take(&mut self, need: Need) -> Option<(Device, u64)> {
+    /// Takes the emptiest device on which a node fits, and so many of its bytes; a device that nobody uses takes any node. The
+    /// node needs of each device what `need` says.
+    pub fn take(&mut self, need: impl Fn(Device) -> Need) -> Option<(Device, u64)> {
         let fits = |device, slot: &Slot| {
             let left = slot.memory.saturating_sub(slot.used);
-            slot.free > 0 && (slot.taken == 0 || left > 0 && slot.bytes(device, need) <= left)
+            let fits_beside = || left > 0 && need(device).bytes(device).is_some_and(|bytes| bytes <= left);
+            slot.free > 0 && (slot.taken == 0 || fits_beside())
         };
         let fitting = self.0.iter().filter(|(device, slot)| fits(**device, slot));
         let (_, device) = fitting.map(|(&device, slot)| (slot.taken, device)).min()?;
         let slot = self.0.get_mut(&device).expect("just found");
-        let bytes = slot.bytes(device, need);
+        let bytes = need(device).bytes(device).unwrap_or(slot.memory);
         slot.free -= 1;
         slot.taken += 1;
         slot.used += bytes;
@@ -85,31 +87,31 @@ mod tests {
     #[test]
     fn nodes_are_spread_over_devices() {
         let mut slots = Slots::new(&Devices::parse("cuda:0*2,cuda:1", 1).unwrap(), |_| None);
-        let mut take = || slots.take(Need::Bytes(0)).map(|(device, _)| device);
+        let mut take = || slots.take(|_| Need::Bytes(0)).map(|(device, _)| device);
         let taken: Vec<Option<Device>> = (0..4).map(|_| take()).collect();
         assert_eq!(taken, [Some(Device::Cuda(0)), Some(Device::Cuda(1)), Some(Device::Cuda(0)), None]);
         slots.give(Device::Cuda(1), 0);
-        assert_eq!(slots.take(Need::Bytes(0)), Some((Device::Cuda(1), 0)));
+        assert_eq!(slots.take(|_| Need::Bytes(0)), Some((Device::Cuda(1), 0)));
     }
 
     #[test]
     fn what_does_not_fit_waits_unless_the_device_is_empty() {
         let mut slots = Slots::new(&Devices::parse("cpu*3", 1).unwrap(), |_| Some(100));
-        assert_eq!(slots.take(Need::Bytes(1000)), Some((Device::Cpu, 1000)));
-        assert_eq!(slots.take(Need::Bytes(1)), None);
+        assert_eq!(slots.take(|_| Need::Bytes(1000)), Some((Device::Cpu, 1000)));
+        assert_eq!(slots.take(|_| Need::Bytes(1)), None);
         slots.give(Device::Cpu, 1000);
-        assert_eq!(slots.take(Need::Bytes(60)), Some((Device::Cpu, 60)));
-        assert_eq!(slots.take(Need::Bytes(60)), None);
-        assert_eq!(slots.take(Need::Bytes(40)), Some((Device::Cpu, 40)));
+        assert_eq!(slots.take(|_| Need::Bytes(60)), Some((Device::Cpu, 60)));
+        assert_eq!(slots.take(|_| Need::Bytes(60)), None);
+        assert_eq!(slots.take(|_| Need::Bytes(40)), Some((Device::Cpu, 40)));
     }
 
     #[test]
     fn an_unknown_node_has_a_card_for_itself() {
         for memory in [None, Some(100)] {
             let mut slots = Slots::new(&Devices::parse("cpu*3,cuda:0*3", 1).unwrap(), |_| memory);
-            let devices = |slots: &mut Slots, need| slots.take(need).map(|(device, _)| device);
+            let devices = |slots: &mut Slots, need| slots.take(|_| need).map(|(device, _)| device);
             assert_eq!(devices(&mut slots, Need::All), Some(Device::Cpu));
-            let (device, bytes) = slots.take(Need::Unknown).unwrap();
+            let (device, bytes) = slots.take(|_| Need::Unknown).unwrap();
             assert_eq!(device, Device::Cuda(0));
             assert_eq!(devices(&mut slots, Need::Bytes(1)), None);
             assert_eq!(devices(&mut slots, Need::Unknown), None);

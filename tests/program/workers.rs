@@ -159,13 +159,32 @@ fn a_node_for_which_memory_did_not_suffice_runs_again_alone() {
     );
     let project = Project::new();
     let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
-    project.printed(run.output().unwrap()).is(str![[r#""#]]);
+    project.printed(run.output().unwrap()).is(str![[r#"
+<stderr>
+        DONE [TIME] (1/2) captioned
+     CROWDED clip   it runs again alone on its device: out of memory: CUDA out of memory. Tried to allocate 20.00 MiB.
+        DONE [TIME] (2/2) clip   [NUMBER]
+2 nodes: 2 ran, 0 cached, 0 failed in [TIME]
+<exit code 0>
+
+"#]]);
     assert!(project.is_clean());
     // Nor the second one.
     let project = Project::new();
     let mut run =
         project.command_with_worker(&format!("{TAKE_TASK}{out}; exit 1\n"), &["run", PIPELINE, "--only", "clip"]);
-    project.printed(run.output().unwrap()).is(str![[r#""#]]);
+    project.printed(run.output().unwrap()).is(str![[r#"
+<stderr>
+        DONE [TIME] (1/2) captioned
+     CROWDED clip   it runs again alone on its device: out of memory: CUDA out of memory. Tried to allocate 20.00 MiB.
+      FAILED [TIME] (2/2) clip
+error: out of memory: CUDA out of memory. Tried to allocate 20.00 MiB.
+hint: give it a smaller batch, or a device with more memory that no other program uses
+log: [PROJECT]/.maple/logs/tiny/clip.log
+2 nodes: 1 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
 }
 
 #[test]
