@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use crate::tally::Tally;
 
 /// Bytes read at a time.
 const CHUNK: u64 = 16 << 20;
+/// A file of fewer bytes is read by one call.
+const SMALL: usize = 16 << 10;
 /// From this many bytes on, several cores are faster than one.
 const LARGE: usize = 1 << 20;
 
@@ -42,11 +44,36 @@ impl Digest {
     /// gives another digest, not a crash.
     pub fn of_file(path: &Path) -> Result<Digest> {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let size = file.metadata().map_err(Error::io("read", path))?.len();
+        Digest::of_open_file(&mut file, size, path)
+    }
+
+    /// Of the content of a file that is open, from where it stands on, and that is said to have so many bytes.
+    ///
+    /// # Errors
+    /// It cannot be read; the error names `path`.
+    pub fn of_open_file(file: &mut File, size: u64, path: &Path) -> Result<Digest> {
         let mut hasher = blake3::Hasher::new();
+        if size < SMALL as u64 {
+            // A call that finds less than there is room for has found the end.
+            let mut block = [0; SMALL];
+            match file.read(&mut block) {
+                Ok(length) if length < SMALL => {
+                    Tally::read_bytes(length);
+                    return Ok(Digest::of(&block[..length]));
+                }
+                Ok(length) => {
+                    Tally::read_bytes(length);
+                    hasher.update(&block[..length]);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read", path)(error)),
+            }
+        }
         let mut chunk = Vec::new();
         loop {
             chunk.clear();
-            let length = (&mut file).take(CHUNK).read_to_end(&mut chunk).map_err(Error::io("read", path))?;
+            let length = (&mut *file).take(CHUNK).read_to_end(&mut chunk).map_err(Error::io("read", path))?;
             Tally::read_bytes(length);
             match length {
                 0 => return Ok(Digest(hasher.finalize())),
@@ -59,7 +86,7 @@ impl Digest {
     /// Reads 64 lower-case hexadecimal digits: a digest has one spelling, so that a damaged one is never taken for whole.
     pub fn parse(text: &str) -> Option<Digest> {
         let hash = blake3::Hash::from_hex(text).ok()?;
-        (*hash.to_hex() == *text).then_some(Digest(hash))
+        (!text.bytes().any(|digit| digit.is_ascii_uppercase())).then_some(Digest(hash))
     }
 
     /// The first digits, for people.

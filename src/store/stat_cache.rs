@@ -147,9 +147,12 @@ impl StatCache {
 
     /// Hashes a file. What it gives may be remembered only if the file was neither written just before nor while it was read.
     fn read(&self, path: &Path, stat: Stat, now: SystemTime) -> Result<(Entry, bool)> {
-        let digest = Digest::of_file(path);
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let digest = Digest::of_open_file(&mut file, stat.size, path);
         self.read.fetch_add(1, Relaxed);
-        let settled = stat.is_settled_at(now) && Stat::of(path)? == stat;
+        // A file that took this one's place has another inode, and the one that was read has changed by it.
+        let after = file.metadata().map_err(Error::io("read", path))?;
+        let settled = stat.is_settled_at(now) && Stat::from(&after) == stat;
         Ok((Entry { stat, digest: digest? }, settled))
     }
 
