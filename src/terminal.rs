@@ -7,6 +7,8 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressDrawTarget, TermLike};
 
@@ -14,7 +16,13 @@ use crate::error::{Error, Result};
 
 /// Prints a line to standard error, if anybody can read it.
 pub fn say(line: &str) {
-    let _ = anstream::stderr().write_all(format!("{line}\n").as_bytes());
+    let line = format!("{line}\n");
+    // In one piece: what leaves out the escape sequences would write the rest piece by piece.
+    let line = match AutoStream::choice(&std::io::stderr()) {
+        ColorChoice::Never => strip_str(&line).to_string(),
+        _ => line,
+    };
+    let _ = anstream::stderr().write_all(line.as_bytes());
 }
 
 /// Says what is amiss, but no reason to stop.
