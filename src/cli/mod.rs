@@ -27,6 +27,7 @@ mod terminal;
 mod verify;
 mod weights;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -117,8 +118,11 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Command::Doctor(command) => command.run(),
         Command::Gc(command) => command.run(),
         Command::Reap => {
-            crate::executor::reap(std::io::stdin().lock());
-            Ok(())
+            // Its run says by its standard input that it ends, and by its standard output what it leaves.
+            match std::io::stdout().as_fd().try_clone_to_owned() {
+                Ok(groups) => Ok(crate::executor::reap(std::io::stdin().lock(), &groups.into())),
+                Err(error) => Err(crate::error::Error::io("read", "standard output")(error)),
+            }
         }
         Command::Weights(command) => command.run(),
         Command::Data(command) => command.run(),

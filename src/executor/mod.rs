@@ -56,6 +56,11 @@ impl Executors {
         self.processes.stop();
     }
 
+    /// Whether nothing runs on that a process which has ended left behind.
+    pub fn left_nothing(&self) -> bool {
+        self.processes.left_nothing()
+    }
+
     /// Whether [`Executors::stop`] was called.
     pub fn are_stopping(&self) -> bool {
         self.processes.are_stopping()

@@ -2,13 +2,19 @@
 //! killed, and never outliving the run.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpid, kill_process_group, set_child_subreaper, waitid,
+    waitpid,
+};
 
 use crate::error::{Error, Result};
 use crate::task::Request;
@@ -28,6 +34,8 @@ struct Alive {
     members: BTreeMap<u32, Stop>,
     stopping: bool,
     killed: bool,
+    /// What loses its parent becomes our child.
+    adopts: bool,
     reaper: Option<Reaper>,
 }
 
@@ -68,13 +76,16 @@ impl Processes {
             let mut alive = self.lock();
             let reaper = match alive.reaper.take() {
                 Some(reaper) => reaper,
-                None => Reaper::start()?,
+                None => {
+                    alive.adopts = set_child_subreaper(Some(getpid())).is_ok();
+                    Reaper::start()?
+                }
             };
             alive.reaper.insert(reaper).child.id()
         };
         let child = start(command.env(REAPER, reaper.to_string()))?;
         if let Some(reaper) = &mut self.lock().reaper {
-            reaper.tell('+', child.id());
+            reaper.groups.add(child.id());
         }
         Ok(child)
     }
@@ -86,6 +97,26 @@ impl Processes {
         for (&id, stop) in &mut alive.members {
             ask(id, stop);
         }
+    }
+
+    /// Whether nothing runs on that a program which has ended left behind, in a group of its own: it may still write to where
+    /// that program ran. What nobody else waits for becomes our child when its parent ends.
+    pub fn left_nothing(&self) -> bool {
+        let id = std::process::id();
+        let Ok(children) = std::fs::read_to_string(format!("/proc/self/task/{id}/children")) else { return false };
+        let children: Vec<u32> = children.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+        let alive = self.lock();
+        if children.is_empty() || !alive.adopts {
+            return alive.adopts;
+        }
+        let reaper = alive.reaper.as_ref().map(|reaper| reaper.child.id());
+        let is_left = |id: &u32| Some(*id) != reaper && !alive.members.contains_key(id);
+        let is_gone = |id: u32| {
+            let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+            matches!(waitpid(id, WaitOptions::NOHANG), Ok(Some(_)))
+        };
+        // All of them: what has ended is to be waited for.
+        children.into_iter().filter(is_left).filter(|&id| !is_gone(id)).count() == 0
     }
 
     /// Whether [`Processes::stop`] was called.
@@ -161,7 +192,7 @@ impl Process {
             signal(id, Signal::KILL);
         }
         if let Some(reaper) = &mut alive.reaper {
-            reaper.tell('-', id);
+            reaper.groups.remove(id);
         }
     }
 }
@@ -195,24 +226,22 @@ fn signal(id: u32, signal: Signal) {
     }
 }
 
-/// A process that kills the programs which outlive us, even when we are killed ourselves.
+/// A process that kills the programs which outlive us, even when we are killed ourselves. It sleeps until its standard input
+/// ends, and then reads which groups live.
 #[derive(Debug)]
 struct Reaper {
     child: Child,
+    groups: Groups,
 }
 
 impl Reaper {
     fn start() -> std::io::Result<Reaper> {
+        let groups = Groups::new()?;
         let mut command = Command::new(std::env::current_exe()?);
         // A run may be the program of another, whose reaper must leave this one its work.
-        command.arg("reap").env_remove(REAPER).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Reaper { child: start(&mut command)? })
-    }
-
-    fn tell(&mut self, sign: char, id: u32) {
-        if let Some(stdin) = &mut self.child.stdin {
-            let _ = writeln!(stdin, "{sign}{id}");
-        }
+        command.arg("reap").env_remove(REAPER).stdin(Stdio::piped()).stderr(Stdio::null());
+        let child = start(command.stdout(groups.file.try_clone()?))?;
+        Ok(Reaper { child, groups })
     }
 }
 
@@ -225,23 +254,60 @@ impl Drop for Reaper {
     }
 }
 
-/// What the reaper does: learns from `lines` which process groups live, and kills those that do when the lines end without
-/// a word.
-pub fn reap(lines: impl BufRead) {
-    let mut groups = std::collections::BTreeSet::new();
-    for line in lines.lines().map_while(Result::ok) {
-        if line == DONE {
-            return;
+/// The process groups that live, in memory that a run shares with its reaper. To write there wakes nobody.
+#[derive(Debug)]
+struct Groups {
+    file: File,
+    /// As in the file.
+    places: Vec<u32>,
+}
+
+/// What stands where there is no group.
+const NOBODY: u32 = 0;
+
+impl Groups {
+    fn new() -> std::io::Result<Groups> {
+        let file = memfd_create("process groups", MemfdFlags::CLOEXEC)?;
+        Ok(Groups { file: file.into(), places: Vec::new() })
+    }
+
+    fn add(&mut self, id: u32) {
+        let place = self.places.iter().position(|&one| one == NOBODY).unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(NOBODY);
         }
-        let (sign, id) = line.split_at(1.min(line.len()));
-        match (sign, id.parse::<u32>()) {
-            ("+", Ok(id)) => drop(groups.insert(id)),
-            ("-", Ok(id)) => drop(groups.remove(&id)),
-            _ => {}
+        self.set(place, id);
+    }
+
+    fn remove(&mut self, id: u32) {
+        if let Some(place) = self.places.iter().position(|&one| one == id) {
+            self.set(place, NOBODY);
         }
     }
-    groups.extend(unannounced());
-    groups.into_iter().for_each(|id| signal(id, Signal::KILL));
+
+    fn set(&mut self, place: usize, id: u32) {
+        self.places[place] = id;
+        let _ = self.file.write_all_at(&id.to_le_bytes(), (place * size_of::<u32>()) as u64);
+    }
+
+    fn read(file: &File) -> Vec<u32> {
+        let mut groups = Vec::new();
+        let mut id = [0; size_of::<u32>()];
+        while file.read_exact_at(&mut id, (groups.len() * size_of::<u32>()) as u64).is_ok() {
+            groups.push(u32::from_le_bytes(id));
+        }
+        groups.retain(|&id| id != NOBODY);
+        groups
+    }
+}
+
+/// What the reaper does: waits until `lines` end, and unless they end with a word kills the process groups that `groups` says
+/// live.
+pub fn reap(lines: impl BufRead, groups: &File) {
+    if lines.lines().map_while(Result::ok).any(|line| line == DONE) {
+        return;
+    }
+    Groups::read(groups).into_iter().chain(unannounced()).for_each(|id| signal(id, Signal::KILL));
 }
 
 /// The groups of programs that were started just before the run died, so that it could not say so.
@@ -286,6 +352,18 @@ mod tests {
             }
         });
         assert!(processes.lock().members.is_empty());
+    }
+
+    #[test]
+    fn groups_that_live_are_read_back() {
+        let mut groups = Groups::new().unwrap();
+        [11, 12, 13].into_iter().for_each(|id| groups.add(id));
+        groups.remove(12);
+        assert_eq!(Groups::read(&groups.file), [11, 13]);
+        groups.add(14);
+        groups.remove(99);
+        assert_eq!(Groups::read(&groups.file), [11, 14, 13]);
+        assert_eq!(groups.file.metadata().unwrap().len(), 12, "what a group leaves, the next one takes");
     }
 
     #[test]
