@@ -237,6 +237,9 @@ pub trait Here {
     fn run(&self, task: &Task) -> Result<String>;
 }
 
+/// The folder in which a program finds its inputs.
+pub const INPUTS: &str = "inputs";
+
 /// Work that a program of the user's does.
 pub trait Program {
     /// The program, after all that it finds in its folder has been laid out.

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use crate::error::{Error, Result};
+use crate::files::create_parent;
 use crate::task::Progress;
 use crate::text::last_written;
 
 /// An empty log, opened twice: for what a process prints, and for its errors. Whoever writes to it adds to its end.
 pub(super) fn log_file(path: &Path) -> Result<(File, File)> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    }
+    create_parent(path)?;
     File::create(path).map_err(Error::io("create", path))?;
     let file = File::options().append(true).open(path).map_err(Error::io("open", path))?;
     let again = file.try_clone().map_err(Error::io("open", path))?;

@@ -7,7 +7,7 @@ use super::interface::{Done, Executor, Order};
 use super::log::{ended, log_file};
 use super::process::Processes;
 use crate::error::{Error, Result};
-use crate::files::open_folders;
+use crate::files::{is_new_folder, open_folders};
 use crate::kind::Place;
 use crate::task::Progress;
 
@@ -27,6 +27,9 @@ impl Executor for Programs {
     fn execute(&self, &Order { place, task, log }: &Order<'_>, _progress: &dyn Fn(Progress)) -> Result<Done> {
         let Place::Program(program) = place else { unreachable!("it takes nothing else") };
         let (output, errors) = log_file(log)?;
+        // One that an earlier program found empty and left so: to make a folder takes much longer than to move it.
+        let spare = task.scratch.with_extension("partial");
+        let _ = std::fs::rename(&spare, &task.partial);
         let mut command = program.process(task)?;
         command.stdout(output).stderr(errors);
         let process = self.0.start_program(&mut command);
@@ -34,7 +37,10 @@ impl Executor for Programs {
         // Nothing could be moved out of read-only folders, nor could they be removed.
         let _ = open_folders(&task.scratch);
         // What a failed attempt did not use is nothing to go on from.
-        let _ = std::fs::remove_dir(&task.partial);
+        let is_new = task.scratch.parent().is_some_and(|like| is_new_folder(&task.partial, like));
+        if !is_new || !self.0.left_nothing() || std::fs::rename(&task.partial, &spare).is_err() {
+            let _ = std::fs::remove_dir(&task.partial);
+        }
         if !status.success() {
             return Err(Error::invalid(ended("its command", status, log)));
         }

@@ -2,12 +2,17 @@
 //!
 //! A claim is a lock on a file that names its owner. The system frees the lock of a process that dies, so a dead owner's
 //! claim can be taken at once.
+//!
+//! A process that takes one claim after another keeps its locked files ([`Seats`]) and gives each a second name, the claim's,
+//! for as long as it has the claim: two changes of a folder, where a file of its own for each claim is made, locked, written
+//! and removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::{create_parent, uninterrupted};
 use crate::error::{Error, Result};
@@ -17,7 +22,74 @@ use crate::made_by::host;
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
-    _lock: File,
+    /// Taken when it is dropped.
+    lock: Option<Seat>,
+}
+
+/// A locked file that names this process.
+#[derive(Debug)]
+struct Seat {
+    _file: File,
+    /// Its own name, and where it goes when the claim is dropped; absent where the claim's name is its only one.
+    own: Option<(PathBuf, Arc<Seats>)>,
+}
+
+/// The locked files of this process that are not a claim now.
+#[derive(Debug)]
+pub struct Seats {
+    folder: PathBuf,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    seats: Vec<(File, PathBuf)>,
+    /// How many have been made.
+    made: usize,
+}
+
+impl Seats {
+    /// They lie in `folder`, which is this process's alone.
+    pub fn new(folder: &Path) -> Arc<Seats> {
+        Arc::new(Seats { folder: folder.to_owned(), free: Mutex::default() })
+    }
+
+    /// As [`Claim::take`].
+    pub fn take(self: &Arc<Seats>, path: PathBuf) -> Result<Claimed> {
+        let (file, own) = self.free()?;
+        match fs::hard_link(&own, &path) {
+            Ok(()) => {
+                let lock = Some(Seat { _file: file, own: Some((own, self.clone())) });
+                Ok(Claimed::Ours(Claim { path, lock }))
+            }
+            // Somebody has it or had it, there is no folder for it yet, or files have one name here.
+            Err(_) => {
+                self.lock().seats.push((file, own));
+                Claim::take(path)
+            }
+        }
+    }
+
+    /// A file that is no claim.
+    fn free(&self) -> Result<(File, PathBuf)> {
+        let number = {
+            let mut free = self.lock();
+            if let Some(seat) = free.seats.pop() {
+                return Ok(seat);
+            }
+            free.made += 1;
+            free.made
+        };
+        let path = self.folder.join(format!("claim-{number}"));
+        let mut file = open(&path)?;
+        uninterrupted(|| file.lock()).map_err(Error::io("lock", &path))?;
+        name_owner(&mut file).map_err(Error::io("write", &path))?;
+        Ok((file, path))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether a key could be claimed.
@@ -44,7 +116,10 @@ impl Claim {
         let mut file = File::open(path).ok()?;
         match uninterrupted(|| file.try_lock_shared().map_err(Into::into)) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let since = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+                // When the file got this name.
+                let changed = file.metadata().ok()?;
+                let (seconds, nanoseconds) = (changed.ctime().max(0).cast_unsigned(), changed.ctime_nsec());
+                let since = SystemTime::UNIX_EPOCH + Duration::new(seconds, u32::try_from(nanoseconds).ok()?);
                 Some(Holder { who: owner(&mut file), since })
             }
             _ => None,
@@ -61,7 +136,11 @@ impl Claim {
             match uninterrupted(|| file.try_lock().map_err(Into::into)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Claimed::Elsewhere(owner(&mut file)));
+                    // Its owner may have given it back meanwhile, and keeps its file locked for the next one.
+                    if is_at(&file, &path) {
+                        return Ok(Claimed::Elsewhere(owner(&mut file)));
+                    }
+                    continue;
                 }
                 Err(error) => return Err(Error::io("lock", &path)(error)),
             }
@@ -91,17 +170,30 @@ impl Claim {
         if !is_at(&file, path) {
             return Ok(None);
         }
-        let owner = format!("process {} on {}", std::process::id(), host());
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
-        written.map_err(Error::io("write", path))?;
-        Ok(Some(Claim { path: path.to_owned(), _lock: file }))
+        name_owner(&mut file).map_err(Error::io("write", path))?;
+        Ok(Some(Claim { path: path.to_owned(), lock: Some(Seat { _file: file, own: None }) }))
     }
+}
+
+/// Writes into a locked file who we are.
+fn name_owner(file: &mut File) -> std::io::Result<()> {
+    // Cutting a file to nothing makes ext4 write it to the disk as soon as it is closed.
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+        file.rewind()?;
+    }
+    file.write_all(format!("process {} on {}", std::process::id(), host()).as_bytes())
 }
 
 impl Drop for Claim {
     /// Removes the file while it is still locked, so that nobody can have claimed it meanwhile.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let removed = fs::remove_file(&self.path);
+        if let Some(Seat { _file: file, own: Some((path, seats)) }) = self.lock.take()
+            && removed.is_ok()
+        {
+            seats.lock().seats.push((file, path));
+        }
     }
 }
 
@@ -173,11 +265,16 @@ mod tests {
         use std::sync::atomic::{AtomicUsize, Ordering};
         let folder = tempfile::tempdir().unwrap();
         let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // Some as a process takes its first claim, some as two that take many.
+        let seats = ["one", "other"].map(|name| Seats::new(&folder.path().join(name)));
+        let (holders, taken, folder) = (&holders, &taken, folder.path());
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    while taken.load(Ordering::SeqCst) < 200 {
-                        if let Claimed::Ours(_claim) = Claim::take(folder.path().join("key")).unwrap() {
+            for seats in [None, None, Some(&seats[0]), Some(&seats[0]), Some(&seats[1])] {
+                scope.spawn(move || {
+                    while taken.load(Ordering::SeqCst) < 500 {
+                        let path = folder.join("keys/key");
+                        let claimed = seats.map_or_else(|| Claim::take(path.clone()), |seats| seats.take(path.clone()));
+                        if let Claimed::Ours(_claim) = claimed.unwrap() {
                             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
                             taken.fetch_add(1, Ordering::SeqCst);
                             holders.fetch_sub(1, Ordering::SeqCst);
@@ -186,6 +283,33 @@ mod tests {
                 });
             }
         });
-        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+        assert!(fs::read_dir(folder.join("keys")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_seat_is_one_claim_after_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let seats = Seats::new(&folder.path().join("own"));
+        let key = |number: usize| folder.path().join("keys").join(number.to_string());
+        fs::create_dir(folder.path().join("keys")).unwrap();
+        for number in 0..10 {
+            let Claimed::Ours(claim) = seats.take(key(number)).unwrap() else { panic!("nobody has it") };
+            assert!(matches!(seats.take(key(number)).unwrap(), Claimed::Elsewhere(_)));
+            let holder = Claim::holder(&key(number)).unwrap();
+            assert!(holder.who.contains(&std::process::id().to_string()), "{holder:?}");
+            assert!(holder.since.elapsed().unwrap_or_default() < Duration::from_secs(60), "{holder:?}");
+            drop(claim);
+            assert!(Claim::holder(&key(number)).is_none());
+            assert!(matches!(Claim::take(key(number)).unwrap(), Claimed::Ours(_)));
+        }
+        let seats_made = fs::read_dir(folder.path().join("own")).unwrap().count();
+        assert_eq!(seats_made, 2, "one is the claim, the other asks for it");
+        // What a dead process claimed has its lock no more.
+        let Claimed::Ours(dead) = seats.take(key(1)).unwrap() else { panic!("nobody has it") };
+        let copy = folder.path().join("copy");
+        fs::copy(key(1), &copy).unwrap();
+        drop(dead);
+        fs::rename(&copy, key(1)).unwrap();
+        assert!(matches!(seats.take(key(1)).unwrap(), Claimed::Ours(_)));
     }
 }

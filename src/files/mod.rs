@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::Access;
 use tempfile::NamedTempFile;
 
-pub use claim::{Claim, Claimed, Holder};
+pub use claim::{Claim, Claimed, Holder, Seats};
 pub use foreign::{START, disguise, disguise_of, foreign, foreign_format, read_foreign_text};
 pub use formats::{csv, read_csv, read_json, write_json};
 pub use output::{behind_links, write_output};
@@ -103,8 +103,13 @@ pub fn room(folder: &Path) -> Option<u64> {
 
 /// Makes the folder that a file is to lie in.
 pub fn create_parent(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))
+    create_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes a folder, with those above it.
+pub fn create_folder(folder: &Path) -> Result<()> {
+    // It mostly is there, and to ask takes less than to try.
+    if folder.is_dir() { Ok(()) } else { fs::create_dir_all(folder).map_err(Error::io("create", folder)) }
 }
 
 /// Brings a file to the disk.
@@ -150,6 +155,17 @@ pub fn open_folders(path: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a folder is as if it had just been made: empty, and [`is_like`] another.
+pub fn is_new_folder(path: &Path, other: &Path) -> bool {
+    is_like(path, other) && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Whether both are of one type and have the same rights.
+pub fn is_like(path: &Path, other: &Path) -> bool {
+    let mode = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.mode());
+    matches!((mode(path), mode(other)), (Ok(one), Ok(two)) if one == two)
 }
 
 /// That it is gone is no error.

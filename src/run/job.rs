@@ -16,6 +16,7 @@ use crate::executor::{Executors, Order};
 use crate::files::Claim;
 use crate::graph::{Graph, Inspector};
 use crate::identity;
+use crate::kind::{INPUTS, Place};
 use crate::store::{CanonicalJson, Record, Store};
 use crate::tally::Tally;
 use crate::task::{Progress, Task, TaskInput};
@@ -90,10 +91,16 @@ impl Job<'_> {
         // Given back when the record is written.
         let _claim = self.claim.take();
         attempt(self.key, &executors, |log| {
-            let (store, scratch) = (self.store, self.scratch.clone());
+            let (store, folder) = (self.store, self.scratch.clone());
+            let is_program = matches!(self.graph.node(self.node).work.place(), Place::Program(_));
             let (record, outputs, tally) = self.execute(progress, log)?;
             let record = store.commit(record, &outputs)?;
-            let _ = std::fs::remove_dir_all(scratch);
+            let scratch = store.scratch()?;
+            if is_program && executors.left_nothing() {
+                scratch.give_back(folder, INPUTS);
+            } else {
+                scratch.throw_away(&folder);
+            }
             Ok((record, tally))
         })
     }

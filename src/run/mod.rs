@@ -15,6 +15,7 @@
 //! Among the queued nodes, the one with the longest remaining path goes first. A node that another run has claimed stays
 //! queued until its record is there or the claim is free.
 
+mod crew;
 mod devices;
 mod difference;
 mod estimate;
@@ -34,10 +35,9 @@ mod slots;
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::Scope;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
@@ -65,6 +65,7 @@ use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::task::Progress;
 use crate::text::nodes;
+use crew::Crew;
 use estimate::Estimates;
 use interrupt::Listening;
 use job::{End, Job};
@@ -271,8 +272,9 @@ impl<'a> Scheduler<'a> {
         std::thread::scope(|scope| {
             // Before the threads are waited for.
             let _emergency = Emergency { executors: self.executors.clone(), listening };
+            let mut crew = Crew::new(scope, &sender);
             loop {
-                self.start(scope, &sender, report);
+                self.start(&mut crew, report);
                 if self.running.is_empty() && (self.is_stopping() || self.elsewhere.is_empty()) {
                     return;
                 }
@@ -316,23 +318,14 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Starts nodes while there is room for them.
-    fn start<'s>(&mut self, scope: &'s Scope<'s, '_>, sender: &Sender<Message>, report: &mut dyn FnMut(&Event<'_>))
+    fn start<'s>(&mut self, crew: &mut Crew<'s, '_, 'a>, report: &mut dyn FnMut(&Event<'_>))
     where
         'a: 's,
     {
         while !self.is_stopping() && self.running.len() < self.options.jobs {
             let Some(job) = self.next_job(report) else { break };
-            let index = job.index();
-            report(&Event::Started { node: self.name(index), device: job.device });
-            let sender = sender.clone();
-            scope.spawn(move || {
-                let progress = |progress| drop(sender.send(Message::Progress(index, progress)));
-                let end = match catch_unwind(AssertUnwindSafe(|| job.run(&progress))) {
-                    Ok(result) => Message::Finished(index, Box::new(result)),
-                    Err(panic) => Message::Panicked(panic),
-                };
-                drop(sender.send(end));
-            });
+            report(&Event::Started { node: self.name(job.index()), device: job.device });
+            crew.take(job, self.running.len());
         }
     }
 
@@ -579,7 +572,7 @@ impl<'a> Scheduler<'a> {
 
     /// Everything that a node's job needs.
     fn prepare(&mut self, index: NodeIndex, claim: Claim, device: Option<Device>) -> Result<Job<'a>> {
-        let scratch = self.store.scratch()?.node(index.index())?;
+        let scratch = self.store.scratch()?.node()?;
         let inputs = self.inspector.task_inputs(index, &|needed| self.records.get(&needed))?;
         // A node that runs alone may use all processors; many nodes share them.
         let wanted = (self.running.len() + 1 + self.queue.len()).min(self.options.jobs);

@@ -141,7 +141,7 @@ struct Again<'a> {
 impl Again<'_> {
     fn node(&self, index: NodeIndex, device: Device) -> Result<Rerun> {
         let record = self.records[&index];
-        let folder = self.store.scratch()?.node(index.index())?;
+        let folder = self.store.scratch()?.node()?;
         let scratch = folder.join("outputs");
         std::fs::create_dir(&scratch).map_err(Error::io("create", &scratch))?;
         let job = Job {

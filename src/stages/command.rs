@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files::{bad_part_of_path, is_executable};
-use crate::kind::{Given, Kind, PathPort, Place, Port, Program, Work};
+use crate::files::{bad_part_of_path, create_folder, create_parent, is_executable};
+use crate::kind::{Given, INPUTS, Kind, PathPort, Place, Port, Program, Work};
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
 
@@ -28,8 +28,7 @@ pub static KIND: Kind = Kind {
     ..Kind::of::<CommandStage>("command", "Runs any program.", 2)
 };
 
-/// The folder of the inputs, and the file of the parameters.
-const INPUTS: &str = "inputs";
+/// The file of the parameters.
 const PARAMETERS: &str = "parameters.json";
 /// The input that holds the programs.
 const PROGRAMS: &str = "programs";
@@ -264,11 +263,13 @@ impl CommandStage {
 
 impl Program for CommandStage {
     fn process(&self, task: &Task) -> Result<process::Command> {
-        let create = |folder: &Path| std::fs::create_dir_all(folder).map_err(Error::io("create", folder));
-        let above = |path: &Path| path.parent().map_or(Ok(()), create);
+        if task.inputs.is_empty() {
+            // What an earlier command found there must not show.
+            let _ = std::fs::remove_dir(task.scratch.join(INPUTS));
+        }
         for name in task.inputs.keys() {
             let link = task.scratch.join(INPUTS).join(name);
-            above(&link)?;
+            create_parent(&link)?;
             symlink(&task.one(name).path, &link).map_err(Error::io("link the input", &link))?;
         }
         if !self.parameters.is_empty() {
@@ -277,9 +278,9 @@ impl Program for CommandStage {
             std::fs::write(&path, text + "\n").map_err(Error::io("write", &path))?;
         }
         for output in self.outputs() {
-            above(&task.output(&output.name))?;
+            create_parent(&task.output(&output.name))?;
         }
-        create(&task.partial)?;
+        create_folder(&task.partial)?;
         let (program, arguments) = match &self.run {
             // Without a pipe any shell does the same, and `bash` takes twice as long to start as most.
             Words::Shell(text) if !text.contains('|') => ("/bin/sh", vec!["-e", "-c", text]),

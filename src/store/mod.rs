@@ -285,7 +285,7 @@ impl Store {
 
     /// The right to compute `key`, unless another process has it.
     pub fn claim(&self, key: &Digest) -> Result<Claimed> {
-        Claim::take(self.claims().join(key.to_string()))
+        self.scratch()?.claim(self.claims().join(key.to_string()))
     }
 
     /// Who computes a key now, if anybody does.
@@ -332,7 +332,7 @@ impl Store {
         for entry in fs::read_dir(self.claims()).into_iter().flatten().flatten() {
             // Taken over, it goes when it is dropped. Its owner may have died between the record and what follows it.
             if let Some(key) = entry.file_name().to_str().and_then(Digest::parse)
-                && let Ok(Claimed::Ours(_claim)) = self.claim(&key)
+                && let Ok(Claimed::Ours(_claim)) = Claim::take(entry.path())
                 && self.record(&key).is_some()
             {
                 let _ = remove_folder(&self.partial(&key));

@@ -120,6 +120,11 @@ impl fmt::Display for CanonicalJson {
 }
 
 impl CanonicalJson {
+    /// Of data that is serialised with its keys in order.
+    pub fn of_sorted(data: &impl Serialize) -> CanonicalJson {
+        CanonicalJson(serde_json::value::to_raw_value(data).expect("it is plain data"))
+    }
+
     /// blake3 of the text.
     pub fn digest(&self) -> Digest {
         Digest::of(self.0.get().as_bytes())

@@ -1,20 +1,124 @@
 //! The scratch folder of one process. The claim beside it shows that the process lives; [`remove_dead`] removes what
 //! dead ones left.
+//!
+//! To make and remove folders takes file systems longest of all that a small node needs, so folders are handed on from node to
+//! node, and what has to go is removed while other nodes run.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::SystemTime;
 
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, open, openat, unlinkat};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-use crate::files::{Claim, Claimed, TEMPORARY, remove_folder, temporary_file};
+use crate::files::{Claim, Claimed, Seats, TEMPORARY, is_like, is_new_folder, remove, remove_folder, temporary_file};
 
 /// This process's folder; removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
+    seats: Arc<Seats>,
+    /// Folders for nodes that are free.
+    spare: Mutex<Vec<PathBuf>>,
+    /// How many things in the folder have been given a name.
+    named: AtomicUsize,
+    /// None before there is something to remove.
+    janitors: Mutex<Option<Janitors>>,
     _claim: Claim,
+}
+
+/// Threads that remove what is no longer needed. They mostly wait for the disk, which does many removals at once.
+#[derive(Debug)]
+struct Janitors {
+    dead: Sender<PathBuf>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How many things are removed at the same time.
+const AT_ONCE: usize = 8;
+
+impl Janitors {
+    fn new() -> Janitors {
+        let (dead, found) = mpsc::channel::<PathBuf>();
+        let found = Arc::new(Mutex::new(found));
+        let janitor = |_| {
+            let found = found.clone();
+            let next = move || locked(&found).recv();
+            // What cannot be removed goes with the scratch, or is left to the next run.
+            let work = move || {
+                while let Ok(path) = next() {
+                    let _ = remove_at_once(&path).or_else(|_| remove(&path));
+                }
+            };
+            Builder::new().spawn(work).ok()
+        };
+        let threads = (0..AT_ONCE).filter_map(janitor).collect();
+        Janitors { dead, threads }
+    }
+
+    fn remove(&self, path: PathBuf) {
+        let _ = self.dead.send(path);
+    }
+
+    /// Waits until all is removed.
+    fn end(self) {
+        drop(self.dead);
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Removes a file, a link or a folder with all in it, as [`remove`] does, but where a folder has many entries many at the same
+/// time.
+fn remove_at_once(path: &Path) -> std::io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
+    }
+    empty_at_once(&open(path, FOLDER, Mode::empty())?, AT_ONCE)?;
+    fs::remove_dir(path)
+}
+
+/// How a folder is opened. Nothing in it is found by a path, in which somebody could put a link that leads elsewhere.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Removes what is in a folder, with so many threads.
+fn empty_at_once(folder: &OwnedFd, threads: usize) -> std::io::Result<()> {
+    let mut buffer = Vec::with_capacity(32 << 10);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    let remove = |name: &CString, threads| match unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {
+            empty_at_once(&openat(folder, name, FOLDER, Mode::empty())?, threads)?;
+            unlinkat(folder, name, AtFlags::REMOVEDIR).map_err(Into::into)
+        }
+        removed => removed.map_err(Into::into),
+    };
+    if threads == 1 || names.len() < threads {
+        return names.iter().try_for_each(|name| remove(name, threads));
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut names = std::iter::from_fn(|| names.get(next.fetch_add(1, Relaxed)));
+        names.try_for_each(|name| remove(name, 1))
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).filter_map(|_| Builder::new().spawn_scoped(scope, work).ok()).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+    })
 }
 
 impl Scratch {
@@ -26,7 +130,8 @@ impl Scratch {
             // Claimed before it is made and until it is gone: a folder that nobody claims is a dead run's.
             if let Claimed::Ours(claim) = claim(&folder)? {
                 fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
-                return Ok(Scratch { folder, _claim: claim });
+                let (spare, named, janitors) = Default::default();
+                return Ok(Scratch { seats: Seats::new(&folder), folder, spare, named, janitors, _claim: claim });
             }
         }
     }
@@ -42,19 +147,77 @@ impl Scratch {
         Ok(new.map_err(Error::io("write in", &self.folder))?.keep())
     }
 
-    /// An empty folder for one node.
-    pub fn node(&self, number: usize) -> Result<PathBuf> {
-        let path = self.folder.join(number.to_string());
-        remove_folder(&path).map_err(Error::io("remove", &path))?;
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+    /// A folder for one node. It is empty but for a folder that [`Scratch::give_back`] kept, which is empty, too.
+    pub fn node(&self) -> Result<PathBuf> {
+        if let Some(spare) = locked(&self.spare).pop() {
+            return Ok(spare);
+        }
+        let path = self.name();
+        fs::create_dir(&path).map_err(Error::io("create", &path))?;
         Ok(path)
+    }
+
+    /// Takes the folder of a node back for another one, emptied; in it a folder named `kept` is emptied and kept.
+    pub fn give_back(&self, folder: PathBuf, kept: &str) {
+        if self.empty(&folder, kept).is_ok_and(|()| self.is_like_new(&folder, kept)) {
+            locked(&self.spare).push(folder);
+        } else {
+            self.throw_away(&folder);
+        }
+    }
+
+    fn empty(&self, folder: &Path, kept: &str) -> std::io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let (entry, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+            let metadata = fs::symlink_metadata(&path)?;
+            if metadata.is_dir() && entry == kept {
+                fs::read_dir(&path)?.try_for_each(|entry| entry.map(|entry| self.throw_away(&entry.path())))?;
+            } else if metadata.is_file() {
+                fs::remove_file(&path)?;
+            } else {
+                self.throw_away(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_like_new(&self, folder: &Path, kept: &str) -> bool {
+        let kept = folder.join(kept);
+        is_like(folder, &self.folder) && (!kept.exists() || is_new_folder(&kept, &self.folder))
+    }
+
+    /// Removes something of this file system that is no longer needed, sooner or later, but it is gone from its place at once.
+    pub fn throw_away(&self, path: &Path) {
+        let away = self.name();
+        if fs::rename(path, &away).is_err() {
+            let _ = remove(path);
+            return;
+        }
+        locked(&self.janitors).get_or_insert_with(Janitors::new).remove(away);
+    }
+
+    /// A path in the folder that nothing has.
+    fn name(&self) -> PathBuf {
+        self.folder.join(self.named.fetch_add(1, Relaxed).to_string())
+    }
+
+    /// Takes the claim whose file is `path`, unless somebody has it.
+    pub(super) fn claim(&self, path: PathBuf) -> Result<Claimed> {
+        self.seats.take(path)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if let Some(janitors) = locked(&self.janitors).take() {
+            janitors.end();
+        }
         let _ = remove_folder(&self.folder);
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether an entry of `work`, a folder or its claim, belongs to no living process.
@@ -82,10 +245,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_thrown_away_is_gone_and_what_its_links_lead_to_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        fs::write(precious.join("data"), "1").unwrap();
+        let scratch = Scratch::new(&folder.path().join("work")).unwrap();
+        let link = |at: &Path| std::os::unix::fs::symlink(&precious, at).unwrap();
+        let node = scratch.node().unwrap();
+        for deep in ["inputs/a/b", "inputs/c", "else/where"] {
+            fs::create_dir_all(node.join(deep)).unwrap();
+            fs::write(node.join(deep).join("file"), "2").unwrap();
+            link(&node.join(deep).join("link"));
+        }
+        link(&node.join("inputs/link"));
+        link(&node.join("link"));
+        fs::write(node.join("parameters.json"), "{}").unwrap();
+        scratch.give_back(node.clone(), "inputs");
+        assert_eq!(scratch.node().unwrap(), node, "it is handed on");
+        let left: Vec<_> = walkdir::WalkDir::new(&node).min_depth(1).into_iter().map(|entry| entry.unwrap()).collect();
+        assert_eq!(left.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["inputs"]);
+        // With other rights than a new one it is not handed on.
+        fs::set_permissions(node.join("inputs"), std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+        scratch.give_back(node.clone(), "inputs");
+        assert_ne!(scratch.node().unwrap(), node);
+        link(&folder.path().join("thrown"));
+        scratch.throw_away(&folder.path().join("thrown"));
+        drop(scratch);
+        assert_eq!(fs::read_dir(folder.path().join("work")).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(precious.join("data")).unwrap(), "1");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn removes_what_dead_runs_left_and_spares_the_living() {
         let work = tempfile::tempdir().unwrap();
         let alive = Scratch::new(work.path()).unwrap();
-        let kept = alive.node(1).unwrap();
+        let kept = alive.node().unwrap();
         for dead in ["run-1-1", "run-1-2", "run-1-2.claim", "run-1-3.claim"] {
             if dead.ends_with("claim") {
                 fs::write(work.path().join(dead), "").unwrap();

@@ -185,17 +185,24 @@ impl LocalShelf {
 /// has other names (hard links) is copied; one that can be executed stays so in a folder. A file alone does not: its digest
 /// is that of its bytes, and the same bytes may be another output that nobody is to execute.
 fn take_over(output: &Path) -> Result<()> {
+    let metadata = fs::symlink_metadata(output).map_err(Error::io("find the output", output))?;
+    if metadata.is_file() {
+        return take_over_file(output, &metadata, 0o444);
+    }
     let entries = walkdir::WalkDir::new(output).into_iter().collect::<Result<Vec<_>, _>>();
     let entries = entries.map_err(|error| Error::io("find the output", output)(error.into()))?;
     for path in entries.iter().filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::path) {
         let metadata = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
-        if metadata.nlink() > 1 {
-            let copy = temporary_file(path.parent().unwrap_or(output))?;
-            fs::copy(path, copy.path()).map_err(Error::io("copy", path))?;
-            copy.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-        }
-        let mode = if path != output && is_executable(metadata.mode()) { 0o555 } else { 0o444 };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("protect", path))?;
+        take_over_file(path, &metadata, if is_executable(metadata.mode()) { 0o555 } else { 0o444 })?;
     }
     Ok(())
+}
+
+fn take_over_file(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<()> {
+    if metadata.nlink() > 1 {
+        let copy = temporary_file(path.parent().unwrap_or(path))?;
+        fs::copy(path, copy.path()).map_err(Error::io("copy", path))?;
+        copy.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("protect", path))
 }

@@ -335,6 +335,61 @@ fn modes_and_empty_folders_of_inputs_decide_whether_a_command_runs() {
 }
 
 /// A file that has another name elsewhere is somebody else's, too: changing it there changes no artifact.
+/// One command after another starts in the same folder, which is empty each time.
+#[test]
+fn a_folder_is_handed_on_empty() {
+    let project = chain(
+        "pwd > out; touch left .hidden; mkdir -p more/deep inputs/deep; ln -s more link; touch inputs/extra",
+        "pwd > out; find . | sort >> out; ls \"$MAPLE_PARTIAL\" >> out; touch \"$MAPLE_PARTIAL/left\"",
+    );
+    assert_eq!(project.ran(&["run", CHAIN, "-j", "1"]), names(&["first", "second", "third"]));
+    let [first, second, third] = outputs(&project);
+    assert_eq!(second.lines().next(), first.lines().next(), "it is the same folder");
+    assert_eq!(second.lines().skip(1).collect::<Vec<_>>(), [".", "./inputs", "./inputs/first", "./out"]);
+    assert_eq!(third.lines().skip(1).collect::<Vec<_>>(), [".", "./out"], "what reads nothing has no folder for it");
+    assert!(project.is_clean());
+}
+
+/// What a command leaves behind in a session of its own goes on writing where the command ran, and nobody else is there.
+#[test]
+fn a_folder_in_which_something_still_runs_is_not_handed_on() {
+    let stray = "for i in 1 2 3 4 5 6 7 8 9 10; do touch stray; sleep 0.1; done";
+    let project = chain(
+        &format!("setsid sh -c '{stray}' > /dev/null 2>&1 & while ! test -e stray; do sleep 0.01; done; pwd > out"),
+        "sleep 0.3; pwd > out; find . | sort >> out",
+    );
+    assert_eq!(project.ran(&["run", CHAIN, "-j", "1"]), names(&["first", "second", "third"]));
+    let [first, second, third] = outputs(&project);
+    for other in [&second, &third] {
+        assert_ne!(other.lines().next(), first.lines().next());
+    }
+    assert_eq!(second.lines().skip(1).collect::<Vec<_>>(), [".", "./inputs", "./inputs/first", "./out"]);
+    assert!(project.is_clean());
+}
+
+const CHAIN: &str = "pipelines/chain.toml";
+
+/// Three commands: the second reads what the first leaves, the third does the same as the second and reads nothing.
+fn chain(first: &str, second: &str) -> Project {
+    let project = Project::new();
+    let stage = |name: &str, run: &str, inputs: &str| {
+        format!(
+            "[stage.{name}]\nkind = \"command\"\nrun = '''{run}'''\ninputs = {inputs}\noutputs = {{ out = \"out\" }}\n"
+        )
+    };
+    let stages = [
+        stage("first", first, "{}"),
+        stage("second", second, "{ first = \"@first.out\" }"),
+        stage("third", second, "{}"),
+    ];
+    project.write(CHAIN, &stages.concat());
+    project
+}
+
+fn outputs(project: &Project) -> [String; 3] {
+    ["first", "second", "third"].map(|node| fs::read_to_string(project.artifact(node, "out")).unwrap())
+}
+
 #[test]
 fn hard_links_in_outputs_are_copied() {
     let project = Project::new();

@@ -326,7 +326,7 @@ fn scratch_of_the_living_stays() {
     let project = Project::after_a_run();
     project.ran(&["run", PIPELINE]);
     let store = Store::open(&project.file(".maple")).unwrap();
-    let living = store.scratch().unwrap().node(1).unwrap();
+    let living = store.scratch().unwrap().node().unwrap();
     let claim = format!(".maple/claims/{}", "ab".repeat(32));
     project.write(&claim, "process 1 on another host");
     project.write(".maple/work/run-1-2/3/file", "left");

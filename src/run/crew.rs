@@ -1,0 +1,52 @@
+//! The threads that execute jobs: as many as there were jobs at the same time, each one job after another.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
+
+use super::Message;
+use super::job::Job;
+
+/// The threads; they end when it is dropped and their jobs are done.
+pub(super) struct Crew<'scope, 'env, 'a> {
+    scope: &'scope Scope<'scope, 'env>,
+    /// Where they say how a job goes and ends.
+    messages: Sender<Message>,
+    threads: usize,
+    jobs: Sender<Job<'a>>,
+    waiting: Arc<Mutex<Receiver<Job<'a>>>>,
+}
+
+impl<'scope, 'env, 'a: 'scope> Crew<'scope, 'env, 'a> {
+    /// Nobody yet.
+    pub fn new(scope: &'scope Scope<'scope, 'env>, messages: &Sender<Message>) -> Crew<'scope, 'env, 'a> {
+        let (jobs, waiting) = mpsc::channel();
+        Crew { scope, messages: messages.clone(), threads: 0, jobs, waiting: Arc::new(Mutex::new(waiting)) }
+    }
+
+    /// Executes a job at once; so many have not ended, this one included.
+    pub fn take(&mut self, job: Job<'a>, running: usize) {
+        if running > self.threads {
+            self.threads += 1;
+            let (waiting, messages) = (self.waiting.clone(), self.messages.clone());
+            self.scope.spawn(move || {
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(job) = next() {
+                    execute(job, &messages);
+                }
+            });
+        }
+        self.jobs.send(job).expect("we hold the receiver");
+    }
+}
+
+fn execute(job: Job<'_>, messages: &Sender<Message>) {
+    let index = job.index();
+    let progress = |progress| drop(messages.send(Message::Progress(index, progress)));
+    let end = match catch_unwind(AssertUnwindSafe(|| job.run(&progress))) {
+        Ok(result) => Message::Finished(index, Box::new(result)),
+        Err(panic) => Message::Panicked(panic),
+    };
+    drop(messages.send(end));
+}
