@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::kind::Place;
 use crate::store::{ArtifactKind, CanonicalJson, Listing, Record, StatCache, Store};
 use crate::task::TaskInput;
 
@@ -101,14 +102,21 @@ impl<'a> Inspector<'a> {
         if nodes.iter().any(reads) { self.cache.watch(say, work) } else { work() }
     }
 
-    /// How nodes of one stage stand, which the processors share.
+    /// How nodes of one stage stand, which the processors share where there are many.
     pub fn inspect_all(&self, nodes: &[NodeIndex], record: &Records<'_>) -> Vec<Result<State>> {
+        /// To hand fewer to other processors takes longer than to inspect them.
+        const MANY: usize = 16;
         let inputs = nodes.iter().flat_map(|&index| &self.graph.node(index).inputs);
         let externals: HashSet<&Source> =
             inputs.filter(|input| input.is_external()).map(|input| &input.source).collect();
         // What cannot be read is complained about by each node that needs it.
-        externals.into_par_iter().for_each(|source| drop(self.external(source)));
-        nodes.par_iter().with_min_len(16).map(|&index| self.inspect(index, record)).collect()
+        if externals.len() > 1 {
+            externals.into_par_iter().for_each(|source| drop(self.external(source)));
+        }
+        if nodes.len() < MANY {
+            return nodes.iter().map(|&index| self.inspect(index, record)).collect();
+        }
+        nodes.par_iter().with_min_len(MANY).map(|&index| self.inspect(index, record)).collect()
     }
 
     /// How a node stands, given the records of the nodes it needs as far as they are fresh.
@@ -138,26 +146,29 @@ impl<'a> Inspector<'a> {
     pub fn task_inputs(&self, index: NodeIndex, record: &Records<'_>) -> Result<BTreeMap<String, Vec<TaskInput>>> {
         let mut inputs = BTreeMap::<String, Vec<TaskInput>>::new();
         for input in &self.graph.node(index).inputs {
-            inputs.entry(input.name.clone()).or_default().push(self.task_input(input, record)?);
+            inputs.entry(input.name.clone()).or_default().push(self.task_input(index, input, record)?);
         }
         Ok(inputs)
     }
 
-    fn task_input(&self, input: &Input, record: &Records<'_>) -> Result<TaskInput> {
+    fn task_input(&self, index: NodeIndex, input: &Input, record: &Records<'_>) -> Result<TaskInput> {
+        // No process is told the digests of a folder's files.
+        let is_listed = matches!(self.graph.node(index).work.place(), Place::Here(_));
         let (path, key, listing): (PathBuf, Option<String>, Option<Arc<Listing>>) = match &input.source {
             Source::Output(source, output) => {
                 let record = record(*source).expect("what a running node needs is fresh");
                 let artifact = &record.outputs[&**output];
                 let listing = match artifact.kind {
-                    ArtifactKind::Folder => Some(Arc::new(self.store.listing(artifact)?)),
-                    ArtifactKind::File => None,
+                    ArtifactKind::Folder if is_listed => Some(Arc::new(self.store.listing(artifact)?)),
+                    ArtifactKind::Folder | ArtifactKind::File => None,
                 };
                 (self.store.artifact(artifact)?, Some(record.key.to_string()), listing)
             }
             Source::Absent(_) => unreachable!("a node that lacks something is not run"),
             Source::File(path) => (absolute(path)?, None, None),
             Source::Folder(path, within) => {
-                let listing = input.keyed.then(|| self.listing(&input.source, path, within)).transpose()?;
+                let listing =
+                    (is_listed && input.keyed).then(|| self.listing(&input.source, path, within)).transpose()?;
                 (absolute(path)?, None, listing)
             }
         };
