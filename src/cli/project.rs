@@ -1,5 +1,6 @@
 //! What many commands take, and what it leads to: a pipeline with its graph and its store.
 
+use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -117,7 +118,8 @@ pub(super) struct Project {
     /// The pipeline's file, as it was named.
     pub file: PathBuf,
     pub pipeline: Pipeline,
-    pub graph: Graph,
+    /// Its many nodes go with the process, which takes no time.
+    pub graph: ManuallyDrop<Graph>,
     pub store: Store,
     pub root: PathBuf,
 }
@@ -125,7 +127,8 @@ pub(super) struct Project {
 /// How the selected nodes of a project stand.
 pub(super) struct Inspection {
     pub selection: Vec<NodeIndex>,
-    pub plan: Plan,
+    /// Goes with the process, as the graph does.
+    pub plan: ManuallyDrop<Plan>,
 }
 
 impl Project {
@@ -146,7 +149,7 @@ impl Project {
         };
         let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection));
         bar.finish_and_clear();
-        let plan = plan?;
+        let plan = ManuallyDrop::new(plan?);
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })
@@ -225,7 +228,7 @@ impl PipelineArguments {
             }
         }
         let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
-        let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
+        let graph = ManuallyDrop::new(Graph::build(&pipeline, self.data_root.as_deref())?);
         let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
         Ok(Project { file: self.pipeline.clone(), pipeline, graph, store, root })
