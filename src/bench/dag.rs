@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use super::peers::Kind;
 use crate::error::{Error, Result};
 
-/// The pipeline's file in the folder; ninja's is `build.ninja`.
+/// The pipeline's file in the folder.
 pub(super) const PIPELINE: &str = "dag.toml";
 
 const STORE: &str = ".maple";
@@ -39,8 +40,8 @@ impl<'a> Dag<'a> {
         DATASETS * (1 + METHODS * (1 + CLASSES.len())) + 1
     }
 
-    /// Writes inputs and both descriptions of the DAG.
-    pub fn write(&self) -> Result<()> {
+    /// Writes inputs and descriptions of the DAG, for this program and for others.
+    pub fn write(&self, peers: &[Kind]) -> Result<()> {
         for file in 0..self.files.max(DATASETS) {
             self.file(&format!("data/d{}/{}", file % DATASETS, file / DATASETS), &format!("{file}\n"))?;
         }
@@ -56,15 +57,20 @@ impl<'a> Dag<'a> {
         let metrics = (0..self.seeds).flat_map(|seed| self.metrics(seed));
         self.file(METRICS, &metrics.map(|file| format!("out/{file}\n")).collect::<String>())?;
         self.file(PIPELINE, &self.pipeline())?;
-        self.file("build.ninja", &self.ninja())
+        peers.iter().try_for_each(|kind| match kind {
+            Kind::Ninja => self.file("build.ninja", &self.ninja()),
+            Kind::Snakemake => self.file("Snakefile", &self.snakefile()),
+            Kind::Dvc => self.file("dvc.yaml", &self.dvc()),
+        })
     }
 
-    /// Puts away what both programs have made, so that they start from nothing. Removing it would hold up what follows:
+    /// Puts away what all programs have made, so that they start from nothing. Removing it would hold up what follows:
     /// ext4 looks at every inode that was freed within a minute before it takes a new one.
     pub fn forget(&self, time: usize) -> Result<()> {
         let away = self.folder.join(format!("before-{time}"));
         fs::create_dir(&away).map_err(Error::io("create", &away))?;
-        for made in [STORE, "out", ".ninja_log"] {
+        let peers = Kind::ALL.into_iter().flat_map(|kind| kind.made().iter().copied().chain([kind.output()]));
+        for made in peers.chain([STORE]) {
             let path = self.folder.join(made);
             if path.exists() {
                 fs::rename(&path, away.join(made)).map_err(Error::io("move", &path))?;
@@ -151,8 +157,8 @@ outputs = {{ table = "table" }}
         }
         let mut metrics = String::new();
         for seed in 0..self.seeds {
-            for join in self.joins(seed).iter().flatten() {
-                let _ = writeln!(text, "build out/{}: join {}", join.output, join.inputs);
+            for join in self.joins(seed, Kind::Ninja).iter().flatten() {
+                let _ = writeln!(text, "build out/{}: join {}", join.output, join.inputs.join(" "));
             }
             metrics.extend(self.metrics(seed).map(|file| format!(" out/{file}")));
         }
@@ -160,18 +166,84 @@ outputs = {{ table = "table" }}
         text
     }
 
+    /// A rule per stage, as one would write it by hand.
+    fn snakefile(&self) -> String {
+        let out = Kind::Snakemake.output();
+        format!(
+            r#"FILES = [f"data/d{{file % {DATASETS}}}/{{file // {DATASETS}}}" for file in range({files})]
+DATASETS = [f"d{{number}}" for number in range({DATASETS})]
+METHODS = [f"m{{number}}" for number in range({METHODS})]
+SEEDS = range({seeds})
+CLASSES = ["base", "novel"]
+
+rule table:
+    input: expand("{out}/{{dataset}}/{{seed}}/{{method}}/{{classes}}", dataset=DATASETS, seed=SEEDS, method=METHODS, classes=CLASSES)
+    output: "{out}/table"
+    shell: "find {out} -mindepth 4 -name base -o -mindepth 4 -name novel | xargs cat > {{output}}"
+
+rule data:
+    input: lambda wildcards: [file for file in FILES if file.startswith(f"data/{{wildcards.dataset}}/")]
+    output: "{out}/{{dataset}}/data"
+    shell: "cp data/{{wildcards.dataset}}/0 {{output}}"
+
+rule shots:
+    input: "{out}/{{dataset}}/data", "seeds/{{seed}}.toml"
+    output: "{out}/{{dataset}}/{{seed}}/shots"
+    shell: "cat {{input}} > {{output}}"
+
+rule train:
+    input: "{out}/{{dataset}}/{{seed}}/shots", "methods/{{method}}.toml"
+    output: "{out}/{{dataset}}/{{seed}}/{{method}}/model"
+    shell: "cat {{input}} > {{output}}"
+
+rule eval:
+    input: "{out}/{{dataset}}/{{seed}}/{{method}}/model", "classes/{{classes}}.toml"
+    output: "{out}/{{dataset}}/{{seed}}/{{method}}/{{classes,base|novel}}"
+    shell: "cat {{input}} > {{output}}"
+"#,
+            files = self.files.max(DATASETS),
+            seeds = self.seeds,
+        )
+    }
+
+    fn dvc(&self) -> String {
+        let out = Kind::Dvc.output();
+        let mut text = "stages:\n".to_owned();
+        let mut stage = |output: &str, command: &str, needed: &[String]| {
+            let (name, folder) = (output.replace('/', "-"), Path::new(output).parent().unwrap_or(Path::new("")));
+            let command = format!("mkdir -p {out}/{} && {command} > {out}/{output}", folder.display());
+            let _ = write!(text, "  {name}:\n    cmd: '{command}'\n    deps:\n");
+            needed.iter().for_each(|file| text += &format!("    - {file}\n"));
+            let _ = write!(text, "    outs:\n    - {out}/{output}\n");
+        };
+        for dataset in 0..DATASETS {
+            let folder = format!("data/d{dataset}");
+            stage(&format!("d{dataset}/data"), &format!("cat {folder}/0"), &[folder]);
+        }
+        let mut metrics = Vec::new();
+        for seed in 0..self.seeds {
+            for join in self.joins(seed, Kind::Dvc).iter().flatten() {
+                stage(&join.output, &format!("cat {}", join.inputs.join(" ")), &join.inputs);
+            }
+            metrics.extend(self.metrics(seed).map(|file| format!("{out}/{file}")));
+        }
+        stage("table", &format!("sed s:^:{out}/: {METRICS} | xargs cat"), &metrics);
+        text
+    }
+
     /// What the nodes of a seed do: samples, then trainings, then evaluations.
-    fn joins(&self, seed: usize) -> [Vec<Join>; 3] {
+    fn joins(&self, seed: usize, kind: Kind) -> [Vec<Join>; 3] {
+        let out = kind.output();
         let mut joins = [Vec::new(), Vec::new(), Vec::new()];
         for dataset in 0..DATASETS {
             let shots = format!("d{dataset}/{seed}/shots");
-            joins[0].push(Join::new(&shots, format!("out/d{dataset}/data seeds/{seed}.toml")));
+            joins[0].push(Join::new(&shots, [format!("{out}/d{dataset}/data"), format!("seeds/{seed}.toml")]));
             for method in 0..METHODS {
                 let model = format!("d{dataset}/{seed}/m{method}/model");
-                joins[1].push(Join::new(&model, format!("out/{shots} methods/m{method}.toml")));
+                joins[1].push(Join::new(&model, [format!("{out}/{shots}"), format!("methods/m{method}.toml")]));
                 for classes in CLASSES {
                     let metrics = format!("d{dataset}/{seed}/m{method}/{classes}");
-                    joins[2].push(Join::new(&metrics, format!("out/{model} classes/{classes}.toml")));
+                    joins[2].push(Join::new(&metrics, [format!("{out}/{model}"), format!("classes/{classes}.toml")]));
                 }
             }
         }
@@ -179,14 +251,14 @@ outputs = {{ table = "table" }}
     }
 
     fn metrics(&self, seed: usize) -> impl Iterator<Item = String> {
-        let [_, _, evaluations] = self.joins(seed);
+        let [_, _, evaluations] = self.joins(seed, Kind::Ninja);
         evaluations.into_iter().map(|join| join.output)
     }
 
     /// The shell commands of the last seed's nodes, as ninja runs them; each list needs the one before.
     pub fn commands_of_a_seed(&self) -> Vec<Vec<String>> {
-        let command = |join: &Join| format!("cat {} > out/{}", join.inputs, join.output);
-        let joins = self.joins(self.seeds - 1);
+        let command = |join: &Join| format!("cat {} > out/{}", join.inputs.join(" "), join.output);
+        let joins = self.joins(self.seeds - 1, Kind::Ninja);
         let table = vec![format!("xargs cat < {METRICS} > out/table")];
         joins.iter().map(|list| list.iter().map(command).collect()).chain([table]).collect()
     }
@@ -201,13 +273,13 @@ outputs = {{ table = "table" }}
 
 /// A node that joins files.
 struct Join {
-    /// Below `out`.
+    /// Below the folder of outputs.
     output: String,
-    inputs: String,
+    inputs: [String; 2],
 }
 
 impl Join {
-    fn new(output: &str, inputs: String) -> Join {
+    fn new(output: &str, inputs: [String; 2]) -> Join {
         Join { output: output.to_owned(), inputs }
     }
 }

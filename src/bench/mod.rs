@@ -1,11 +1,14 @@
-//! Measures this program: the engine beside ninja, the reading of images beside Pillow, learners beside what the machine could do.
+//! Measures this program: the engine beside other workflow programs, the reading of images beside Pillow, learners beside what
+//! the machine could do.
 
 mod child;
 mod dag;
 mod images;
 mod learner;
+mod peers;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,10 +20,12 @@ use child::{Measured, measure, measure_commands};
 use dag::Dag;
 pub use images::{ImageFigures, ImageRow, images};
 pub use learner::{Case, Conditions, Row as LearnerRow};
+pub use peers::Peer;
+use peers::{Action, Kind, installed};
 pub use table::{Projected, Projection, projection};
 
 /// What to measure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// About so many nodes.
     pub nodes: usize,
@@ -30,6 +35,10 @@ pub struct Options {
     pub runs: usize,
     /// Nodes at the same time.
     pub jobs: usize,
+    /// The other programs; ninja where it is installed, if nobody says so.
+    pub peers: Option<Vec<Peer>>,
+    /// How long a command of another program may take.
+    pub limit: Duration,
 }
 
 /// What was measured.
@@ -45,6 +54,8 @@ pub struct DagFigures {
     pub runs: usize,
     /// Nodes at the same time.
     pub jobs: usize,
+    /// The other programs.
+    pub peers: Vec<&'static str>,
     /// One for each thing that was done.
     pub rows: Vec<Row>,
     /// The most memory that `maple-pipe` took, in bytes.
@@ -58,35 +69,58 @@ pub struct Row {
     pub what: &'static str,
     /// With `maple-pipe`.
     pub maple_pipe: f64,
-    /// With ninja, where it is installed and does such a thing.
-    pub ninja: Option<f64>,
+    /// With each other program that does such a thing, by its name.
+    #[serde(flatten)]
+    pub peers: BTreeMap<&'static str, Took>,
 }
 
-/// Measures `maple-pipe` and, where it is installed, ninja, in turns.
+/// How long another program took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Took {
+    /// So many seconds.
+    Seconds(f64),
+    /// More than it may: it was killed.
+    Over {
+        /// So many seconds.
+        over: f64,
+    },
+}
+
+/// Measures `maple-pipe` and other programs, in turns.
+///
+/// # Errors
+/// A program that was asked for is not installed, or one fails.
 pub fn dag(options: Options) -> Result<DagFigures> {
     let folder = tempfile::tempdir().map_err(Error::io("write in", std::env::temp_dir()))?;
-    let dag = Dag::new(folder.path(), options.nodes, options.files);
-    dag.write()?;
+    let Options { nodes, files, runs, jobs, peers, limit } = options;
+    let peers = installed(peers.as_deref())?;
+    let kinds: Vec<Kind> = peers.iter().map(|peer| peer.kind).collect();
+    let dag = Dag::new(folder.path(), nodes, files);
+    dag.write(&kinds)?;
     // A file written just now is hashed on every run; nobody measures that.
     std::thread::sleep(Duration::from_secs(3));
     let mut bench = Bench {
         program: std::env::current_exe().map_err(Error::io("find", "the running program"))?,
-        has_ninja: Command::new("ninja").arg("--version").output().is_ok(),
+        peers,
         folder: folder.path(),
-        jobs: options.jobs,
+        jobs,
+        limit,
         peak_memory: 0,
     };
-    let rows = bench.rows(&dag, options.runs)?;
-    let Options { files, runs, jobs, .. } = options;
+    let rows = bench.rows(&dag, runs)?;
     let (nodes, nodes_of_a_seed) = (dag.nodes(), dag.nodes_of_a_seed());
-    Ok(DagFigures { nodes, nodes_of_a_seed, files, runs, jobs, rows, peak_memory: bench.peak_memory })
+    let peers = kinds.into_iter().map(Kind::name).collect();
+    Ok(DagFigures { nodes, nodes_of_a_seed, files, runs, jobs, peers, rows, peak_memory: bench.peak_memory })
 }
 
 struct Bench<'a> {
     program: PathBuf,
-    has_ninja: bool,
+    /// Without those that were not done with their first run in time: they have nothing to go on from.
+    peers: Vec<Peer>,
     folder: &'a Path,
     jobs: usize,
+    limit: Duration,
     peak_memory: u64,
 }
 
@@ -96,24 +130,25 @@ impl Bench<'_> {
         let (mut changed, mut beyond, mut back) = <(Times, Times, Times)>::default();
         for time in 0..runs {
             dag.forget(time)?;
-            self.both(&mut first, &["run"], &[])?;
+            self.peers.iter().try_for_each(|peer| peer.prepare(self.folder))?;
+            self.all(&mut first, Action::Run)?;
+            self.peers.retain(|peer| !first.is_over(peer.kind));
         }
         for _ in 0..runs {
-            self.both(&mut nothing, &["run"], &[])?;
-            self.both(&mut status, &["status"], &[])?;
-            self.both(&mut dry, &["run", "--dry-run"], &["-n"])?;
+            self.all(&mut nothing, Action::Run)?;
+            self.all(&mut status, Action::Status)?;
+            self.all(&mut dry, Action::DryRun)?;
         }
         for value in 1..=runs {
             dag.change_a_seed(value)?;
-            self.both(&mut changed, &["run"], &[])?;
-            if self.has_ninja {
+            self.all(&mut changed, Action::Run)?;
+            if self.peers.iter().any(|peer| peer.kind == Kind::Ninja) {
                 // They read what ninja has made.
                 let commands = measure_commands(self.folder, &dag.commands_of_a_seed(), self.jobs)?;
-                beyond.ours.push(changed.ours[value - 1] - commands);
-                beyond.ninjas.push(changed.ninjas[value - 1] - commands);
+                beyond.add_beyond(&changed, commands);
             }
             dag.change_a_seed(0)?;
-            self.both(&mut back, &["run"], &[])?;
+            self.all(&mut back, Action::Run)?;
         }
         let rows = [
             first.row("first run"),
@@ -127,20 +162,27 @@ impl Bench<'_> {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    /// Times this program with `ours`, and ninja with `theirs`.
-    fn both(&mut self, times: &mut Times, ours: &[&str], theirs: &[&str]) -> Result<()> {
+    /// Times all programs at one thing.
+    fn all(&mut self, times: &mut Times, action: Action) -> Result<()> {
         let mut command = Command::new(&self.program);
-        command.args(ours).arg(dag::PIPELINE).env_remove("MAPLE_STORE").env_remove("MAPLE_DATA");
-        if ours == ["run"] {
-            command.args(["--jobs", &self.jobs.to_string()]);
-        }
-        let Measured { seconds, peak_memory } = measure(command.current_dir(self.folder))?;
-        times.ours.push(seconds);
-        self.peak_memory = self.peak_memory.max(peak_memory);
-        if self.has_ninja {
-            let mut command = Command::new("ninja");
-            command.args(["-j", &self.jobs.to_string()]).args(theirs).current_dir(self.folder);
-            times.ninjas.push(measure(&mut command)?.seconds);
+        let jobs = self.jobs.to_string();
+        let arguments: &[&str] = match action {
+            Action::Run => &["run", dag::PIPELINE, "--jobs", &jobs],
+            Action::Status => &["status", dag::PIPELINE],
+            Action::DryRun => &["run", dag::PIPELINE, "--dry-run"],
+        };
+        command.args(arguments).env_remove("MAPLE_STORE").env_remove("MAPLE_DATA");
+        let measured = measure(command.current_dir(self.folder), None)?;
+        times.ours.push(measured.seconds);
+        self.peak_memory = self.peak_memory.max(measured.peak_memory);
+        for peer in &self.peers {
+            if times.is_over(peer.kind) {
+                continue;
+            }
+            if let Some(Measured { seconds, is_over, .. }) = peer.measure(self.folder, action, self.jobs, self.limit)? {
+                let took = if is_over { Took::Over { over: seconds } } else { Took::Seconds(seconds) };
+                times.peers.entry(peer.kind.name()).or_default().push(took);
+            }
         }
         Ok(())
     }
@@ -149,15 +191,37 @@ impl Bench<'_> {
 #[derive(Default)]
 struct Times {
     ours: Vec<f64>,
-    ninjas: Vec<f64>,
+    peers: BTreeMap<&'static str, Vec<Took>>,
 }
 
 impl Times {
-    fn row(self, what: &'static str) -> Option<Row> {
-        let median = |mut times: Vec<f64>| {
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 2).copied()
-        };
-        Some(Row { what, maple_pipe: median(self.ours)?, ninja: median(self.ninjas) })
+    /// It took longer than it may.
+    fn is_over(&self, peer: Kind) -> bool {
+        self.peers.get(peer.name()).is_some_and(|times| times.iter().any(|took| matches!(took, Took::Over { .. })))
     }
+
+    /// Adds the last times of others without those that their commands take alone.
+    fn add_beyond(&mut self, others: &Times, commands: f64) {
+        self.ours.extend(others.ours.last().map(|seconds| seconds - commands));
+        for (name, times) in &others.peers {
+            if let Some(Took::Seconds(seconds)) = times.last() {
+                self.peers.entry(name).or_default().push(Took::Seconds(seconds - commands));
+            }
+        }
+    }
+
+    fn row(self, what: &'static str) -> Option<Row> {
+        let peers = self.peers.into_iter().filter_map(|(name, times)| {
+            let over = times.iter().find(|took| matches!(took, Took::Over { .. })).copied();
+            let seconds =
+                times.into_iter().filter_map(|took| if let Took::Seconds(one) = took { Some(one) } else { None });
+            Some((name, over.or_else(|| median(seconds.collect()).map(Took::Seconds))?))
+        });
+        Some(Row { what, maple_pipe: median(self.ours)?, peers: peers.collect() })
+    }
+}
+
+fn median(mut times: Vec<f64>) -> Option<f64> {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied()
 }

@@ -12,7 +12,11 @@ use crate::support::{PIPELINE, Project};
 type Command = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
 const COMMANDS: [Command; 11] = [
-    ("bench-dag", &["bench", "dag"], &[("--nodes", "1"), ("--files", "1"), ("--runs", "1"), ("--jobs", "1")]),
+    (
+        "bench-dag",
+        &["bench", "dag"],
+        &[("--nodes", "1"), ("--files", "1"), ("--runs", "1"), ("--jobs", "1"), ("--limit", "60")],
+    ),
     (
         "bench-images",
         &["bench", "images", "data/shapes/images", "--python", "nowhere"],

@@ -1,6 +1,10 @@
 //! `maple-pipe bench`.
 
-use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+use snapbox::str;
 
 use crate::support::{PIPELINE, Project};
 
@@ -16,6 +20,51 @@ fn the_dag_is_measured() {
     let back = rows.iter().find(|row| row["what"] == "the parameter set back").unwrap();
     assert!(first["maple_pipe"].as_f64().unwrap() > 0.0 && back["maple_pipe"].as_f64().unwrap() > 0.0);
     assert!(report["peak_memory"].as_u64().unwrap() > 1 << 20);
+}
+
+/// A program that takes longer than it may with its first run is killed, with what it has started, and does nothing else.
+#[test]
+fn a_slow_program_beside_it_is_given_up() {
+    let project = Project::new();
+    let started = project.file("started");
+    let script = format!("[ \"$1\" = --version ] && exit\nsleep 1000 &\necho $! > '{}'\nwait\n", started.display());
+    project.write("slow", &format!("#!/bin/sh\n{script}"));
+    fs::set_permissions(project.file("slow"), fs::Permissions::from_mode(0o755)).unwrap();
+    let bench = ["bench", "dag", "--nodes", "1", "--files", "30", "--runs", "1", "--limit", "1"];
+    let report = project.json(&[&bench[..], &["--peers", "snakemake=./slow", "--json"]].concat());
+    assert_eq!(report["peers"], json!(["snakemake"]));
+    assert_eq!(
+        (&report["rows"][0]["what"], &report["rows"][0]["snakemake"]),
+        (&"first run".into(), &json!({"over": 1.0}))
+    );
+    assert_eq!(report["rows"][1].get("snakemake"), None);
+    let started = fs::read_to_string(started).unwrap();
+    let line = format!("/proc/{}/cmdline", started.trim());
+    let start = std::time::Instant::now();
+    while fs::read_to_string(&line).is_ok_and(|line| line.contains("sleep")) {
+        assert!(start.elapsed().as_secs() < 10, "what it has started is still alive");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told() {
+    let project = Project::new();
+    project.run(&["bench", "dag", "--peers", "dvc=./nowhere"]).is(str![[r#"
+<stderr>
+error: `[PROJECT]/nowhere` cannot be started
+hint: `pip install` of that name gets it; `--peers dvc=FILE` names the program
+<exit code 2>
+
+"#]]);
+    project.run(&["bench", "dag", "--peers", "make"]).is(str![[r#"
+<stderr>
+error: invalid value 'make' for '--peers <NAMES>': `make` is none of `ninja`, `snakemake`, `dvc`
+
+For more information, try '--help'.
+<exit code 2>
+
+"#]]);
 }
 
 #[test]

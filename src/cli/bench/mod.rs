@@ -4,12 +4,13 @@ mod learners;
 mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::project::{AT_ONCE, number};
 use super::terminal::{print, print_json};
-use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, dag, images};
+use crate::bench::{DagFigures, ImageFigures, ImageRow, Options, Peer, Took, dag, images};
 use crate::error::Result;
 use learners::RUNS;
 
@@ -19,6 +20,8 @@ const SIZES: i64 = 1024;
 const BUSY: i64 = 60_000;
 /// The most nodes of a DAG.
 const NODES: i64 = 1_000_000;
+/// The most seconds that another program may take.
+const LIMIT: i64 = 1_000_000;
 /// The most input files of a DAG.
 const FILES: i64 = 10_000_000;
 
@@ -57,7 +60,7 @@ pub(super) struct Images {
     json: bool,
 }
 
-/// A DAG of trivial commands, beside the same DAG in ninja where that is installed
+/// A DAG of trivial commands, beside the same DAG in other workflow programs
 #[derive(Args, Debug)]
 pub(super) struct Dag {
     /// About so many nodes
@@ -72,6 +75,12 @@ pub(super) struct Dag {
     /// Nodes at the same time
     #[arg(long, short, value_name = "N", default_value_t = 2, value_parser = number(AT_ONCE))]
     jobs: u32,
+    /// Other programs: `ninja`, `snakemake`, `dvc`; `NAME=FILE` says where one is [default: `ninja`, if it is installed]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    peers: Option<Vec<Peer>>,
+    /// Seconds that a command of another program may take; one whose first run takes longer does nothing else
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = number(1..=LIMIT))]
+    limit: u32,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -83,9 +92,10 @@ impl Bench {
             Bench::Step(step) => step.run(),
             Bench::Eval(evaluation) => evaluation.run(),
             Bench::Table(table) => table.run(),
-            Bench::Dag(Dag { nodes, files, runs, jobs, json }) => {
+            Bench::Dag(Dag { nodes, files, runs, jobs, peers, limit, json }) => {
                 let [nodes, files, runs, jobs] = [nodes, files, runs, jobs].map(|number| number as usize);
-                let report = dag(Options { nodes, files, runs, jobs })?;
+                let report =
+                    dag(Options { nodes, files, runs, jobs, peers, limit: Duration::from_secs(limit.into()) })?;
                 if json { print_json(&report) } else { print(&table(&report)) }
             }
             Bench::Images(Images { folder, size, threads, runs, busy, python, json }) => {
@@ -122,22 +132,31 @@ fn image_table(report: &ImageFigures) -> String {
 }
 
 fn table(report: &DagFigures) -> String {
-    let DagFigures { nodes, nodes_of_a_seed, files, runs, jobs, rows, peak_memory } = report;
+    let DagFigures { nodes, nodes_of_a_seed, files, runs, jobs, peers, rows, peak_memory } = report;
     let mut text = format!(
         "{nodes} nodes ({nodes_of_a_seed} of them of one seed), {files} input files, {jobs} jobs; medians of {runs}\n\n\
-         {:<32} {:>12} {:>12} {:>7}\n",
-        "milliseconds", "maple-pipe", "ninja", "ratio"
+         {:<32} {:>12}",
+        "milliseconds", "maple-pipe"
     );
+    peers.iter().for_each(|peer| text += &format!(" {peer:>12} {:>7}", "ratio"));
+    text += "\n";
     for row in rows {
-        let ours = format!("{:.1}", row.maple_pipe * 1000.0);
-        let (ninja, ratio) = row.ninja.map_or(("-".to_owned(), "-".to_owned()), |ninja| {
-            (format!("{:.1}", ninja * 1000.0), format!("{:.2}", row.maple_pipe / ninja))
-        });
-        text += &format!("{:<32} {ours:>12} {ninja:>12} {ratio:>7}\n", row.what);
+        text += &format!("{:<32} {:>12.1}", row.what, row.maple_pipe * 1000.0);
+        for peer in peers {
+            let (took, ratio) = match row.peers.get(peer) {
+                Some(Took::Seconds(seconds)) => {
+                    (format!("{:.1}", seconds * 1000.0), format!("{:.2}", row.maple_pipe / seconds))
+                }
+                Some(Took::Over { over }) => (format!("> {over} s"), format!("< {:.2}", row.maple_pipe / over)),
+                None => ("-".to_owned(), "-".to_owned()),
+            };
+            text += &format!(" {took:>12} {ratio:>7}");
+        }
+        text += "\n";
     }
     let megabytes = format!("{:.1} MB", *peak_memory as f64 / 1e6);
     text += &format!("{:<32} {megabytes:>12}\n", "peak memory");
-    if rows.iter().all(|row| row.ninja.is_none()) {
+    if peers.is_empty() {
         text += "\nninja is not installed (Debian calls it ninja-build): nothing to compare with\n";
     }
     text
