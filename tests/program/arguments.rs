@@ -11,7 +11,7 @@ use crate::support::{PIPELINE, Project};
 /// A command by the name of its page in the manual, its other arguments, and each number that it takes with a small value.
 type Command = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 14] = [
     (
         "bench-dag",
         &["bench", "dag"],
@@ -22,6 +22,17 @@ const COMMANDS: [Command; 11] = [
         &["bench", "images", "data/shapes/images", "--python", "nowhere"],
         &[("--size", "8"), ("--threads", "1"), ("--runs", "1"), ("--busy", "0")],
     ),
+    (
+        "bench-step",
+        &["bench", "step", "--arch", "tiny", "--method", "coop", "--device", "cpu"],
+        &[("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
+    ),
+    (
+        "bench-eval",
+        &["bench", "eval", "--arch", "tiny", "--method", "clip", "--device", "cpu"],
+        &[("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
+    ),
+    ("bench-table", &["bench", "table", PIPELINE, "--device", "cpu"], &[("--runs", "1"), ("--threads", "1")]),
     ("fewshot", &["fewshot", "--split", "data/shapes/split.json"], &[("--shots", "1"), ("--seed", "1")]),
     ("gc", &["gc", PIPELINE, "--dry-run"], &[("--keep-runs", "1"), ("--keep-days", "1")]),
     ("prompts-interpret", &["prompts", "interpret", "no.prompt", "--weights", "no.weights"], &[("--top", "1")]),
