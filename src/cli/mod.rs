@@ -119,10 +119,10 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Command::Gc(command) => command.run(),
         Command::Reap => {
             // Its run says by its standard input that it ends, and by its standard output what it leaves.
-            match std::io::stdout().as_fd().try_clone_to_owned() {
-                Ok(groups) => Ok(crate::executor::reap(std::io::stdin().lock(), &groups.into())),
-                Err(error) => Err(crate::error::Error::io("read", "standard output")(error)),
-            }
+            let groups = std::io::stdout().as_fd().try_clone_to_owned();
+            groups.map_err(crate::error::Error::io("read", "standard output")).map(|groups| {
+                crate::executor::reap(std::io::stdin().lock(), &groups.into());
+            })
         }
         Command::Weights(command) => command.run(),
         Command::Data(command) => command.run(),

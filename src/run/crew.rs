@@ -1,12 +1,26 @@
 //! The threads that execute jobs: as many as there were jobs at the same time, each one job after another.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
-use super::Message;
-use super::job::Job;
+use petgraph::graph::NodeIndex;
+
+use super::job::{End, Job};
+use crate::store::Record;
+use crate::tally::Tally;
+use crate::task::Progress;
+
+/// What job threads and signals tell the scheduler.
+pub(super) enum Message {
+    Progress(NodeIndex, Progress),
+    Finished(NodeIndex, Box<Result<(Record, Tally), End>>),
+    /// A mistake of ours.
+    Panicked(Box<dyn Any + Send>),
+    Interrupted,
+}
 
 /// The threads; they end when it is dropped and their jobs are done.
 pub(super) struct Crew<'scope, 'env, 'a> {

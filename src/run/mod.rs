@@ -32,7 +32,6 @@ mod rerun;
 mod rows;
 mod slots;
 
-use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::resume_unwind;
@@ -63,9 +62,8 @@ use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness};
 use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::tally::Tally;
-use crate::task::Progress;
 use crate::text::nodes;
-use crew::Crew;
+use crew::{Crew, Message};
 use estimate::Estimates;
 use interrupt::Listening;
 use job::{End, Job};
@@ -99,15 +97,6 @@ enum State {
     Cached,
     Failed,
     Blocked,
-}
-
-/// What job threads and signals tell the scheduler.
-enum Message {
-    Progress(NodeIndex, Progress),
-    Finished(NodeIndex, Box<Result<(Record, Tally), End>>),
-    /// A mistake of ours.
-    Panicked(Box<dyn Any + Send>),
-    Interrupted,
 }
 
 /// A node that runs.
