@@ -1,6 +1,5 @@
 //! What many commands take, and what it leads to: a pipeline with its graph and its store.
 
-use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -118,8 +117,7 @@ pub(super) struct Project {
     /// The pipeline's file, as it was named.
     pub file: PathBuf,
     pub pipeline: Pipeline,
-    /// Its many nodes go with the process, which takes no time.
-    pub graph: ManuallyDrop<Graph>,
+    pub graph: Graph,
     pub store: Store,
     pub root: PathBuf,
 }
@@ -127,8 +125,7 @@ pub(super) struct Project {
 /// How the selected nodes of a project stand.
 pub(super) struct Inspection {
     pub selection: Vec<NodeIndex>,
-    /// Goes with the process, as the graph does.
-    pub plan: ManuallyDrop<Plan>,
+    pub plan: Plan,
 }
 
 impl Project {
@@ -149,7 +146,7 @@ impl Project {
         };
         let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection));
         bar.finish_and_clear();
-        let plan = ManuallyDrop::new(plan?);
+        let plan = plan?;
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })
@@ -228,7 +225,7 @@ impl PipelineArguments {
             }
         }
         let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
-        let graph = ManuallyDrop::new(Graph::build(&pipeline, self.data_root.as_deref())?);
+        let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
         let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
         Ok(Project { file: self.pipeline.clone(), pipeline, graph, store, root })

@@ -1,7 +1,6 @@
 //! `maple-pipe run`: executes what is stale and writes the results.
 
 use std::collections::HashMap;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -87,8 +86,6 @@ impl Run {
         let results: Vec<(NodeIndex, String)> = selection.iter().flat_map(outputs).collect();
         let wanted = Wanted { nodes: &selection, results: &results };
         let (summary, records) = run::run(graph, wanted, store, &pipeline.name, &options, &interrupts, &mut report);
-        // They go with the process.
-        let records = ManuallyDrop::new(records);
         if let Err(error) = recorder.keep() {
             say(&format!("this run is not recorded: {error}"));
         }

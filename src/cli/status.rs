@@ -1,13 +1,12 @@
 //! `maple-pipe status`: which nodes are stale, grouped by reason.
 
 use clap::Args;
-use petgraph::graph::NodeIndex;
 
 use super::project::{PipelineArguments, Selection};
 use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
-use crate::graph::{Counts, Group, Standing, group};
+use crate::graph::{Group, group};
 use crate::text::nodes;
 
 /// Say which nodes are stale and why; nothing is executed
@@ -35,11 +34,8 @@ impl Status {
         let inspection = project.inspect(self.selection.of(&project)?, &held)?;
         let explainer = project.explainer(&inspection);
         let report = |&index| NodeReport::new(&project, &inspection, &explainer, index);
-        let standing = |index: NodeIndex| Standing::from(inspection.plan.state(index));
-        let counts: Counts = inspection.selection.iter().map(|&index| standing(index)).collect();
-        // The groups leave out what is up to date.
-        let is_shown = |index: &&NodeIndex| self.json || self.all || standing(**index) != Standing::Fresh;
-        let reports: Vec<NodeReport<'_>> = inspection.selection.iter().filter(is_shown).map(report).collect();
+        let reports: Vec<NodeReport<'_>> = inspection.selection.iter().map(report).collect();
+        let counts = reports.iter().map(|report| report.state).collect();
         let report = StandingReport { pipeline: &project.pipeline.name, counts, forecast: None, nodes: reports };
         if self.json {
             return print_json(&report);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
-use rayon::prelude::*;
 
 use super::{Graph, Input, Node, Source};
 use crate::backbone::BackboneOptions;
@@ -123,26 +122,6 @@ fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<Reference>
     inputs.iter().flat_map(|entry| entry.value.elements()).filter_map(Reference::read).collect()
 }
 
-/// A stage's table as one node has it.
-struct Read {
-    inputs: Vec<Entry>,
-    parameters: Value,
-    work: Arc<dyn Work>,
-}
-
-fn read_stage(
-    pipeline: &Pipeline,
-    stage: &StageSpecification,
-    coordinates: &Coordinates,
-) -> Result<Read, Vec<Diagnostic>> {
-    let resolved = pipeline.reader.resolve(&stage.table, &bindings(pipeline, coordinates))?;
-    let Data::Table(mut parameters) = resolved.data else { unreachable!("a table resolves to a table") };
-    let inputs = stage.kind.take_inputs(&mut parameters).map_err(|mistake| vec![mistake])?;
-    let mut parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
-    let work = read_parameters(stage.kind, &mut parameters)?;
-    Ok(Read { inputs, parameters, work })
-}
-
 /// What names in braces stand for in a node.
 fn bindings<'a>(pipeline: &'a Pipeline, coordinates: &'a Coordinates) -> Bindings<'a> {
     let attributes = |axis: &str, value| pipeline.axis(axis).and_then(|axis| axis.attributes(value));
@@ -189,12 +168,8 @@ impl<'a> Builder<'a> {
         }
         let mut mistakes = Vec::new();
         let mut nodes = Vec::new();
-        let coordinates = self.coordinates(stage);
-        // The processors share what nodes do not need each other for.
-        let read = |coordinates| read_stage(self.pipeline, stage, coordinates);
-        let read: Vec<_> = coordinates.par_iter().with_min_len(64).map(read).collect();
-        for (coordinates, read) in coordinates.into_iter().zip(read) {
-            match read.and_then(|read| self.node(stage, coordinates, read)) {
+        for coordinates in self.coordinates(stage) {
+            match self.node(stage, coordinates) {
                 Ok(index) => nodes.push(index),
                 Err(more) => {
                     self.broken.insert(&stage.name);
@@ -286,12 +261,12 @@ impl<'a> Builder<'a> {
         mistakes
     }
 
-    fn node(
-        &mut self,
-        stage: &StageSpecification,
-        coordinates: Coordinates,
-        Read { inputs, parameters, work: read }: Read,
-    ) -> Result<NodeIndex, Vec<Diagnostic>> {
+    fn node(&mut self, stage: &StageSpecification, coordinates: Coordinates) -> Result<NodeIndex, Vec<Diagnostic>> {
+        let resolved = self.pipeline.reader.resolve(&stage.table, &bindings(self.pipeline, &coordinates))?;
+        let Data::Table(mut parameters) = resolved.data else { unreachable!("a table resolves to a table") };
+        let inputs = stage.kind.take_inputs(&mut parameters).map_err(|mistake| vec![mistake])?;
+        let mut parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
+        let read = read_parameters(stage.kind, &mut parameters)?;
         let mut work = |entry: &Entry| self.referred(&coordinates, Reference::read(entry.value.elements().first()?)?);
         let given = inputs.iter().map(|entry| (entry.key.as_str(), work(entry)));
         let given = Given(given.collect());
