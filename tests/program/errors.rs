@@ -1550,7 +1550,7 @@ error: could not create `[PROJECT]/.maple/records/c6`: Not a directory (os error
     printed.is(str![[r#"
 <stderr>
       FAILED [TIME] (1/1) data/shapes
-error: could not create `[PROJECT]/closed/claims`: Permission denied (os error 13)
+error: could not create `[PROJECT]/closed/work`: Permission denied (os error 13)
 1 node: 0 ran, 0 cached, 1 failed in [TIME]
 this run is not recorded: could not create `[PROJECT]/closed/runs`: Permission denied (os error 13)
 <exit code 1>
