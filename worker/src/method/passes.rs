@@ -17,7 +17,7 @@ use crate::clip::{Clip, VisionPrompts};
 /// The least work of a part of images, and of a part of classes: multiplications and additions. Smaller parts make smaller
 /// products, which take longer: measured with ViT-B/16, a step of four images in parts of two takes 2 % more of a core's time
 /// than as a whole, and in parts of one 9 %.
-const LEAST_WORK: [i64; 2] = [40_000_000_000, 20_000_000_000];
+const LEAST_WORK: [i64; 2] = [40_000_000_000, 8_000_000_000];
 /// The most parts of the classes. What their prompts begin with is computed once a part.
 const MOST_CLASS_PARTS: i64 = 16;
 /// Images a part where nothing is learned in the tower, whatever work they are: larger products are faster.
@@ -47,7 +47,7 @@ impl Parts {
 
     /// Into how many parts of about the same size classes are cut whose prompts have so many rows together.
     pub(super) fn of_classes(self, rows: i64) -> i64 {
-        (rows / self.rows).clamp(1, MOST_CLASS_PARTS)
+        ((rows + self.rows / 2) / self.rows).clamp(1, MOST_CLASS_PARTS)
     }
 }
 
