@@ -124,7 +124,7 @@ this run is not recorded: could not write `[PROJECT]/.maple/work/run-[ID].claim`
 wrote results/commands
 > run pipelines/commands.toml --set axes.number=[3,4] -j 1
       FAILED [TIME] (2/3) make/number4
-error: could not write `[PROJECT]/.maple/claims/[DIGEST]`: Read-only file system (os error 30)
+error: could not write `[PROJECT]/.maple/work/run-[ID].claim`: Read-only file system (os error 30)
 3 nodes: 0 ran, 1 cached, 1 failed, 1 blocked in [TIME]
 this run is not recorded: could not write `[PROJECT]/.maple/work/run-[ID].claim`: Read-only file system (os error 30)
 exit code 1
