@@ -1,5 +1,6 @@
-//! Compiles `context.cpp` and `counting.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find libtorch
-//! without LD_LIBRARY_PATH: first relative to the binary, so that a checkout can be moved, then where it was linked from.
+//! Compiles `context.cpp` and `counting.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find
+//! libtorch without LD_LIBRARY_PATH: first relative to the binary, so that a checkout can be moved, then where it was linked
+//! from.
 
 use std::path::{Path, PathBuf};
 

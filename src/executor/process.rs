@@ -102,6 +102,7 @@ impl Processes {
     /// Whether nothing runs on that a program which has ended left behind, in a group of its own: it may still write to where
     /// that program ran. What nobody else waits for becomes our child when its parent ends.
     pub fn left_nothing(&self) -> bool {
+        // The list of the first thread has what was adopted, and not what the threads of jobs have started and wait for.
         let id = std::process::id();
         let Ok(children) = std::fs::read_to_string(format!("/proc/self/task/{id}/children")) else { return false };
         let children: Vec<u32> = children.split_whitespace().filter_map(|id| id.parse().ok()).collect();

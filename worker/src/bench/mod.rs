@@ -18,6 +18,7 @@ use maple_pipe::terminal;
 
 use crate::device;
 use crate::memory::Peak;
+use crate::stages::start_threads;
 use subject::Subject;
 
 /// Reads a request from standard input and answers on standard output.
@@ -53,12 +54,7 @@ fn measure(line: &str) -> Result<Answer> {
     let request: Request =
         serde_json::from_value(words).map_err(|error| Error::format("standard input", "request", error))?;
     let peak = Peak::watch();
-    // As nodes have it.
-    tch::set_num_threads(1);
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(request.threads)
-        .build_global()
-        .map_err(|error| Error::invalid(format!("could not start threads: {error}")))?;
+    start_threads(request.threads)?;
     let (device, _) = device::open(request.device, request.numerics)?;
     say(&Answer::Ready);
     let subject = Subject::new(&request, device, &peak)?;

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::clock;
+use crate::clip::Kinds;
 
 /// The greatest side of a matrix.
 const GREATEST: i64 = 8192;
@@ -15,11 +16,7 @@ const LONG: f64 = 0.05;
 /// Floating-point operations per second of the fastest product of square matrices, in the number format in which models of
 /// this precision multiply: on a card, or on so many threads of the processor, each with a product of its own.
 pub(super) fn flops_per_second(device: Device, precision: Precision, threads: usize, runs: usize) -> Result<f64> {
-    let kind = match precision {
-        Precision::Fp32 | Precision::PublishedFp32 => Kind::Float,
-        Precision::Fp16 | Precision::Mixed => Kind::Half,
-        Precision::Bf16 => Kind::BFloat16,
-    };
+    let kind = Kinds::of(precision).products;
     let threads = if device == Device::Cpu { threads } else { 1 };
     let mut side = 256;
     loop {

@@ -51,13 +51,7 @@ impl Clip {
     pub fn from_weights(weights: &Weights, backbone: &Backbone, device: Device, precision: Precision) -> Result<Clip> {
         let tensors = backbone.architecture.tensors();
         weights.shapes().expect(&tensors)?;
-        let (stream, products, prompts) = match precision {
-            Precision::Fp32 => (Kind::Float, Kind::Float, Kind::Float),
-            Precision::PublishedFp32 => (Kind::Float, Kind::Float, Kind::Half),
-            Precision::Fp16 => (Kind::Half, Kind::Half, Kind::Half),
-            Precision::Bf16 => (Kind::BFloat16, Kind::BFloat16, Kind::BFloat16),
-            Precision::Mixed => (Kind::Float, Kind::Half, Kind::Float),
-        };
+        let Kinds { stream, products, prompts } = Kinds::of(precision);
         let mut parameters = Vec::new();
         for (name, _) in tensors {
             if let Some(tensor) = weights.get(&name) {
@@ -160,6 +154,29 @@ impl Clip {
     /// `(rows, text width)`. Slow; tests compare the two.
     pub fn prompt_features_reference(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
         self.text.plain_prompts(table, prompts, deep)
+    }
+}
+
+/// The number formats of a precision.
+pub(crate) struct Kinds {
+    /// Of the residual streams.
+    stream: Kind,
+    /// Of the weights, and so of products.
+    pub(crate) products: Kind,
+    /// Through which learned prompts enter the towers.
+    prompts: Kind,
+}
+
+impl Kinds {
+    pub(crate) fn of(precision: Precision) -> Kinds {
+        let (stream, products, prompts) = match precision {
+            Precision::Fp32 => (Kind::Float, Kind::Float, Kind::Float),
+            Precision::PublishedFp32 => (Kind::Float, Kind::Float, Kind::Half),
+            Precision::Fp16 => (Kind::Half, Kind::Half, Kind::Half),
+            Precision::Bf16 => (Kind::BFloat16, Kind::BFloat16, Kind::BFloat16),
+            Precision::Mixed => (Kind::Float, Kind::Half, Kind::Float),
+        };
+        Kinds { stream, products, prompts }
     }
 }
 

@@ -68,9 +68,8 @@ impl Loss {
     /// # Errors
     /// libtorch's.
     pub(crate) fn go_back(&self, learned: &[(String, Tensor)]) -> Result<()> {
-        let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         match &self.terms[0].value {
-            sum if sum.requires_grad() => passes::gradients(sum, &self.passes, &tensors).map(drop).map_err(torch),
+            sum if sum.requires_grad() => self.found(sum, learned).map(drop),
             _ => Ok(()),
         }
     }
@@ -80,11 +79,16 @@ impl Loss {
     /// # Errors
     /// When a learned tensor has no part in it.
     pub fn gradients(&self, scalar: &Tensor, learned: &[(String, Tensor)]) -> Result<Vec<Tensor>> {
-        let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-        let found = passes::gradients(scalar, &self.passes, &tensors).map_err(torch)?;
+        let found = self.found(scalar, learned)?;
         let lacking = |name: &str| Error::invalid(format!("`{name}` has no part in the loss"));
         let named = learned.iter().zip(found);
         named.map(|((name, _), gradient)| gradient.ok_or_else(|| lacking(name))).collect()
+    }
+
+    /// The gradients of a scalar, `None` for what has no part in it.
+    fn found(&self, scalar: &Tensor, learned: &[(String, Tensor)]) -> Result<Vec<Option<Tensor>>> {
+        let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        passes::gradients(scalar, &self.passes, &tensors).map_err(torch)
     }
 }
 
@@ -175,22 +179,26 @@ impl<'a> Model<'a> {
     /// Normalised features of images and of the classes, and the passes in which they were made: both towers together where
     /// the text does not depend on the images.
     fn features(&self, seen: Seen<'_>) -> (Tensor, Tensor, Vec<Vec<Passed>>) {
-        let images = match seen {
-            Seen::Images(images) => Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts),
-            Seen::Features(features) => {
-                let image_features = normalised(features);
-                let (class_features, classes) = self.text_features(Vec::new(), &image_features);
-                return (image_features, class_features, vec![classes]);
+        let (image_features, mut passes) = match seen {
+            Seen::Images(images) => {
+                let images = self.images(images);
+                if !self.learner.per_image() {
+                    let (class_features, passed) = self.text_features(vec![images], &self.no_images());
+                    return (normalised(&passed[0].output), class_features, vec![passed]);
+                }
+                let passed = passes::run(vec![images]);
+                (normalised(&passed[0].output), vec![passed])
             }
+            Seen::Features(features) => (normalised(features), Vec::new()),
         };
-        if self.learner.per_image() {
-            let images = passes::run(vec![images]);
-            let image_features = normalised(&images[0].output);
-            let (class_features, classes) = self.text_features(Vec::new(), &image_features);
-            return (image_features, class_features, vec![images, classes]);
-        }
-        let (class_features, passed) = self.text_features(vec![images], &self.no_images());
-        (normalised(&passed[0].output), class_features, vec![passed])
+        let (class_features, classes) = self.text_features(Vec::new(), &image_features);
+        passes.push(classes);
+        (image_features, class_features, passes)
+    }
+
+    /// The pass of images `(B, 3, R, R)` through the vision tower, with what is learned there.
+    fn images<'p>(&'p self, images: &Tensor) -> Pass<'p> {
+        Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts)
     }
 
     /// Normalised features of the classes, `(1, classes, embedding)` or `(B, classes, embedding)`, made together with other
@@ -210,8 +218,7 @@ impl<'a> Model<'a> {
 
     /// The pass of a step through the vision tower alone, and the sum of what comes out; to measure it.
     pub(crate) fn image_pass(&self, images: &Tensor) -> Loss {
-        let images = Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts);
-        Loss::of_features(passes::run(vec![images]))
+        Loss::of_features(passes::run(vec![self.images(images)]))
     }
 
     /// The same through the text tower; none where no text is learned.
@@ -309,11 +316,7 @@ pub struct Evaluator<'a> {
 impl Evaluator<'_> {
     /// Images `(B, 3, R, R)` to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits(&self, images: &Tensor) -> Tensor {
-        let model = self.model;
-        no_grad(|| {
-            let pass = Pass::images(model.clip, images, model.learner.vision_prompts(), model.parts);
-            self.logits_of_features(&passes::run(vec![pass])[0].output)
-        })
+        no_grad(|| self.logits_of_features(&passes::run(vec![self.model.images(images)])[0].output))
     }
 
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`, in fp32 whatever the precision.

@@ -34,19 +34,27 @@ pub fn begin(task: &Task) {
     models::keep_for(task);
 }
 
+/// Starts so many threads, once; later tasks of the process have as many.
+///
+/// # Errors
+/// They cannot be started, or there are others already.
+pub(crate) fn start_threads(count: usize) -> Result<()> {
+    // With more threads libtorch sums in another order, so results would depend on their number. Parallel work is cut into
+    // fixed parts instead, which rayon's threads share.
+    tch::set_num_threads(1);
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+    if rayon::current_num_threads() != count {
+        threads.map_err(|error| Error::invalid(format!("could not start {count} threads: {error}")))?;
+    }
+    Ok(())
+}
+
 /// Runs a task and returns its note for the status line; `hello` hears what computes, once that is known.
 ///
 /// # Errors
 /// What the stage stumbled over, or that it is none of those that run here.
 pub fn run(task: &Task, control: Control<'_>, hello: &dyn Fn(MadeBy)) -> Result<String> {
-    // With more threads libtorch sums in another order, so results would depend on their number. Parallel work is cut into
-    // fixed parts instead, which rayon's threads share.
-    tch::set_num_threads(1);
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(task.threads).build_global();
-    // They are started once; the run hands over tasks with as many.
-    if rayon::current_num_threads() != task.threads {
-        threads.map_err(|error| Error::invalid(format!("could not start {} threads: {error}", task.threads)))?;
-    }
+    start_threads(task.threads)?;
     let runner = RUNNERS.iter().find(|(kind, _)| kind.name == task.kind);
     let (_, run) = runner.ok_or_else(|| Error::invalid(format!("`{}` is not for a worker", task.node)))?;
     let (device, made_by) = device::open(task.device, task.numerics)?;

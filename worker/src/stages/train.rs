@@ -70,14 +70,13 @@ struct Views {
     features: Tensor,
     /// For each image of the sample its row there; none for one that is left out.
     rows: Vec<Option<i64>>,
-    device: Device,
 }
 
 impl Views {
     /// Those of a sample's images.
     fn new(known: &Known, items: &Index, device: Device) -> Result<Views> {
         let rows = items.iter().map(|item| known.row(item)).collect::<Result<_>>()?;
-        Ok(Views { features: known.features.to_device(device), rows, device })
+        Ok(Views { features: known.features.to_device(device), rows })
     }
 
     fn epochs(&self) -> u32 {
@@ -94,7 +93,8 @@ impl Views {
         let known = places.iter().filter_map(|&place| Some((place, self.rows[place]?)));
         let (places, rows): (Vec<usize>, Vec<i64>) = known.unzip();
         let labels: Vec<i64> = places.iter().map(|&place| loader.items()[place].label as i64).collect();
-        let [rows, labels] = [rows, labels].map(|numbers| inputs::send(&Tensor::from_slice(&numbers), self.device));
+        let device = self.features.device();
+        let [rows, labels] = [rows, labels].map(|numbers| inputs::send(&Tensor::from_slice(&numbers), device));
         (places, self.features.get(epoch.into()).index_select(0, &rows), labels)
     }
 }
