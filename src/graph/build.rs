@@ -9,7 +9,7 @@ use petgraph::Direction;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::{Graph, Input, Node, Source};
+use super::{Absence, Graph, Input, Node, Source};
 use crate::backbone::BackboneOptions;
 use crate::coordinates::{AxisValue, Coordinates};
 use crate::diagnostic::{Diagnostic, Span};
@@ -152,7 +152,7 @@ struct Builder<'a> {
     /// The files of weights that were looked at, with what was said of them, and what is wrong with them.
     weights: Vec<(PathBuf, BackboneOptions, Result<(), Arc<Error>>)>,
     /// What is not there.
-    absences: Vec<Diagnostic>,
+    absences: Vec<Absence>,
 }
 
 impl<'a> Builder<'a> {
@@ -384,7 +384,7 @@ impl<'a> Builder<'a> {
         let one = |mistake: Diagnostic| vec![mistake];
         let Some(entry) = entry else {
             let found = default_path(self.data_root, context, port).map_err(one)?;
-            return Ok(vec![self.there_or_absent(port, found)]);
+            return Ok(vec![self.there_or_absent(port, None, found)]);
         };
         if let Takes::Nothing = port.from {
             for reference in entry.value.elements().iter().filter_map(Reference::read) {
@@ -436,15 +436,15 @@ impl<'a> Builder<'a> {
             }),
             None => path_input(port, listed, path, span)?,
         };
-        Ok(vec![self.there_or_absent(port, found)])
+        Ok(vec![self.there_or_absent(port, Some(path), found)])
     }
 
-    /// The input, or one that stands for what is not there.
-    fn there_or_absent(&mut self, port: &Port, found: Found) -> Input {
-        found.unwrap_or_else(|absence| {
-            let known = self.absences.iter().position(|known| known.message == absence.message);
+    /// The input, or one that stands for what is not there, which a stage called by this name or path.
+    fn there_or_absent(&mut self, port: &Port, called: Option<&str>, found: Found) -> Input {
+        found.unwrap_or_else(|why| {
+            let known = self.absences.iter().position(|known| known.why.message == why.message);
             let place = known.unwrap_or_else(|| {
-                self.absences.push(absence);
+                self.absences.push(Absence { called: called.map(str::to_owned), why });
                 self.absences.len() - 1
             });
             external(port, Source::Absent(place))

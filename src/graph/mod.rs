@@ -44,7 +44,7 @@ pub struct Graph {
     order: Vec<NodeIndex>,
     by_name: HashMap<String, NodeIndex>,
     /// What nodes need from outside and is not there, each once.
-    absences: Vec<Diagnostic>,
+    absences: Vec<Absence>,
 }
 
 /// One unit of work.
@@ -116,6 +116,14 @@ pub enum Source {
     Absent(usize),
 }
 
+/// What is not there.
+#[derive(Debug)]
+struct Absence {
+    /// The name or path by which a stage calls it.
+    called: Option<String>,
+    why: Diagnostic,
+}
+
 impl Input {
     /// Stands for this port of its stage, alone or with others.
     pub fn is_of(&self, port: &str) -> bool {
@@ -144,7 +152,12 @@ impl Graph {
         let inputs = nodes.iter().flat_map(|&index| &self.dag[index].inputs);
         let absent =
             inputs.filter_map(|input| if let Source::Absent(place) = input.source { Some(place) } else { None });
-        absent.collect::<BTreeSet<usize>>().into_iter().map(|place| &self.absences[place]).collect()
+        absent.collect::<BTreeSet<usize>>().into_iter().map(|place| &self.absences[place].why).collect()
+    }
+
+    /// The name or path by which the pipeline calls what an input lacks; nothing where it is there, or is not called by any.
+    pub fn absent_name(&self, input: &Input) -> Option<&str> {
+        if let Source::Absent(place) = input.source { self.absences[place].called.as_deref() } else { None }
     }
 
     /// Every node after all it needs.

@@ -245,3 +245,19 @@ fn the_time_of_a_pipeline_is_projected_without_its_data() {
     assert_eq!(lines.last(), Some(&"not counted in: 1 node, of which nothing is measured"));
     assert_eq!((printed.stderr.as_str(), printed.code), ("measuring the evaluation of clip with 2 classes\n", Some(0)));
 }
+
+/// The name of published weights tells the model, wherever it stands; nothing is measured on a card that is not there.
+#[test]
+fn published_weights_that_are_not_there_are_known_by_their_name() {
+    let project = Project::new();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/base2novel.toml");
+    let table = ["bench", "table", shipped, "--device", "cuda:999", "--data-root", "data"];
+    let printed = project.run(&table);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(2), ""));
+    assert!(printed.stderr.contains("`cuda:999`"), "{}", printed.stderr);
+    let weights = ["train", "eval", "features"].map(|kind| format!("defaults.{kind}.weights=mine.pt"));
+    let own: Vec<&str> = weights.iter().flat_map(|weights| ["--set", weights]).collect();
+    let printed = project.run(&[&table[..], &own].concat());
+    assert_eq!(printed.code, Some(2));
+    assert!(printed.stderr.contains("are not known before its weights are there\nhint: "), "{}", printed.stderr);
+}

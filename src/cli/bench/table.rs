@@ -8,7 +8,6 @@ use super::super::terminal::{print, print_json, say};
 use super::learners::Machine;
 use crate::backbone::Backbone;
 use crate::bench::{Projected, Projection, projection};
-use crate::document::Data;
 use crate::error::{Error, Result};
 use crate::graph::Source;
 use crate::stages::pretrain::Pretrain;
@@ -55,15 +54,12 @@ fn backbone(project: &Project, index: NodeIndex, other: Option<Backbone>) -> Res
     if let Some(Pretrain(pretraining)) = trained {
         return Ok(Backbone::openai(pretraining.architecture));
     }
-    let table = project.pipeline.stage(&node.stage_name).map(|stage| &stage.table.data);
-    if let Some(Data::Table(table)) = table
-        && let Some(Data::Text(name)) = table.get("weights").map(|entry| &entry.value.data)
-        && let Some(published) = PublishedWeights::find(name)
-    {
+    let input = node.inputs.iter().find(|input| input.is_of("weights"));
+    let absent = input.and_then(|input| project.graph.absent_name(input));
+    if let Some(published) = absent.and_then(PublishedWeights::find) {
         return Ok(published.backbone());
     }
-    let file = node.inputs.iter().find(|input| input.is_of("weights")).map(|input| &input.source);
-    if let Some(Source::File(path)) = file {
+    if let Some(Source::File(path)) = input.map(|input| &input.source) {
         let shapes = Shapes::read_clip(path)?;
         let given = node.work.backbone().copied().unwrap_or_default();
         return known(path, &shapes, &given, false)?.backbone(shapes.origin());
