@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use serde::Serialize;
 
+use crate::device::VISIBLE_CARDS;
+
 /// A graphics card.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct PhysicalCard {
@@ -111,7 +113,7 @@ fn traces(root: &Path) -> Vec<PathBuf> {
 }
 
 fn are_hidden() -> bool {
-    env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|list| {
+    env::var(VISIBLE_CARDS).is_ok_and(|list| {
         let first = list.split(',').next().unwrap_or_default().trim();
         matches!(first, "" | "-1" | "NoDevFiles" | "none")
     })

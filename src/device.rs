@@ -21,6 +21,23 @@ pub enum Device {
     Cuda(u32),
 }
 
+/// The variable by which CUDA learns which cards a process may see.
+pub const VISIBLE_CARDS: &str = "CUDA_VISIBLE_DEVICES";
+
+impl Device {
+    /// The value of [`VISIBLE_CARDS`] with which a program sees this card alone, or none where it is the processor. Numbers
+    /// count the cards that this process may see.
+    pub fn visible(self) -> String {
+        self.visible_of(std::env::var(VISIBLE_CARDS).ok().as_deref())
+    }
+
+    fn visible_of(self, seen: Option<&str>) -> String {
+        let Device::Cuda(number) = self else { return String::new() };
+        let card = seen.and_then(|list| list.split(',').nth(number as usize)).map(|card| card.trim().to_owned());
+        card.unwrap_or_else(|| number.to_string())
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -212,6 +229,18 @@ pub fn kibibytes(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_sees_one_card_of_those_that_we_see() {
+        for (device, seen, expected) in [
+            (Device::Cpu, Some("2,3"), ""),
+            (Device::Cuda(1), None, "1"),
+            (Device::Cuda(1), Some("2, 3"), "3"),
+            (Device::Cuda(0), Some("GPU-8f1b"), "GPU-8f1b"),
+        ] {
+            assert_eq!(device.visible_of(seen), expected, "{device}, {seen:?}");
+        }
+    }
 
     #[test]
     fn devices_are_read_and_written() {

@@ -194,9 +194,18 @@ impl dyn Work {
         (self as &dyn Any).downcast_ref()
     }
 
-    /// Whether it computes with libtorch, on a device, in a worker.
-    pub fn needs_device(&self) -> bool {
+    /// Whether it computes with libtorch, in a worker.
+    pub fn uses_libtorch(&self) -> bool {
         matches!(self.place(), Place::Worker(_))
+    }
+
+    /// Whether it gets a device.
+    pub fn needs_device(&self) -> bool {
+        match self.place() {
+            Place::Worker(_) => true,
+            Place::Program(program) => program.needs_device(),
+            Place::Here(_) => false,
+        }
     }
 
     /// What a stage that computes with libtorch is held to.
@@ -247,6 +256,11 @@ pub trait Program {
     /// # Errors
     /// What could not be laid out.
     fn process(&self, task: &Task) -> Result<Command>;
+
+    /// Whether it gets a device of the run, as work on libtorch does.
+    fn needs_device(&self) -> bool {
+        false
+    }
 
     /// Looks at what the program left.
     ///
@@ -337,6 +351,11 @@ impl Port {
         Port { path, ..self }
     }
 
+    /// A port that takes any file, which a node leaves or which a path names.
+    pub fn file(name: &'static str) -> Port {
+        Port { from: Takes::File, path: PathPort::File, ..Port::anything(name) }
+    }
+
     /// A port that takes any output, file or folder.
     pub fn anything(name: impl Into<Cow<'static, str>>) -> Port {
         Port {
@@ -357,6 +376,8 @@ impl Port {
 pub enum Takes {
     /// A stage of this kind, of which these outputs are read. One output alone may also be a command's.
     Outputs(&'static Kind, Vec<&'static str>),
+    /// A file that any one node leaves.
+    File,
     /// With these parameters it is not read, whatever is named.
     Nothing,
     /// An output of any stage: of all matching nodes where it stands in a list, or where that stage has an axis more;

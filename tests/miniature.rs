@@ -108,6 +108,8 @@ fn every_pipeline_that_ships_expands_as_it_stands() {
     assert_eq!(nodes("domain_generalization", &[]).0, source + 5 * transfer + 1);
     let shots = 5;
     assert_eq!(nodes("fewshot", &[]).0, datasets * (1 + 1 + seeds * shots * (2 + 2 * trained) + 1) + 1);
+    let (samples, tested) = (datasets * seeds, 2 * datasets * seeds);
+    assert_eq!(nodes("dassl", &[]).0, 1 + datasets + 3 * samples + 3 * tested + 2);
     let (released, base2novel, transfer) = (4, 4 * seeds * datasets * (1 + 2), seeds * (1 + datasets + 5));
     assert_eq!(nodes("released", &[]).0, (datasets + released) + 2 * datasets + base2novel + transfer + 3);
 }

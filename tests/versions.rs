@@ -162,6 +162,13 @@ only = { method = "maple" }
 choice = "@select"
 prompts = "@sweep"
 
+[stage.reported]
+kind = "reported"
+axes = ["dataset", "method"]
+only = { method = "maple" }
+log = "@chosen.metrics"
+lines = { accuracy = '"accuracy":{},', correct = '"correct":{},' }
+
 [stage.table]
 kind = "table"
 evals = "@chosen"

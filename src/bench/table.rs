@@ -118,7 +118,7 @@ pub fn projection(
     conditions: &dyn Fn() -> Conditions,
     say: &dyn Fn(&str),
 ) -> Result<Projection> {
-    let computing = wanted.iter().copied().filter(|&index| graph.node(index).work.needs_device());
+    let computing = wanted.iter().copied().filter(|&index| graph.node(index).work.uses_libtorch());
     let computing: Vec<NodeIndex> = computing.collect();
     let known = computing.iter().filter_map(|&index| Some((index, graph.load(index)?)));
     let asked: Vec<Asked<'_>> =

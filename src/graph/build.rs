@@ -297,6 +297,7 @@ impl<'a> Builder<'a> {
                 vec![Diagnostic { span, hint, ..Diagnostic::new(message) }]
             })?;
         }
+        self.check_locations(stage, &inputs).map_err(|mistake| vec![mistake])?;
         let location = stage.kind.location.and_then(|port| {
             let of_port = || inputs.iter().filter(|input| input.is_of(port));
             let location = of_port().find(|input| !input.keyed).or_else(|| of_port().next())?;
@@ -396,7 +397,7 @@ impl<'a> Builder<'a> {
             return Ok(Vec::new());
         }
         let listed = matches!(entry.value.data, Data::Array(_));
-        if listed && !port.many && matches!(port.from, Takes::Outputs(..)) {
+        if listed && !port.many && matches!(port.from, Takes::Outputs(..) | Takes::File) {
             let message = format!("`{}` takes one reference, not a list", port.name);
             return Err(one(Diagnostic::at(&entry.value.span, message)));
         }
@@ -407,7 +408,7 @@ impl<'a> Builder<'a> {
                 let message = format!("`{}` must be a string, not {}", port.name, value.type_name());
                 let hint = match &port.from {
                     Takes::Outputs(kind, _) => format!("`\"@{}\"` names a stage", kind.name),
-                    Takes::Anything | Takes::Nothing => {
+                    Takes::File | Takes::Anything | Takes::Nothing => {
                         "`\"@stage.output\"` names an output, anything else is a path".to_owned()
                     }
                 };
@@ -551,6 +552,10 @@ impl<'a> Builder<'a> {
                 many: port.many,
                 coordinates: self.dag[node].coordinates.clone(),
             };
+            if let Some(location) = self.location_asked_for(port, node, reference) {
+                inputs.push(input(port.name.to_string(), location.clone(), false));
+                continue;
+            }
             let outputs = read_outputs(port, collects, &self.dag[node], reference).map_err(|mistake| vec![mistake])?;
             for (name, output) in outputs {
                 inputs.push(input(name, Source::Output(node, output), true));
@@ -561,6 +566,27 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(inputs)
+    }
+
+    /// Where a node's images lie, if `"@stage.location"` asks for that.
+    fn location_asked_for(&self, port: &Port, node: NodeIndex, reference: &Reference) -> Option<&Source> {
+        let is_asked = matches!(port.from, Takes::Anything) && reference.output.as_deref() == Some(LOCATION);
+        self.locations.get(&node).filter(|_| is_asked)
+    }
+
+    /// Images enter a key by their digests, so whoever gets their folder also reads a list of them.
+    fn check_locations(&self, stage: &StageSpecification, inputs: &[Input]) -> Result<(), Diagnostic> {
+        let is_listed = |location: &Source| {
+            let nodes = inputs.iter().filter_map(|input| match input.source {
+                Source::Output(node, _) if input.keyed => Some(node),
+                _ => None,
+            });
+            nodes.filter_map(|node| self.locations.get(&node)).any(|known| known == location)
+        };
+        let Some(input) = inputs.iter().find(|input| !input.keyed && !is_listed(&input.source)) else { return Ok(()) };
+        let message = format!("stage `{}` gets the folder of images `{}` and no list of them", stage.name, input.name);
+        let hint = "the list says which images a result depends on: name it, too, e.g. `images = \"@data.test-all\"`";
+        Err(Diagnostic::at(&stage.span, message).hint(hint))
     }
 
     /// What the first node does that a reference leads to, as far as there is one.
@@ -586,6 +612,9 @@ impl<'a> Builder<'a> {
         index.get(&wanted).cloned().unwrap_or_default()
     }
 }
+
+/// What a command names behind `@stage.` to get the folder of that stage's images.
+const LOCATION: &str = "location";
 
 /// An input, or that it is not there.
 type Found = Result<Input, Diagnostic>;
@@ -668,18 +697,13 @@ fn read_outputs(
         Takes::Outputs(kind, outputs) => {
             let output = chosen_output(node, reference)?;
             let wanted = kind.outputs.iter().find(|wanted| wanted.name == outputs[0]).expect("a port reads outputs");
-            if output.kind != wanted.kind {
-                let word = |kind| if kind == ArtifactKind::File { "a file" } else { "a folder" };
-                let message = format!(
-                    "`{}` takes {}, but `{}` is {}",
-                    port.name,
-                    word(wanted.kind),
-                    output.name,
-                    word(output.kind)
-                );
-                return Err(Diagnostic::at(&reference.span, message));
-            }
+            check_form(port, output, wanted.kind, reference)?;
             Ok(vec![(format!("{}.{}", port.name, outputs[0]), output.name.clone())])
+        }
+        Takes::File => {
+            let output = chosen_output(node, reference)?;
+            check_form(port, output, ArtifactKind::File, reference)?;
+            Ok(vec![(port.name.to_string(), output.name.clone())])
         }
         Takes::Anything | Takes::Nothing => {
             let output = chosen_output(node, reference)?;
@@ -688,6 +712,16 @@ fn read_outputs(
             Ok(vec![(name, output.name.clone())])
         }
     }
+}
+
+/// An output is a file, or a folder, as the port takes it.
+fn check_form(port: &Port, output: &Output, wanted: ArtifactKind, reference: &Reference) -> Result<(), Diagnostic> {
+    let word = |kind| if kind == ArtifactKind::File { "a file" } else { "a folder" };
+    if output.kind == wanted {
+        return Ok(());
+    }
+    let message = format!("`{}` takes {}, but `{}` is {}", port.name, word(wanted), output.name, word(output.kind));
+    Err(Diagnostic::at(&reference.span, message))
 }
 
 /// The output of a node that `"@stage.output"`, or `"@stage"` where there is but one, names.
@@ -792,7 +826,7 @@ fn folder_input(port: &Port, folder: &Path, span: &Span) -> Found {
 fn external(port: &Port, source: Source) -> Input {
     let name = match &port.from {
         Takes::Outputs(_, outputs) => format!("{}.{}", port.name, outputs[0]),
-        Takes::Anything | Takes::Nothing => port.name.to_string(),
+        Takes::File | Takes::Anything | Takes::Nothing => port.name.to_string(),
     };
     Input { name, source, keyed: true, many: false, coordinates: Arc::default() }
 }

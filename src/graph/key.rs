@@ -48,7 +48,7 @@ pub fn recipe(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Resul
         "parameters": node.work.parameters(),
         "inputs": inputs,
     });
-    if node.work.needs_device() {
+    if node.work.uses_libtorch() {
         recipe["libtorch"] = identity::LIBTORCH.into();
     }
     Ok(CanonicalJson::from(&recipe))

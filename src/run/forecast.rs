@@ -72,7 +72,7 @@ impl Forecast {
             passes_by_scripts: passes_by_scripts(graph, wanted),
             passes_unknown: wanted
                 .iter()
-                .filter(|&&index| graph.node(index).work.needs_device() && graph.load(index).is_none())
+                .filter(|&&index| graph.node(index).work.uses_libtorch() && graph.load(index).is_none())
                 .count(),
         }
     }

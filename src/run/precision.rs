@@ -29,7 +29,7 @@ impl Slow {
     fn find(graph: &Graph, index: NodeIndex, processor_has: &dyn Fn(&str) -> bool) -> Option<Slow> {
         let node = graph.node(index);
         let numerics = node.work.numerics();
-        let (stage, precision, keys) = said(graph, index).filter(|_| node.work.needs_device())?;
+        let (stage, precision, keys) = said(graph, index).filter(|_| node.work.uses_libtorch())?;
         let is_half = matches!(precision, Precision::Fp16 | Precision::Mixed);
         // libtorch uses these instructions, unless it is held to others.
         if !is_half || numerics == Numerics::Native && processor_has("avx512_fp16") {

@@ -14,6 +14,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::device::VISIBLE_CARDS;
 use crate::error::{Error, Result};
 use crate::files::{bad_part_of_path, create_folder, create_parent, is_executable};
 use crate::kind::{Given, INPUTS, Kind, PathPort, Place, Port, Program, Work};
@@ -56,6 +57,10 @@ pub struct CommandStage {
     /// `programs/NAME`, so that another version runs the command again.
     #[serde(default, skip_serializing)]
     pub programs: BTreeSet<String>,
+    /// Whether it computes on a device of the run: it waits for one, and `CUDA_VISIBLE_DEVICES` names that card alone, or none
+    /// where it gets the processor. Not part of the key.
+    #[serde(default, skip_serializing)]
+    pub device: bool,
 }
 
 /// What a `command` stage runs.
@@ -300,7 +305,14 @@ impl Program for CommandStage {
             .env("MAPLE_PARTIAL", &task.partial)
             .env("MAPLE_THREADS", task.threads.to_string())
             .envs(self.environment.iter().map(|(name, value)| (name, &value.0)));
+        if self.device {
+            process.env(VISIBLE_CARDS, task.device.visible());
+        }
         Ok(process)
+    }
+
+    fn needs_device(&self) -> bool {
+        self.device
     }
 
     /// Every declared output is there, as a file or folder as declared, without links: what they lead to is not the

@@ -9,6 +9,7 @@ pub mod features;
 pub mod fewshot;
 pub mod imported;
 pub mod pretrain;
+pub mod reported;
 pub mod select;
 pub mod table;
 pub mod train;
@@ -17,7 +18,7 @@ pub mod world;
 use crate::kind::Kind;
 
 /// Every kind. Schema, reference, completions, forecasts, reports and tests walk this list.
-pub static KINDS: [&Kind; 12] = [
+pub static KINDS: [&Kind; 13] = [
     &world::KIND,
     &dataset::KIND,
     &pretrain::KIND,
@@ -26,6 +27,7 @@ pub static KINDS: [&Kind; 12] = [
     &imported::KIND,
     &features::KIND,
     &eval::KIND,
+    &reported::KIND,
     &select::KIND,
     &chosen::KIND,
     &table::KIND,

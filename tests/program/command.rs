@@ -1111,3 +1111,65 @@ wrote results/commands
 
 "#]]);
 }
+
+#[test]
+fn a_command_that_computes_on_a_device_sees_that_card_alone() {
+    let project = Project::new();
+    let run = "run = \"echo cards: $CUDA_VISIBLE_DEVICES > out.txt\"\noutputs = { out = \"out.txt\" }\ndevice = true\n";
+    project.write(COMMANDS, &format!("results = [\"@one\"]\n[stage.one]\nkind = \"command\"\n{run}"));
+    let seen = |devices: &str| {
+        let printed = project.run(&["run", COMMANDS, "--devices", devices]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        let _ = fs::remove_dir_all(project.file(".maple/records"));
+        project.read("results/commands/one.txt")
+    };
+    assert_eq!(seen("cpu"), "cards:\n");
+    assert_eq!(seen("cuda:3"), "cards: 3\n");
+    // Where it computes is no part of its key.
+    project.run(&["run", COMMANDS, "--devices", "cpu"]);
+    project.replace(COMMANDS, "device = true\n", "");
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&[]));
+}
+
+/// A command may have the folder of a data set's images, with a list of those on which its result depends.
+#[test]
+fn commands_find_the_images_of_a_data_set() {
+    let project = Project::new();
+    let tiny = project.read("pipelines/tiny.toml");
+    let (_, data) = tiny.split_once("[stage.data]").unwrap();
+    let (data, _) = data.split_once("[stage.zeroshot]").unwrap();
+    let (data, _) = data.split_once("[stage.train]").unwrap();
+    let pipeline = |inputs: &str| {
+        let count = "[stage.count]\nkind = \"command\"\naxes = [\"dataset\"]\n\
+                     run = \"ls inputs/images/images | wc -l > count.txt\"\noutputs = { count = \"count.txt\" }\n";
+        let text = format!(
+            "results = [\"@count\"]\n[axes]\ndataset = [\"shapes\"]\nseed = [1]\n[stage.data]{data}\n{count}inputs = {{ {inputs} }}\n"
+        );
+        project.write(COMMANDS, &text);
+    };
+    pipeline("images = \"@data.location\", list = \"@data.test-novel\"");
+    let printed = project.run(&["run", COMMANDS]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let folders = fs::read_dir(project.file("data/shapes/images")).unwrap().count();
+    assert_eq!(project.read("results/commands/count/shapes.txt").trim(), folders.to_string());
+    // Where they lie decides nothing, and neither does an image that is not in the list.
+    fs::rename(project.file("data/shapes"), project.file("data/moved")).unwrap();
+    project.replace(COMMANDS, "../data/{dataset}", "../data/moved");
+    assert_eq!(project.ran(&["run", COMMANDS]), names(&[]));
+
+    pipeline("images = \"@data.location\"");
+    project.replace(COMMANDS, "../data/{dataset}", "../data/moved");
+    str_is(
+        &project.run(&["run", COMMANDS]).stderr,
+        str![[r#"
+error: stage `count` gets the folder of images `images` and no list of them
+  --> pipelines/commands.toml:20:8
+   |
+20 | [stage.count]
+   |        ^^^^^
+   |
+   = hint: the list says which images a result depends on: name it, too, e.g. `images = "@data.test-all"`
+
+"#]],
+    );
+}

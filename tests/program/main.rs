@@ -7,6 +7,7 @@ mod axes;
 mod bench;
 mod command;
 mod damage;
+mod dassl;
 mod data;
 mod data_files;
 mod doctor;

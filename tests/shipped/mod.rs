@@ -32,6 +32,7 @@ pub fn with_empty_data() -> TempDir {
         }
     }
     write(data.join("weights/openai/ViT-B-16.pt"));
+    std::fs::create_dir(project.path().join("repository")).unwrap();
     let released = project.path().join("released");
     let models = [("vpt", "prompt_learner"), ("language", "VLPromptLearner"), ("ivlp", "VLPromptLearner"), MAPLE];
     for seed in 1..=3 {
