@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::terminal::{display, download_bar, print, say};
 use crate::architecture::{Architecture, VisionLayers};
-use crate::backbone::{Activation, BackboneOptions, Known, Told};
+use crate::backbone::{Activation, Backbone, BackboneOptions, Known, Told};
 use crate::download::sha256;
 use crate::error::{Error, Result};
 use crate::files::write_output;
@@ -141,7 +141,8 @@ fn list(data_root: Option<&Path>) -> Result<()> {
             Some(_) => "not there".to_owned(),
             None => "no data root".to_owned(),
         };
-        print(&format!("{:20} {:52} {place}\n", published.name, vision(&published.architecture)))?;
+        let Backbone { architecture, activation, .. } = published.backbone;
+        print(&format!("{:24} {:52} {activation:11} {place}\n", published.name, vision(&architecture)))?;
     }
     Ok(())
 }
@@ -151,11 +152,7 @@ fn fetch(name: &str, url: Option<&str>, data_root: &Path) -> Result<()> {
         PublishedWeights::find(name).ok_or_else(|| unknown(format!("there are no published weights `{name}`")))?;
     let path = published.path(data_root);
     if path.is_file() {
-        let found = sha256(&path)?;
-        if found != published.sha256 {
-            let message = format!("`{}` is not `{name}`: its SHA-256 is {found}", display(&path));
-            return Err(Error::hinted(message, "remove it, and fetch it again"));
-        }
+        published.check(&path)?;
         say(&format!("{name} is there already: {}", display(&path)));
         return Ok(());
     }
@@ -175,7 +172,7 @@ fn check(path: &Path, given: Given) -> Result<()> {
     let checkpoint = Checkpoint::read_clip(path)?;
     let Known { architecture, activation, vision_heads, text_heads, .. } = given.known(path, &checkpoint)?;
     let digest = sha256(path)?;
-    let published = PUBLISHED.iter().find(|published| published.sha256 == digest);
+    let published = PublishedWeights::of_digest(&digest);
     let published = published.map_or_else(String::new, |published| format!(", as published for {}", published.name));
     let rows = [
         ("file", display(path)),

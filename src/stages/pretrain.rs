@@ -30,13 +30,13 @@ pub(super) fn weights() -> Port {
     Port::one("weights", &KIND, vec!["weights"]).or_path(PathPort::Named(published))
 }
 
-/// Looks whether all is known of the model in a file of weights, with what is said of it. Published weights are known by their
-/// place below the data root.
+/// Looks whether all is known of the model in a file of weights, with what is said of it. Weights whose digest is
+/// published are known by their place below the data root.
 ///
 /// # Errors
 /// Asks for what nobody tells, or names what contradicts the file.
 pub fn check_weights(path: &Path, given: &BackboneOptions, data_root: Option<&Path>) -> Result<()> {
-    let is_published = |root: &Path| PUBLISHED.iter().any(|published| published.path(root) == *path);
+    let is_published = |root: &Path| PUBLISHED.iter().any(|one| one.has_digest() && one.path(root) == *path);
     if data_root.is_some_and(is_published) {
         return Ok(());
     }

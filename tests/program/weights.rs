@@ -33,14 +33,19 @@ fn published_weights_are_listed() {
         &["weights", "list"],
         str![[r#"
 <stdout>
-openai/RN50          224 pixels, ResNet of 3+4+6+3 blocks from width 64   no data root
-openai/RN101         224 pixels, ResNet of 3+4+23+3 blocks from width 64  no data root
-openai/RN50x4        288 pixels, ResNet of 4+6+10+6 blocks from width 80  no data root
-openai/RN50x16       384 pixels, ResNet of 6+8+18+8 blocks from width 96  no data root
-openai/ViT-B-32      224 pixels, patches of 32, 12 blocks of width 768    no data root
-openai/ViT-B-16      224 pixels, patches of 16, 12 blocks of width 768    no data root
-openai/ViT-L-14      224 pixels, patches of 14, 24 blocks of width 1024   no data root
-openai/ViT-L-14-336  336 pixels, patches of 14, 24 blocks of width 1024   no data root
+openai/RN50              224 pixels, ResNet of 3+4+6+3 blocks from width 64   quick_gelu  no data root
+openai/RN101             224 pixels, ResNet of 3+4+23+3 blocks from width 64  quick_gelu  no data root
+openai/RN50x4            288 pixels, ResNet of 4+6+10+6 blocks from width 80  quick_gelu  no data root
+openai/RN50x16           384 pixels, ResNet of 6+8+18+8 blocks from width 96  quick_gelu  no data root
+openai/ViT-B-32          224 pixels, patches of 32, 12 blocks of width 768    quick_gelu  no data root
+openai/ViT-B-16          224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  no data root
+openai/ViT-L-14          224 pixels, patches of 14, 24 blocks of width 1024   quick_gelu  no data root
+openai/ViT-L-14-336      336 pixels, patches of 14, 24 blocks of width 1024   quick_gelu  no data root
+laion2b/ViT-B-16         224 pixels, patches of 16, 12 blocks of width 768    gelu        no data root
+datacomp-xl/ViT-B-16     224 pixels, patches of 16, 12 blocks of width 768    gelu        no data root
+metaclip-400m/ViT-B-16   224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  no data root
+metaclip-fullcc/ViT-B-16 224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  no data root
+dfn2b/ViT-B-16           224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  no data root
 <exit code 0>
 
 "#]],
@@ -50,14 +55,19 @@ openai/ViT-L-14-336  336 pixels, patches of 14, 24 blocks of width 1024   no dat
         &["weights", "list", "--data-root", "data"],
         str![[r#"
 <stdout>
-openai/RN50          224 pixels, ResNet of 3+4+6+3 blocks from width 64   not there
-openai/RN101         224 pixels, ResNet of 3+4+23+3 blocks from width 64  not there
-openai/RN50x4        288 pixels, ResNet of 4+6+10+6 blocks from width 80  not there
-openai/RN50x16       384 pixels, ResNet of 6+8+18+8 blocks from width 96  not there
-openai/ViT-B-32      224 pixels, patches of 32, 12 blocks of width 768    not there
-openai/ViT-B-16      224 pixels, patches of 16, 12 blocks of width 768    data/weights/openai/ViT-B-16.pt
-openai/ViT-L-14      224 pixels, patches of 14, 24 blocks of width 1024   not there
-openai/ViT-L-14-336  336 pixels, patches of 14, 24 blocks of width 1024   not there
+openai/RN50              224 pixels, ResNet of 3+4+6+3 blocks from width 64   quick_gelu  not there
+openai/RN101             224 pixels, ResNet of 3+4+23+3 blocks from width 64  quick_gelu  not there
+openai/RN50x4            288 pixels, ResNet of 4+6+10+6 blocks from width 80  quick_gelu  not there
+openai/RN50x16           384 pixels, ResNet of 6+8+18+8 blocks from width 96  quick_gelu  not there
+openai/ViT-B-32          224 pixels, patches of 32, 12 blocks of width 768    quick_gelu  not there
+openai/ViT-B-16          224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  data/weights/openai/ViT-B-16.pt
+openai/ViT-L-14          224 pixels, patches of 14, 24 blocks of width 1024   quick_gelu  not there
+openai/ViT-L-14-336      336 pixels, patches of 14, 24 blocks of width 1024   quick_gelu  not there
+laion2b/ViT-B-16         224 pixels, patches of 16, 12 blocks of width 768    gelu        not there
+datacomp-xl/ViT-B-16     224 pixels, patches of 16, 12 blocks of width 768    gelu        not there
+metaclip-400m/ViT-B-16   224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  not there
+metaclip-fullcc/ViT-B-16 224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  not there
+dfn2b/ViT-B-16           224 pixels, patches of 16, 12 blocks of width 768    quick_gelu  not there
 <exit code 0>
 
 "#]],

@@ -57,7 +57,7 @@ fn backbone(project: &Project, index: NodeIndex, other: Option<Backbone>) -> Res
     let input = node.inputs.iter().find(|input| input.is_of("weights"));
     let absent = input.and_then(|input| project.graph.absent_name(input));
     if let Some(published) = absent.and_then(PublishedWeights::find) {
-        return Ok(published.backbone());
+        return Ok(published.backbone);
     }
     if let Some(Source::File(path)) = input.map(|input| &input.source) {
         let shapes = Shapes::read_clip(path)?;
