@@ -45,6 +45,8 @@ pub mod evaluation;
 
 pub mod table;
 
+pub mod comparison;
+
 // The engine.
 pub mod measurement;
 pub mod store;

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 32] = [
+const EXAMPLES: [(&str, &[[&str; 2]]); 33] = [
     (
         "run",
         &[
@@ -46,6 +46,7 @@ const EXAMPLES: [(&str, &[[&str; 2]]); 32] = [
             ["maple-pipe table pipelines/base2novel.toml --trace maple eurosat novel", "where a number comes from"],
         ],
     ),
+    ("compare", &[["maple-pipe compare pipelines/base2novel.toml maple coop", "is the difference more than chance?"]]),
     (
         "report",
         &[[

@@ -2,6 +2,7 @@
 //! standard output, everything else to standard error.
 
 mod bench;
+mod compare;
 mod completions;
 mod data;
 mod diff;
@@ -57,6 +58,7 @@ enum Command {
     Runs(runs::Runs),
     Diff(diff::Diff),
     Table(table::TableCommand),
+    Compare(compare::Compare),
     Report(report::ReportCommand),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
@@ -113,6 +115,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Command::Runs(command) => command.run(),
         Command::Diff(command) => command.run(),
         Command::Table(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Doctor(command) => command.run(),

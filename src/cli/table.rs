@@ -281,7 +281,7 @@ fn find<'t>(tables: &'t [(NodeIndex, Table)], [method, dataset, metric]: [&Strin
 }
 
 /// The one that is called so: under its first name, or else under its second.
-fn named<T>(what: &str, given: &str, known: impl Iterator<Item = (T, [String; 2])>) -> Result<T> {
+pub(super) fn named<T>(what: &str, given: &str, known: impl Iterator<Item = (T, [String; 2])>) -> Result<T> {
     let mut known: Vec<(T, [String; 2])> = known.collect();
     let place = |which: usize| known.iter().position(|(_, names)| names[which] == given);
     if let Some(place) = place(0).or_else(|| place(1)) {

@@ -152,7 +152,11 @@ impl Evaluation<'_> {
         self.metrics.map_or(Ok(()), |metrics| metrics.read().map(drop))
     }
 
-    fn score(&self) -> Result<Score> {
+    /// What enters the table of it.
+    ///
+    /// # Errors
+    /// It left something else, or its axes have no place in a table.
+    pub fn score(&self) -> Result<Score> {
         let metrics = self.metrics.map(|metrics| metrics.read()).transpose()?;
         let axis = |name: &str| {
             let value = self.coordinates.get(name).map(ToString::to_string);

@@ -1,5 +1,6 @@
 //! The columns of a table.
 
+use super::score::Score;
 use crate::data::Classes;
 
 /// A column: an accuracy on some classes, or what follows from two of them.
@@ -37,6 +38,23 @@ impl Metric {
             Metric::Shots(number) => number == shots.unwrap_or(0),
             _ => shots.is_none(),
         }
+    }
+
+    /// Whether a score enters it.
+    pub fn is_of(self, score: &Score) -> bool {
+        self.needs().contains(&score.classes) && self.counts(score.shots)
+    }
+
+    /// Whether it is an accuracy, and not made of several.
+    pub fn is_an_accuracy(self) -> bool {
+        self.needs().len() == 1
+    }
+
+    /// The value of the metric, given the scores of one method, data set and seed; nothing where one is missing.
+    pub fn of_scores(self, scores: &[&Score]) -> Option<f64> {
+        let accuracy = |classes: &Classes| scores.iter().find(|score| score.classes == *classes)?.accuracy;
+        let accuracies: Option<Vec<f64>> = self.needs().iter().map(accuracy).collect();
+        accuracies.map(|accuracies| self.combine(&accuracies))
     }
 
     /// The value of the metric, given the mean accuracy on each of the classes that it needs: their harmonic mean.

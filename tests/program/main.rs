@@ -6,6 +6,7 @@ mod arguments;
 mod axes;
 mod bench;
 mod command;
+mod compare;
 mod damage;
 mod dassl;
 mod data;
