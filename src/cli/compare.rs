@@ -196,7 +196,11 @@ fn sentence(one: &Comparison, [first, second]: &[String; 2]) -> String {
         [only] => format!("On {} ({})", only.dataset, plural(one.pairs, "seed", "seeds")),
         all => format!("Over {} data sets ({})", all.len(), plural(one.pairs, "pair with seeds", "pairs with seeds")),
     };
-    let metric = one.metric.replace('_', " ").replace("hm", "harmonic mean");
+    let metric = match one.metric.as_str() {
+        "hm" => "harmonic mean of base and novel accuracy".to_owned(),
+        classes @ ("base" | "novel") => format!("{classes} accuracy"),
+        other => other.replace('_', " "),
+    };
     let direction = if one.difference < 0.0 { "below" } else { "above" };
     let drawn = if one.datasets.len() > 1 { "data sets" } else { "seeds" };
     let interval = one.interval.map_or_else(String::new, |[low, high]| {
