@@ -18,7 +18,7 @@ use serde_json::Value;
 const PIPELINE: &str = r#"
 [axes]
 dataset = ["shapes"]
-method = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple"]
+method = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc"]
 learning_rate = [0.01, 0.02]
 precision = ["fp32", "published-fp32", "fp16", "mixed", "bf16"]
 
@@ -201,7 +201,7 @@ method = { include = "{method}.toml", precision = "fp32", training = { epochs = 
 "#;
 
 /// The method files, in depths that the tiny model has.
-const METHODS: [(&str, &str); 7] = [
+const METHODS: [(&str, &str); 8] = [
     ("clip", "learner = \"zero-shot\"\ntemplates = [\"a picture of a {}.\"]"),
     ("coop", "learner = \"coop\"\ncontext_length = 4\nclass_token_position = \"middle\""),
     ("cocoop", "learner = \"cocoop\"\ncontext_length = 4\ncontext_initial_words = \"a photo of a\""),
@@ -209,6 +209,11 @@ const METHODS: [(&str, &str); 7] = [
     ("language", "learner = \"ivlp\"\ncontext_length = 4\ndepth = 3\nvision_context_length = 0\nvision_depth = 0"),
     ("ivlp", "learner = \"ivlp\"\ncontext_length = 2\ndepth = 3\nvision_context_length = 2\nvision_depth = 3"),
     ("maple", "learner = \"maple\"\ncontext_length = 2\ncontext_initial_words = \"a photo of a\"\ndepth = 3"),
+    (
+        "promptsrc",
+        "learner = \"promptsrc\"\ncontext_length = 2\ndepth = 3\nvision_context_length = 2\nvision_depth = 3\n\
+         aggregation_mean = 2\naggregation_deviation = 1\naggregate = \"all\"",
+    ),
 ];
 
 /// What is pinned of a node.

@@ -90,7 +90,10 @@ fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &P
     };
     let classes = classes.map(class_names).transpose()?.unwrap_or_default();
     write_output(output, &prompt.import(&method, &classes)?)?;
-    say(&format!("wrote {}: {}", display(output), prompt.told()));
+    say(&format!("wrote {}: {}", display(output), prompt.told_as(&method)));
+    if !method.clip_average().is_empty() {
+        say("CLIP's own tensors are not taken: an evaluation averages those of its weights, as the training did");
+    }
     Ok(())
 }
 

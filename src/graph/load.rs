@@ -78,10 +78,18 @@ impl Load<'_> {
         }
     }
 
+    /// Through how many image towers a step of a training runs its images.
+    pub fn image_towers(&self) -> usize {
+        match self {
+            Load::Training { method, .. } => 1 + usize::from(method.learner.teacher().images),
+            _ => 1,
+        }
+    }
+
     /// Images that run through the image tower.
     pub fn image_passes(&self) -> usize {
         match *self {
-            Load::Training { .. } => self.steps_on_images() * self.batch(),
+            Load::Training { .. } => self.steps_on_images() * self.batch() * self.image_towers(),
             Load::Evaluation { from_features: true, .. } => 0,
             Load::Evaluation { images, .. } => images,
             Load::Features { images, epochs, .. } => epochs * images,
@@ -91,11 +99,15 @@ impl Load<'_> {
     /// Prompts that run through the text tower.
     pub fn text_passes(&self) -> usize {
         match *self {
-            Load::Training { method, classes, .. } => match method.learner.learns_text() {
-                true if method.learner.has_texts_per_image() => self.steps() * self.batch() * classes,
-                true => self.steps() * classes,
-                false => classes * method.learner.texts_per_class(),
-            },
+            Load::Training { method, classes, .. } => {
+                let of_teacher = classes * method.learner.teacher().texts;
+                of_teacher
+                    + match method.learner.learns_text() {
+                        true if method.learner.has_texts_per_image() => self.steps() * self.batch() * classes,
+                        true => self.steps() * classes,
+                        false => classes * method.learner.texts_per_class(),
+                    }
+            }
             Load::Evaluation { method, classes, images, .. } => match method.learner.has_texts_per_image() {
                 true => images * classes,
                 false => classes * method.learner.texts_per_class(),

@@ -11,7 +11,7 @@ macro_rules! shipped {
 }
 
 /// Names and texts.
-const SHIPPED: [(&str, &str); 14] = shipped![
+const SHIPPED: [(&str, &str); 18] = shipped![
     "clip",
     "clip_7_templates",
     "clip_80_templates",
@@ -26,6 +26,10 @@ const SHIPPED: [(&str, &str); 14] = shipped![
     "ivlp",
     "maple",
     "maple_cross_dataset",
+    "promptsrc",
+    "promptsrc_cross_dataset",
+    "promptsrc_fewshot",
+    "promptsrc_fewshot_late",
 ];
 
 /// Every shipped method with its name.
@@ -59,7 +63,7 @@ mod tests {
     #[test]
     fn one_method_of_each_kind_is_trained() {
         let names: Vec<&str> = all_trained().map(|(name, _)| name).collect();
-        assert_eq!(names, ["coop", "cocoop", "vpt", "language", "ivlp", "maple"]);
+        assert_eq!(names, ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc"]);
         assert!(shipped_as("maple").unwrap().training.is_some());
         let error = shipped_as("mapel").unwrap_err();
         assert_eq!(

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use catalogue::{all_trained, shipped, shipped_as};
 pub use check::check_template;
 pub use learners::{ClassTokenPosition, Learner};
-pub use options::{Input, Options};
+pub use options::{Input, Options, Teacher};
 pub use precision::Precision;
 pub use pretraining::Pretraining;
 pub use prompt::{Description, Prompt};
@@ -71,6 +71,12 @@ impl Method {
             )),
         }
     }
+
+    /// The weights with which its training averages CLIP's own tensors over the epochs, as an evaluation has to repeat it; none
+    /// where they stay as they are.
+    pub fn clip_average(&self) -> Vec<f64> {
+        self.training.as_ref().map_or_else(Vec::new, |training| self.learner.clip_average(training.epochs))
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +91,9 @@ mod tests {
 
     const MAPLE: &str = "learner = \"maple\"\ncontext_length = 2\ndepth = 9\n\
                          [training]\nepochs = 5\nbatch_size = 4\nlearning_rate = 0.0035\n";
+
+    const PROMPTSRC: &str = "context_length = 4\ndepth = 9\nvision_context_length = 4\nvision_depth = 9\n\
+                             aggregation_mean = 15\naggregation_deviation = 1";
 
     #[test]
     fn defaults_stand_in_the_json() {
@@ -108,7 +117,7 @@ mod tests {
     #[test]
     fn a_method_says_of_its_options_no_more_than_it_did() {
         let coop = ["class_specific_context", "class_token_position", "context_initial_words", "context_length"];
-        let learners: [(&str, &str, &[&str]); 6] = [
+        let learners: [(&str, &str, &[&str]); 7] = [
             ("zero-shot", "", &["dataset_template", "templates"]),
             ("coop", "context_length = 4", &coop),
             ("cocoop", "context_length = 4", &["context_initial_words", "context_length"]),
@@ -119,6 +128,23 @@ mod tests {
                 &["context_initial_words", "context_length", "depth", "vision_context_length", "vision_depth"],
             ),
             ("maple", "context_length = 2\ndepth = 3", &["context_initial_words", "context_length", "depth"]),
+            (
+                "promptsrc",
+                PROMPTSRC,
+                &[
+                    "aggregate",
+                    "aggregation_deviation",
+                    "aggregation_mean",
+                    "context_initial_words",
+                    "context_length",
+                    "depth",
+                    "image_loss_weight",
+                    "teacher_templates",
+                    "text_loss_weight",
+                    "vision_context_length",
+                    "vision_depth",
+                ],
+            ),
         ];
         let names = |value: &serde_json::Value| -> BTreeSet<String> {
             value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
@@ -182,6 +208,8 @@ mod tests {
             ("ivlp", ivlp, "depth = 1000"),
             ("ivlp", ivlp, "vision_context_length = 1000"),
             ("ivlp", ivlp, "vision_depth = 1000"),
+            ("promptsrc", PROMPTSRC, "context_length = 75"),
+            ("promptsrc", PROMPTSRC, "vision_depth = 1000"),
         ] {
             let (name, most) = most.split_once(" = ").unwrap();
             let changed = |value: &str| {
@@ -232,6 +260,30 @@ mod tests {
             let message = Method::parse(&text).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}\ndoes not say: {expected}");
         }
+    }
+
+    #[test]
+    fn numbers_of_promptsrc_that_make_no_sense_are_refused() {
+        let parse = |options: &str| Method::parse(&format!("learner = \"promptsrc\"\n{options}\n{TRAINING}"));
+        for (name, wrong, hint) in [
+            ("aggregation_deviation", "0", "give a number above 0"),
+            ("aggregation_deviation", "inf", "give a number above 0"),
+            ("aggregation_mean", "nan", "give a number"),
+            ("text_loss_weight", "-1", "give a number from 0 up"),
+            ("image_loss_weight", "-0.5", "give a number from 0 up"),
+        ] {
+            let lines = PROMPTSRC.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\n"));
+            let error = parse(&format!("{}{name} = {wrong}", lines.collect::<String>())).unwrap_err();
+            let number: f64 = wrong.parse().unwrap();
+            assert_eq!((error.to_string(), error.hint().as_deref()), (format!("`{name}` is {number}"), Some(hint)));
+        }
+        let message =
+            parse(&format!("{PROMPTSRC}\nteacher_templates = [\"a {{}} or a {{}}\"]")).unwrap_err().to_string();
+        assert!(message.contains("`a {} or a {}` does not hold `{}` once"), "{message}");
+        let message = parse(&PROMPTSRC.replace("vision_depth = 9", "vision_depth = 0")).unwrap_err().to_string();
+        assert_eq!(message, "`vision_context_length` is 4, but `vision_depth` is 0");
+        let whole = parse(&format!("{PROMPTSRC}\naggregate = \"all\"")).unwrap();
+        assert_eq!((whole.clip_average().len(), parse(PROMPTSRC).unwrap().clip_average().len()), (5, 0));
     }
 
     #[test]

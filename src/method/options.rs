@@ -38,11 +38,31 @@ pub trait Options {
         Vec::new()
     }
 
+    /// What a training asks of plain CLIP, beside what a step asks of the towers with what is learned there.
+    fn teacher(&self) -> Teacher {
+        Teacher::default()
+    }
+
+    /// The weights with which a training of so many epochs averages CLIP's own tensors over them; none where they stay as they
+    /// are.
+    fn clip_average(&self, _epochs: u32) -> Vec<f64> {
+        Vec::new()
+    }
+
     /// The options that tensors of these shapes have, if they may be of this learner; what they do not tell has its
     /// default. They may be of others as well: that with the fewest differences counts.
     fn of_tensors(shapes: &TensorShapes) -> Option<Self>
     where
         Self: Sized;
+}
+
+/// What a training asks of plain CLIP, whose features it compares with its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Teacher {
+    /// Texts a class, once.
+    pub texts: usize,
+    /// Whether the images of every step run through the image tower of plain CLIP, too.
+    pub images: bool,
 }
 
 /// What a learner may read beside images and weights: an output of its data set's node.

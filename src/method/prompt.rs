@@ -141,15 +141,28 @@ impl Prompt {
         &self.tensors
     }
 
-    /// The learner that the tensors are of, with those options that they tell.
+    /// The learner that the tensors are of, with those options that they tell. Of several that learn the same, it is the one that
+    /// the file names, or else the first.
     pub fn learner(&self) -> Option<Learner> {
+        self.learner_like(self.description.as_ref().map(|description| &description.method.learner))
+    }
+
+    /// The same, with another one that is wanted in place of the one that the file names.
+    fn learner_like(&self, wanted: Option<&Learner>) -> Option<Learner> {
         let shapes = self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone()));
-        Learner::of_tensors(&TensorShapes(shapes.collect()))
+        let mut learners = Learner::of_tensors(&TensorShapes(shapes.collect()));
+        let place = learners.iter().position(|learner| Some(learner.name()) == wanted.map(Learner::name)).unwrap_or(0);
+        (place < learners.len()).then(|| learners.swap_remove(place))
     }
 
     /// What the tensors tell of the learner, as a method file has it.
     pub fn told(&self) -> String {
         listed(&self.learner().expect("looked at when it was read"))
+    }
+
+    /// The same where a method is known that they are of.
+    pub fn told_as(&self, method: &Method) -> String {
+        listed(&self.learner_like(Some(&method.learner)).expect("looked at when it was read"))
     }
 
     /// The shipped methods that these tensors may be of. Of several with the same learner, which differ in how they train it,
@@ -198,7 +211,7 @@ impl Prompt {
 
     /// Compares the options that the tensors tell with those of the method.
     fn check_options(&self, wanted: &Learner) -> Result<()> {
-        let learner = self.learner().expect("looked at when it was read");
+        let learner = self.learner_like(Some(wanted)).expect("looked at when it was read");
         let (found, hint) = (options(&learner), format!("a method that fits has: {}", listed(&learner)));
         let wanted = options(wanted);
         if found["learner"] != wanted["learner"] {

@@ -121,7 +121,7 @@ fn passes_by_scripts(graph: &Graph, wanted: &[NodeIndex]) -> Passes {
             }
         };
         passes.images_decoded += images as u64;
-        passes.image_passes += images as u64;
+        passes.image_passes += (images * load.image_towers()) as u64;
         passes.text_passes += texts as u64;
     }
     passes

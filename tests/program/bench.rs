@@ -201,7 +201,7 @@ fn all_methods_that_fit_are_measured() {
     let printed = project.run(&[&all[..], &TINY].concat());
     let methods: Vec<&str> = printed.stdout.lines().skip(3).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!((methods, printed.code), (vec!["coop", "cocoop"], Some(0)), "{}", printed.stderr);
-    for deep in ["vpt", "language", "ivlp", "maple"] {
+    for deep in ["vpt", "language", "ivlp", "maple", "promptsrc"] {
         assert!(printed.stderr.contains(&format!("left out: `{deep}`: ")), "{}", printed.stderr);
     }
 }

@@ -29,6 +29,7 @@ mod permissions;
 mod pixels;
 mod precision;
 mod prompts;
+mod promptsrc;
 mod report;
 mod results;
 mod run;

@@ -8,6 +8,7 @@ mod cocoop;
 mod coop;
 mod ivlp;
 mod maple;
+mod promptsrc;
 mod vpt;
 mod zero_shot;
 
@@ -17,11 +18,12 @@ use serde::{Deserialize, Serialize};
 pub use coop::ClassTokenPosition;
 pub use ivlp::TEXT_BLOCKS;
 pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
+pub use promptsrc::Aggregate;
 
 pub use cocoop::linear as meta_net;
 
 use super::learnable::{Form, Learned, Length, TensorShapes, Tower, is_below};
-use super::options::{Input, Options};
+use super::options::{Input, Options, Teacher};
 use crate::architecture::Architecture;
 use crate::error::Result;
 
@@ -30,7 +32,7 @@ macro_rules! learners {
         $(pub use $file::$options;)+
 
         /// The learners and their options. A `context_length` counts learned tokens, a depth the blocks that get prompts.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(tag = "learner")]
         #[expect(missing_docs, reason = "the options say it")]
         pub enum Learner {
@@ -77,6 +79,16 @@ macro_rules! learners {
                 match self { $(Learner::$options(options) => options.inputs(),)+ }
             }
 
+            /// What a training asks of plain CLIP.
+            pub fn teacher(&self) -> Teacher {
+                match self { $(Learner::$options(options) => options.teacher(),)+ }
+            }
+
+            /// The weights with which a training of so many epochs averages CLIP's own tensors over them.
+            pub(super) fn clip_average(&self, epochs: u32) -> Vec<f64> {
+                match self { $(Learner::$options(options) => options.clip_average(epochs),)+ }
+            }
+
             /// The options that tensors tell.
             pub(super) fn told(&self) -> &'static [&'static str] {
                 match self { $(Learner::$options(_) => $options::TOLD,)+ }
@@ -102,6 +114,7 @@ learners! {
     "vpt" => vpt::Vpt,
     "ivlp" => ivlp::Ivlp,
     "maple" => maple::Maple,
+    "promptsrc" => promptsrc::PromptSrc,
 }
 
 impl Learner {
@@ -133,15 +146,18 @@ impl Learner {
         self.learned().iter().any(|one| matches!(one.form, Form::Tokens { per_class: true, .. }))
     }
 
-    /// The learner that tensors of these shapes are of, with those options that they tell. Of several, that with the fewest
-    /// tensors that it lacks or does not know; of equals, that which knows more, and then the first of the list.
-    pub(super) fn of_tensors(shapes: &TensorShapes) -> Option<Learner> {
-        Learner::candidates(shapes).min_by_key(|learner| {
+    /// The learners that tensors of these shapes are of, with those options that they tell: the one with the fewest tensors that
+    /// it lacks or does not know; of equals, that which knows more, and then the first of the list. Behind it come those that
+    /// learn the same tensors.
+    pub(super) fn of_tensors(shapes: &TensorShapes) -> Vec<Learner> {
+        let differences = |learner: &Learner| {
             let own = learner.learnable();
             let found = own.iter().filter(|(name, _)| shapes.get(name).is_some()).count();
             let (missing, unknown) = (own.len() - found, shapes.0.len() - found);
             (missing + unknown, unknown)
-        })
+        };
+        let first = Learner::candidates(shapes).min_by_key(differences).map(|learner| learner.learnable());
+        Learner::candidates(shapes).filter(|learner| Some(learner.learnable()) == first).collect()
     }
 }
 
@@ -188,13 +204,22 @@ mod tests {
         ]
     }
 
+    /// Two that learn the same cannot be told apart by it; that which needs no more than its prompts is the first.
+    #[test]
+    fn learners_that_learn_the_same_are_recognised_together() {
+        let ivlp = learners().remove(4);
+        let found = Learner::of_tensors(&shapes(&ivlp));
+        assert_eq!(found.iter().map(Learner::name).collect::<Vec<_>>(), ["ivlp", "promptsrc"]);
+        assert_eq!((&found[0], shapes(&found[1]).0), (&ivlp, shapes(&ivlp).0));
+    }
+
     #[test]
     fn a_learner_is_recognised_by_what_it_learns() {
         for learner in learners() {
-            assert_eq!(Learner::of_tensors(&shapes(&learner)), Some(learner));
+            assert_eq!(Learner::of_tensors(&shapes(&learner)).first(), Some(&learner));
         }
         let foreign = BTreeMap::from([("layer1.weight".to_owned(), vec![3, 3])]);
-        assert_eq!(Learner::of_tensors(&TensorShapes(foreign)), None);
+        assert_eq!(Learner::of_tensors(&TensorShapes(foreign)), []);
     }
 
     /// One that lacks a tensor is still known, so that a message can name what is missing.
@@ -206,8 +231,8 @@ mod tests {
             {
                 let mut damaged = whole.clone();
                 damaged.remove(name);
-                let found = Learner::of_tensors(&TensorShapes(damaged)).unwrap();
-                assert_eq!(found.name(), learner.name(), "without `{name}`");
+                let found = Learner::of_tensors(&TensorShapes(damaged));
+                assert_eq!(found[0].name(), learner.name(), "without `{name}`");
             }
         }
     }

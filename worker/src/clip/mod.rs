@@ -7,7 +7,7 @@ mod transformer;
 mod vision;
 mod weights;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 pub use error::torch;
 pub use maple_pipe::architecture::{Architecture, VisionLayers};
@@ -25,6 +25,9 @@ use resnet::{AttentionPool, BatchNorm, Bottleneck, Convolution, ResNet};
 use text::TextTower;
 use transformer::{Block, LayerNorm, Linear, PromptKind};
 use vision::{VisionTower, VisionTransformer};
+
+/// The tensor of the words' embeddings.
+const TOKEN_EMBEDDING: &str = "token_embedding.weight";
 
 /// A CLIP model: a vision tower and a text tower into one space, and the scale of their products.
 ///
@@ -51,7 +54,7 @@ impl Clip {
     pub fn from_weights(weights: &Weights, backbone: &Backbone, device: Device, precision: Precision) -> Result<Clip> {
         let tensors = backbone.architecture.tensors();
         weights.shapes().expect(&tensors)?;
-        let Kinds { stream, products, prompts } = Kinds::of(precision);
+        let Kinds { stream, products, .. } = Kinds::of(precision);
         let mut parameters = Vec::new();
         for (name, _) in tensors {
             if let Some(tensor) = weights.get(&name) {
@@ -65,11 +68,42 @@ impl Clip {
                 parameters.push((name, tensor));
             }
         }
-        let parts = Parts { backbone, parameters: &parameters, prompt_kind: PromptKind(prompts) };
-        let vision = parts.vision();
-        let text = parts.text();
-        let logit_scale = parts.tensor("logit_scale");
-        Ok(Clip { backbone: *backbone, precision, vision, text, logit_scale, parameters })
+        Ok(Clip::of_parameters(*backbone, precision, parameters))
+    }
+
+    /// The model of these tensors, which are all that there are.
+    fn of_parameters(backbone: Backbone, precision: Precision, parameters: Vec<(String, Tensor)>) -> Clip {
+        let prompt_kind = PromptKind(Kinds::of(precision).prompts);
+        let parts = Parts { backbone: &backbone, parameters: &parameters, prompt_kind };
+        let (vision, text, logit_scale) = (parts.vision(), parts.text(), parts.tensor("logit_scale"));
+        Clip { backbone, precision, vision, text, logit_scale, parameters }
+    }
+
+    /// The same with a text tower in fp32, whose weights have the values that they have here. The image tower is shared.
+    pub fn with_text_in_fp32(&self) -> Clip {
+        let parameters = self.parameters.iter().map(|(name, tensor)| {
+            let is_text = !name.starts_with("visual.");
+            (name.clone(), if is_text { tensor.to_kind(Kind::Float) } else { tensor.shallow_clone() })
+        });
+        Clip::of_parameters(self.backbone, Precision::Fp32, parameters.collect())
+    }
+
+    /// The model of which each tensor is the sum of itself times these weights: what a training makes of it that averages the
+    /// whole model over its epochs. Weights of products in fp16 are rounded at every term, as in the published code; all else is
+    /// summed in fp32. The embeddings of words stay, since published checkpoints do not have them.
+    pub fn averaged(&self, weights: &[f64]) -> Clip {
+        let average = |(name, tensor): &(String, Tensor)| {
+            if name == TOKEN_EMBEDDING {
+                return (name.clone(), tensor.shallow_clone());
+            }
+            let is_rounded = tensor.kind() == Kind::Half && !name.contains("embedding");
+            let own = tensor.to_kind(if is_rounded { Kind::Half } else { Kind::Float });
+            let mut sum = own.zeros_like();
+            weights.iter().for_each(|weight| sum += &own * *weight);
+            (name.clone(), sum.to_kind(tensor.kind()))
+        };
+        let parameters = no_grad(|| self.parameters.iter().map(average).collect());
+        Clip::of_parameters(self.backbone, self.precision, parameters)
     }
 
     /// The model without its weights.
@@ -164,7 +198,7 @@ pub(crate) struct Kinds {
     /// Of the weights, and so of products.
     pub(crate) products: Kind,
     /// Through which learned prompts enter the towers.
-    prompts: Kind,
+    pub(crate) prompts: Kind,
 }
 
 impl Kinds {

@@ -72,6 +72,15 @@ impl Words<'_> {
         Ok(features[0].output.squeeze_dim(0))
     }
 
+    /// Checks that the tower has room for a template with the name of every class.
+    ///
+    /// # Errors
+    /// Names the class.
+    pub(super) fn check_room(&self, template: &str) -> Result<()> {
+        let texts: Vec<String> = self.class_names.iter().map(|name| fill(template, name)).collect();
+        self.tokens(&texts, Arrangement::in_front(0)).map(drop)
+    }
+
     /// Prompts `<phrase> <class name>.` around a context that takes the place of the phrase's first tokens.
     ///
     /// # Errors
@@ -111,10 +120,8 @@ impl Words<'_> {
         Tensor::zeros([0, self.clip.architecture().text_width], (self.clip.kind(), self.clip.device()))
     }
 
-    fn prompts(&self, texts: Vec<String>, arrangement: Arrangement) -> Result<ClassPrompts> {
-        if texts.is_empty() {
-            return Err(Error::invalid("there is no class to write a prompt for"));
-        }
+    /// The tokens of the text of every class.
+    fn tokens(&self, texts: &[String], arrangement: Arrangement) -> Result<Vec<Vec<i64>>> {
         let positions = self.clip.architecture().text_positions;
         let tokenize = |(text, name): (&String, &String)| {
             let within = match arrangement.length {
@@ -123,7 +130,15 @@ impl Words<'_> {
             };
             self.tokenizer.tokenize(text, positions, &format!("the prompt of class `{name}`{within}"))
         };
-        let tokens: Vec<Vec<i64>> = texts.iter().zip(self.class_names).map(tokenize).collect::<Result<_>>()?;
+        texts.iter().zip(self.class_names).map(tokenize).collect()
+    }
+
+    fn prompts(&self, texts: Vec<String>, arrangement: Arrangement) -> Result<ClassPrompts> {
+        if texts.is_empty() {
+            return Err(Error::invalid("there is no class to write a prompt for"));
+        }
+        let positions = self.clip.architecture().text_positions;
+        let tokens = self.tokens(&texts, arrangement)?;
         // Token 0 stands behind the end of every text.
         let vocabulary: BTreeSet<i64> = tokens.iter().flatten().copied().chain([0]).collect();
         let vocabulary: Vec<i64> = vocabulary.into_iter().collect();

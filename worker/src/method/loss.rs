@@ -16,6 +16,8 @@ pub struct Forward<'a> {
     pub labels: &'a Tensor,
     /// Normalised, `(B, embedding)`.
     pub image_features: Tensor,
+    /// The same of plain CLIP's image tower, without gradients; where the learner's teacher has images.
+    pub frozen_image_features: Option<Tensor>,
     /// Normalised, `(1, classes, embedding)`, or `(B, classes, embedding)` where they depend on the image.
     pub class_features: Tensor,
     /// `(B, classes)`.

@@ -21,6 +21,8 @@ pub struct Model<'a> {
     clip: &'a Clip,
     learned: LearnedTensors,
     learner: Box<dyn Learner>,
+    /// Whether the learner compares the images of a step with what plain CLIP says of them.
+    has_image_teacher: bool,
     parts: Parts,
 }
 
@@ -136,7 +138,7 @@ impl<'a> Model<'a> {
         let initial = Initial { seed, device: clip.device(), kind };
         let learned = LearnedTensors::new(&method.learner.learned(), initial, &words)?;
         let learner = learners::bind(&method.learner, &learner::Parts { words, learned: &learned, inputs })?;
-        Ok(Model { clip, learned, learner, parts })
+        Ok(Model { clip, learned, learner, has_image_teacher: method.learner.teacher().images, parts })
     }
 
     /// The learned tensors (leaves that ask for gradients), under the published names and in their order.
@@ -169,31 +171,46 @@ impl<'a> Model<'a> {
 
     /// The terms of the loss of what is seen, with labels `(B,)`.
     pub fn loss(&self, seen: Seen<'_>, labels: &Tensor) -> Loss {
-        let (image_features, class_features, passes) = self.features(seen);
+        let Features { image_features, frozen_image_features, class_features, passes } = self.features(seen);
         let logits = self.compare(&image_features, &class_features);
         let images = if let Seen::Images(images) = seen { Some(images) } else { None };
-        let forward = Forward { clip: self.clip, images, labels, image_features, class_features, logits };
+        let clip = self.clip;
+        let forward = Forward { clip, images, labels, image_features, frozen_image_features, class_features, logits };
         Loss { terms: self.learner.loss(&forward), passes }
     }
 
-    /// Normalised features of images and of the classes, and the passes in which they were made: both towers together where
-    /// the text does not depend on the images.
-    fn features(&self, seen: Seen<'_>) -> (Tensor, Tensor, Vec<Vec<Passed>>) {
-        let (image_features, mut passes) = match seen {
+    /// Features of images and of the classes, with the passes in which they were made: all towers together where the text does
+    /// not depend on the images.
+    fn features(&self, seen: Seen<'_>) -> Features {
+        let (image_features, frozen_image_features, mut passes) = match seen {
             Seen::Images(images) => {
-                let images = self.images(images);
+                let first = self.all_of_images(images);
+                let of_images = |passed: &[Passed]| {
+                    let frozen = self.has_image_teacher.then(|| normalised(&passed[1].output));
+                    (normalised(&passed[0].output), frozen)
+                };
                 if !self.learner.per_image() {
-                    let (class_features, passed) = self.text_features(vec![images], &self.no_images());
-                    return (normalised(&passed[0].output), class_features, vec![passed]);
+                    let (class_features, passed) = self.text_features(first, &self.no_images());
+                    let (image_features, frozen_image_features) = of_images(&passed);
+                    let passes = vec![passed];
+                    return Features { image_features, frozen_image_features, class_features, passes };
                 }
-                let passed = passes::run(vec![images]);
-                (normalised(&passed[0].output), vec![passed])
+                let passed = passes::run(first);
+                let (image_features, frozen_image_features) = of_images(&passed);
+                (image_features, frozen_image_features, vec![passed])
             }
-            Seen::Features(features) => (normalised(features), Vec::new()),
+            Seen::Features(features) => (normalised(features), None, Vec::new()),
         };
         let (class_features, classes) = self.text_features(Vec::new(), &image_features);
         passes.push(classes);
-        (image_features, class_features, passes)
+        Features { image_features, frozen_image_features, class_features, passes }
+    }
+
+    /// All passes of a step that images `(B, 3, R, R)` make: first that with what is learned in the vision tower, then that of
+    /// plain CLIP, if the learner compares with it.
+    fn all_of_images<'p>(&'p self, images: &Tensor) -> Vec<Pass<'p>> {
+        let frozen = self.has_image_teacher.then(|| Pass::frozen_images(self.clip, images, self.parts));
+        std::iter::once(self.images(images)).chain(frozen).collect()
     }
 
     /// The pass of images `(B, 3, R, R)` through the vision tower, with what is learned there.
@@ -216,9 +233,9 @@ impl<'a> Model<'a> {
         (normalised(&features), passed)
     }
 
-    /// The pass of a step through the vision tower alone, and the sum of what comes out; to measure it.
+    /// The passes of a step through vision towers alone, and the sum of what comes out; to measure it.
     pub(crate) fn image_pass(&self, images: &Tensor) -> Loss {
-        Loss::of_features(passes::run(vec![self.images(images)]))
+        Loss::of_features(passes::run(self.all_of_images(images)))
     }
 
     /// The same through the text tower; none where no text is learned.
@@ -247,8 +264,13 @@ impl<'a> Model<'a> {
         &mut *self.learner
     }
 
+    /// To be called behind the last step of every epoch of so many, which are counted from 1.
+    pub fn end_epoch(&mut self, epoch: u32, epochs: u32) {
+        no_grad(|| self.learner.after_epoch(epoch, epochs));
+    }
+
     /// The tensors that the learner keeps beside the learned ones.
-    pub(super) fn learner_state(&self) -> Vec<(String, Tensor)> {
+    pub fn learner_state(&self) -> Vec<(String, Tensor)> {
         self.learner.state()
     }
 
@@ -304,6 +326,17 @@ impl<'a> Model<'a> {
             Text::Fixed(_) => i64::MAX,
         }
     }
+}
+
+/// What the towers make of a step.
+struct Features {
+    /// Normalised, `(B, embedding)`.
+    image_features: Tensor,
+    /// The same of plain CLIP.
+    frozen_image_features: Option<Tensor>,
+    /// Normalised, `(1, classes, embedding)` or `(B, classes, embedding)`.
+    class_features: Tensor,
+    passes: Vec<Vec<Passed>>,
 }
 
 /// A model whose learned tensors stay as they are: logits without gradients.

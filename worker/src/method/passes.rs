@@ -94,6 +94,16 @@ impl<'a> Pass<'a> {
     pub(super) fn images(clip: &'a Clip, images: &Tensor, prompts: VisionPrompts, parts: Parts) -> Pass<'a> {
         let is_learned = is_recording() && prompts.shallow.is_some();
         let a_part = if is_learned { parts.images } else { parts.images.max(FROZEN_IMAGES) };
+        Pass::images_by(a_part, clip, images, prompts)
+    }
+
+    /// The same through the tower of plain CLIP, in the parts of a tower in which something is learned: to be run beside that.
+    pub(super) fn frozen_images(clip: &'a Clip, images: &Tensor, parts: Parts) -> Pass<'a> {
+        Pass::images_by(parts.images, clip, images, VisionPrompts::default())
+    }
+
+    /// So many images a part.
+    fn images_by(a_part: i64, clip: &'a Clip, images: &Tensor, prompts: VisionPrompts) -> Pass<'a> {
         let has_shallow = prompts.shallow.is_some();
         let shared = Shared(clip);
         let part = |images: Tensor| -> Part<'a> {

@@ -175,7 +175,7 @@ impl<'a> Trainer<'a> {
 
     /// To be called behind the last step of every epoch, which are counted from 1.
     pub fn end_epoch(&mut self, epoch: u32) {
-        no_grad(|| self.model.learner().after_epoch(epoch, self.epochs));
+        self.model.end_epoch(epoch, self.epochs);
     }
 
     /// The tensors that another trainer needs to go on.
@@ -278,8 +278,16 @@ mod tests {
     const EPOCHS: u32 = 3;
     const STEPS: u32 = 2;
 
-    fn method(training: &str, precision: &str) -> Method {
-        let options = "learner = 'ivlp'\ncontext_length = 2\ndepth = 2\nvision_context_length = 2\nvision_depth = 2";
+    /// Independent prompts, which `Averaged` wraps, and a learner that does the like.
+    const LEARNERS: [&str; 2] = [
+        "learner = 'ivlp'",
+        "learner = 'promptsrc'\naggregation_mean = 2\naggregation_deviation = 1\naggregate = 'all'\n\
+         teacher_templates = ['a {}.', 'the {}.']",
+    ];
+
+    fn method(learner: &str, training: &str, precision: &str) -> Method {
+        let options = "context_length = 2\ndepth = 2\nvision_context_length = 2\nvision_depth = 2";
+        let options = format!("{learner}\n{options}");
         let training = format!("[training]\nepochs = {EPOCHS}\nbatch_size = 2\nlearning_rate = 0.01\n{training}");
         Method::parse(&format!("{options}\nprecision = '{precision}'\n{training}")).unwrap()
     }
@@ -294,7 +302,10 @@ mod tests {
     fn trainer<'a>(clip: &'a Clip, method: &Method) -> Trainer<'a> {
         let classes = ["cat", "dog"].map(str::to_owned);
         let model = Model::new(clip, &Tokenizer::new(), method, &classes, &Inputs::default(), 1).unwrap();
-        let model = model.with_learner(|learner, learned| Box::new(Averaged::new(learner, learned)));
+        let model = match method.learner.name() {
+            "ivlp" => model.with_learner(|learner, learned| Box::new(Averaged::new(learner, learned))),
+            _ => model,
+        };
         Trainer::new(model, method.training.as_ref().unwrap(), method.precision)
     }
 
@@ -323,9 +334,11 @@ mod tests {
     #[test]
     fn a_training_goes_on_with_the_same_bits_wherever_it_stopped() {
         tch::set_num_threads(1);
-        for training in ["", "optimizer = 'adam'", "optimizer = 'adamw'\nbetas = [0.8, 0.9]\neps = 1e-4"] {
+        let optimizers = ["", "optimizer = 'adam'", "optimizer = 'adamw'\nbetas = [0.8, 0.9]\neps = 1e-4"];
+        let methods = optimizers.iter().map(|training| (LEARNERS[0], *training)).chain([(LEARNERS[1], "")]);
+        for (learner, training) in methods {
             for precision in ["fp32", "mixed"] {
-                let method = method(training, precision);
+                let method = method(learner, training, precision);
                 let clip = clip(&method);
                 let mut whole = trainer(&clip, &method);
                 train(&mut whole, &clip, 0, EPOCHS * STEPS);
@@ -336,7 +349,7 @@ mod tests {
                     let mut second = trainer(&clip, &method);
                     second.load(&kept).unwrap();
                     train(&mut second, &clip, stop, EPOCHS * STEPS);
-                    assert_eq!(values(&second), values(&whole), "{training} {precision}, stopped after {stop}");
+                    assert_eq!(values(&second), values(&whole), "{method:?}, stopped after {stop}");
                 }
             }
         }
@@ -347,31 +360,35 @@ mod tests {
     #[ignore = "needs a graphics card: MAPLE_PIPE_TEST_DEVICE=cuda:0"]
     fn a_recorded_step_is_the_plain_one() {
         assert!(of_tests().is_cuda());
-        for training in ["", "optimizer = 'adamw'"] {
+        for (learner, training) in [(LEARNERS[0], ""), (LEARNERS[0], "optimizer = 'adamw'"), (LEARNERS[1], "")] {
             for precision in ["fp32", "fp16", "bf16", "mixed"] {
-                let method = method(training, precision);
+                let method = method(learner, training, precision);
                 let clip = clip(&method);
                 let (mut recorded, mut plain) = (trainer(&clip, &method), trainer(&clip, &method).plain());
                 for trainer in [&mut recorded, &mut plain] {
-                    train(trainer, &clip, 0, 4 * EPOCHS * STEPS);
+                    (0..4).for_each(|_| train(trainer, &clip, 0, EPOCHS * STEPS));
                 }
-                assert!(matches!(recorded.recording, Recording::Done(_)), "{training} {precision}");
-                assert_eq!(values(&recorded), values(&plain), "{training} {precision}");
+                assert!(matches!(recorded.recording, Recording::Done(_)), "{method:?}");
+                assert_eq!(values(&recorded), values(&plain), "{method:?}");
             }
         }
     }
 
     #[test]
     fn the_terms_of_a_loss_are_named_and_add_up() {
-        let method = method("", "fp32");
-        let clip = clip(&method);
-        let (images, labels) = batch(&clip, 0);
-        let losses = trainer(&clip, &method).step(Seen::Images(&images), &labels, 0.01).unwrap();
-        let losses = StepLosses::read(&[losses]).unwrap().remove(0);
-        let names: Vec<&str> = losses.terms.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["cross_entropy", "image_features"]);
-        assert!(losses.terms.iter().all(|(_, value)| *value > 0.0), "{losses:?}");
-        let sum: f64 = losses.terms.iter().map(|(_, value)| value).sum();
-        assert!((losses.total - sum).abs() < 1e-6, "{losses:?}");
+        let expected: [&[&str]; 2] =
+            [&["cross_entropy", "image_features"], &["cross_entropy", "text_features", "image_features", "logits"]];
+        for (learner, expected) in LEARNERS.iter().zip(expected) {
+            let method = method(learner, "", "fp32");
+            let clip = clip(&method);
+            let (images, labels) = batch(&clip, 0);
+            let losses = trainer(&clip, &method).step(Seen::Images(&images), &labels, 0.01).unwrap();
+            let losses = StepLosses::read(&[losses]).unwrap().remove(0);
+            let names: Vec<&str> = losses.terms.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, expected);
+            assert!(losses.terms.iter().all(|(_, value)| *value > 0.0), "{losses:?}");
+            let sum: f64 = losses.terms.iter().map(|(_, value)| value).sum();
+            assert!((losses.total - sum).abs() < 1e-6 * sum, "{losses:?}");
+        }
     }
 }

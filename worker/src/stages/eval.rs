@@ -46,8 +46,9 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         None => {
             let trained = Weights::read(&task.one("prompt.prompt").path)?;
             let description = prompt::describe(&trained)?;
-            clip = models::clip(task, &stage.backbone, device, description.method.precision)?;
-            let mut model = Model::new(&clip, &tokenizer, &description.method, class_names, &Inputs::default(), 0)?;
+            let (method, average) = (&description.method, description.method.clip_average());
+            clip = models::averaged_clip(task, &stage.backbone, device, method.precision, average)?;
+            let mut model = Model::new(&clip, &tokenizer, method, class_names, &Inputs::default(), 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model
         }

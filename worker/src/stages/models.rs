@@ -25,6 +25,8 @@ struct Origin {
     given: BackboneOptions,
     device: Device,
     precision: Precision,
+    /// The weights by which a training has averaged the model's own tensors; none where it left them as they are.
+    average: Vec<f64>,
 }
 
 /// A file as it is now.
@@ -50,9 +52,20 @@ const WEIGHTS: &str = "weights.weights";
 
 /// The CLIP model that a task works with, of which its stage says `given`.
 pub(super) fn clip(task: &Task, given: &BackboneOptions, device: Device, precision: Precision) -> Result<Rc<Clip>> {
+    averaged_clip(task, given, device, precision, Vec::new())
+}
+
+/// The same as a training has left it that averaged its tensors with these weights; as it is where there are none.
+pub(super) fn averaged_clip(
+    task: &Task,
+    given: &BackboneOptions,
+    device: Device,
+    precision: Precision,
+    average: Vec<f64>,
+) -> Result<Rc<Clip>> {
     let input = task.one(WEIGHTS);
     let of_pretrain = input.kind.as_deref() == Some(pretrain::KIND.name);
-    let origin = Origin { file: FileVersion::of(input)?, of_pretrain, given: *given, device, precision };
+    let origin = Origin { file: FileVersion::of(input)?, of_pretrain, given: *given, device, precision, average };
     let kept = KEPT.take().filter(|(of, _)| *of == origin);
     let (origin, clip) = match kept {
         Some(kept) => kept,
@@ -69,11 +82,12 @@ pub(super) fn clip(task: &Task, given: &BackboneOptions, device: Device, precisi
 }
 
 fn build(origin: &Origin) -> Result<Clip> {
-    let Origin { file: FileVersion { path, .. }, of_pretrain, given, device, precision } = origin;
+    let Origin { file: FileVersion { path, .. }, of_pretrain, given, device, precision, average } = origin;
     let checkpoint = Checkpoint::map_clip(path)?;
     let known = known(path, &checkpoint.shapes(), given, *of_pretrain)?;
     let backbone = known.backbone(&checkpoint.origin())?;
-    Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, *device, *precision)
+    let clip = Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, *device, *precision)?;
+    Ok(if average.is_empty() { clip } else { clip.averaged(average) })
 }
 
 impl FileVersion {

@@ -5,6 +5,7 @@ mod cocoop;
 mod coop;
 mod ivlp;
 mod maple;
+mod promptsrc;
 mod vpt;
 mod zero_shot;
 
@@ -24,6 +25,7 @@ pub(super) fn bind(learner: &method::Learner, parts: &Parts<'_>) -> Result<Box<d
         method::Learner::Vpt(options) => Box::new(vpt::Vpt::new(options, parts)?),
         method::Learner::Ivlp(options) => Box::new(ivlp::Ivlp::new(options, parts)?),
         method::Learner::Maple(options) => Box::new(maple::Maple::new(options, parts)?),
+        method::Learner::PromptSrc(options) => Box::new(promptsrc::PromptSrc::new(options, parts)?),
     };
     Ok(bound)
 }

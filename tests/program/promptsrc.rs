@@ -1,0 +1,169 @@
+//! PromptSRC: a loss of several terms, an average over epochs that a stopped training does not lose, and what an evaluation
+//! makes of CLIP's own tensors.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use maple_pipe::weights::{Array, Checkpoint, to_safetensors};
+use safetensors::Dtype;
+use serde_json::Value;
+use snapbox::str;
+
+use crate::support::{PIPELINE, Project};
+
+const METHOD: &str = "pipelines/methods/promptsrc.toml";
+const TRAIN: &str = "train/shapes/promptsrc/seed1";
+const EVAL: &str = "eval/shapes/promptsrc/seed1/novel";
+
+/// Three epochs, of which the second counts most.
+const TEXT: &str = r#"learner = "promptsrc"
+context_length = 2
+context_initial_words = "a photo of a"
+depth = 1
+vision_context_length = 2
+vision_depth = 1
+teacher_templates = ["a photo of a {}.", "art of a {}."]
+aggregation_mean = 2
+aggregation_deviation = 1
+
+[training]
+epochs = 3
+batch_size = 2
+learning_rate = 0.05
+"#;
+
+fn project() -> Project {
+    let project = Project::new();
+    project.write(METHOD, TEXT);
+    project.replace(PIPELINE, "[\"clip\", \"coop\", \"maple\"]", "[\"clip\", \"promptsrc\"]");
+    let manifest = project.read("manifests/shapes.toml");
+    project.write("manifests/shapes.toml", &format!("{manifest}\n[counts]\nclasses = 4\ntest = 12\n"));
+    project
+}
+
+#[test]
+fn a_training_names_the_terms_of_its_loss() {
+    let project = project();
+    project.ran(&["run", PIPELINE, "--only", TRAIN]);
+    let log = fs::read_to_string(project.artifact(TRAIN, "log")).unwrap();
+    assert_eq!(log.lines().count(), 3);
+    for line in log.lines() {
+        let epoch: Value = serde_json::from_str(line).unwrap();
+        let terms: BTreeMap<String, f64> = serde_json::from_value(epoch["terms"].clone()).unwrap();
+        let names: Vec<&str> = terms.keys().map(String::as_str).collect();
+        assert_eq!(names, ["cross_entropy", "image_features", "logits", "text_features"]);
+        assert!((terms.values().sum::<f64>() - epoch["loss"].as_f64().unwrap()).abs() < 1e-4, "{line}");
+    }
+}
+
+/// A training runs each image through two towers, and the teacher's texts once; an evaluation does neither.
+#[test]
+fn what_the_teacher_is_asked_is_known_before() {
+    let project = project();
+    let numbers = |value: &Value| ["image_passes", "text_passes"].map(|field| value[field].as_u64().unwrap());
+    let only = ["run", PIPELINE, "--only", EVAL];
+    project.ran(&["run", PIPELINE, "--only", "clip"]);
+    let forecast = project.json(&[&only[..], &["--dry-run", "--json"]].concat())["forecast"]["passes"].clone();
+    // Six steps of two images of two classes, and six test images of two others.
+    assert_eq!(numbers(&forecast), [2 * 6 * 2 + 6, 6 * 2 + 2 * 2 + 2]);
+    let printed = project.run(&[&only[..], &["--json"]].concat());
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let finished: Value = serde_json::from_str(printed.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(numbers(&finished), numbers(&forecast));
+}
+
+/// What is learned is the same, and in fp32 the rest of the model nearly so; in half, CLIP's own tensors are rounded.
+#[test]
+fn an_evaluation_averages_the_whole_model_where_the_training_did() {
+    let project = project();
+    for (aggregate, precision) in [("prompts", "fp32"), ("all", "fp32"), ("prompts", "fp16"), ("all", "fp16")] {
+        let text = format!("precision = \"{precision}\"\naggregate = \"{aggregate}\"\n{TEXT}");
+        project.write(METHOD, &text.replace("epochs = 3", "epochs = 9"));
+        project.ran(&["run", PIPELINE, "--only", EVAL]);
+        let name = format!("{aggregate}-{precision}");
+        fs::copy(project.artifact(TRAIN, "prompt"), project.file(&format!("{name}.safetensors"))).unwrap();
+        fs::copy(project.artifact(EVAL, "predictions"), project.file(&format!("{name}.csv"))).unwrap();
+    }
+    let prompt = |name: &str| Checkpoint::read(&project.file(&format!("{name}.safetensors"))).unwrap();
+    let tensors = |name: &str| prompt(name).tensors().clone();
+    let wide = |name: &str| -> Vec<(String, Vec<u8>)> {
+        let is_wide = |(name, array): (&String, &Array)| {
+            (array.dtype == Dtype::F32).then(|| (name.clone(), array.bytes.to_vec()))
+        };
+        tensors(name).iter().filter_map(is_wide).collect()
+    };
+    assert_eq!((wide("all-fp32").len(), wide("all-fp16").len()), (2, 1));
+    for precision in ["fp32", "fp16"] {
+        let [all, prompts] = ["all", "prompts"].map(|aggregate| format!("{aggregate}-{precision}"));
+        assert_eq!(wide(&all), wide(&prompts), "{precision}");
+        let note = prompt(&all).note().unwrap().to_owned();
+        assert!(note.contains("\"aggregate\":\"all\""), "{note}");
+    }
+    let predictions = |name: &str| project.read(&format!("{name}.csv"));
+    assert_ne!(predictions("all-fp16"), predictions("prompts-fp16"));
+}
+
+#[test]
+fn a_prompt_says_that_it_is_promptsrc_s() {
+    let project = project();
+    project.ran(&["run", PIPELINE, "--only", TRAIN]);
+    fs::copy(project.artifact(TRAIN, "prompt"), project.file("prompt.safetensors")).unwrap();
+    let shown = project.run(&["prompts", "show", "prompt.safetensors"]).stdout;
+    let learner = "learner    learner = \"promptsrc\", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1";
+    assert!(shown.lines().any(|line| line == learner), "{shown}");
+}
+
+/// A checkpoint of the published code holds the whole model, perturbed, and a second image tower; what is learned is taken.
+#[test]
+fn a_published_checkpoint_is_imported() {
+    let project = project();
+    let array = |shape: &[i64]| Array {
+        dtype: Dtype::F32,
+        shape: shape.to_vec(),
+        bytes: vec![0; 4 * shape.iter().product::<i64>() as usize].into(),
+    };
+    let tensors: BTreeMap<String, Array> = [
+        ("prompt_learner.ctx", vec![2, 64]),
+        ("prompt_learner.token_prefix", vec![3, 1, 64]),
+        ("prompt_learner.ZS_image_encoder.class_embedding", vec![64]),
+        ("image_encoder.VPT", vec![2, 64]),
+        ("image_encoder.class_embedding", vec![64]),
+        ("text_encoder.ln_final.bias", vec![64]),
+        ("logit_scale", vec![]),
+    ]
+    .iter()
+    .map(|(name, shape)| ((*name).to_owned(), array(shape)))
+    .collect();
+    fs::write(project.file("model.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+    project.write("whole.toml", &format!("aggregate = \"all\"\n{TEXT}"));
+    let import =
+        |method: &'static str| ["prompts", "import", "model.safetensors", "-o", "made.safetensors", "-m", method];
+    project.prints(&import("whole.toml"), str![[r#"
+<stderr>
+wrote made.safetensors: learner = "promptsrc", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
+CLIP's own tensors are not taken: an evaluation averages those of its weights, as the training did
+<exit code 0>
+
+"#]]);
+    project.prints(&import(METHOD), str![[r#"
+<stderr>
+wrote made.safetensors: learner = "promptsrc", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
+<exit code 0>
+
+"#]]);
+    project.write("deeper.toml", &TEXT.replace("vision_depth = 1", "vision_depth = 2"));
+    project.prints(&import("deeper.toml"), str![[r#"
+<stderr>
+error: the weights `model.safetensors` have `vision_depth` 1, but the method says 2
+hint: a method that fits has: learner = "promptsrc", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
+<exit code 2>
+
+"#]]);
+    project.prints(&["prompts", "import", "model.safetensors"], str![[r#"
+<stderr>
+error: `model.safetensors` does not say with which method it was trained; its tensors tell: learner = "ivlp", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
+hint: no shipped method fits: write one that does, and name it with `--method`
+<exit code 2>
+
+"#]]);
+}
