@@ -14,7 +14,7 @@ use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, Vpt, ZeroShot};
 use maple_pipe::method::{ClassTokenPosition, Description, Learner, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights, normalised};
 use maple_pipe_worker::method::{
-    Inputs, LossScale, Model, Optimizer, Parts, Seen, cross_entropy, learning_rate, prompt,
+    Inputs, Loss, LossScale, Model, Optimizer, Parts, Seen, Term, cross_entropy, learning_rate, prompt, total,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -100,6 +100,7 @@ fn sensitivity(learner: &Learner) -> Sensitivity {
         Learner::Ivlp(Ivlp { vision_depth: 0, .. }) => (0.7, 0.4),
         Learner::Ivlp(_) => (0.9, 0.35),
         Learner::Maple(_) => (1.05, 0.25),
+        Learner::PromptSrc(_) => (0.9, 0.15),
     };
     Sensitivity { gradient, loss }
 }
@@ -115,6 +116,7 @@ fn growth(learner: &Learner) -> f64 {
         Learner::Vpt(_) => 120.0,
         Learner::Maple(_) => 150.0,
         Learner::Ivlp(_) => 400.0,
+        Learner::PromptSrc(_) => 250.0,
     }
 }
 
@@ -132,7 +134,7 @@ fn growth(learner: &Learner) -> f64 {
 fn bounds(method: &Method) -> Bounds {
     let learner = &method.learner;
     match (method.precision, learner) {
-        (Precision::PublishedFp32, Learner::Ivlp(_) | Learner::Maple(_)) => {
+        (Precision::PublishedFp32, Learner::Ivlp(_) | Learner::Maple(_) | Learner::PromptSrc(_)) => {
             let rounded = Bounds::rounded(learner, FP32.logits, 0.0, 1e-3);
             Bounds { loss: FP32.loss, change: 1e-3, ..rounded }
         }
@@ -292,14 +294,15 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
 
     let mut optimiser = Optimizer::new(model.learnable(), training);
     let mut loss_scale = LossScale::new(method.precision, setting.clip.device());
+    // A part of a loss may be off by more of the loss than all of it.
+    let first_term = bound.loss.max(FP32.loss);
     // In the cross-data-set case the recorded run went on behind the end of its schedule.
     let meaningful = (training.epochs as usize * 2).min(case.losses.len());
     for step in 0..case.losses.len() {
         let (images, labels) = batch(step);
         let loss = || {
-            let mut loss = model.loss(Seen::Images(&images), &labels);
-            assert_eq!(loss.terms.len(), 1);
-            (loss.terms.remove(0).value, loss)
+            let loss = model.loss(Seen::Images(&images), &labels);
+            (total(&loss.terms), loss)
         };
         let gradients = match &mut loss_scale {
             // A training would leave the steps out in which the scale is still too large.
@@ -317,12 +320,15 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
                 loss.gradients(&value, &learnable).unwrap()
             }
         };
-        let (loss, _) = loss();
+        let (loss, Loss { terms, .. }) = loss();
         let rate = learning_rate(training, step as u32 / 2);
         report.note("learning rate", (rate - case.lrs[step]).abs() / training.learning_rate, LEARNING_RATE);
         let loss_difference = (loss.double_value(&[]) - case.losses[step]).abs() / case.losses[step];
         if step < meaningful {
-            report.note("losses", loss_difference, bound.losses(case.losses[0] / case.losses[step]));
+            let bound = bound.losses(case.losses[0] / case.losses[step]);
+            report.note("losses", loss_difference, bound);
+            let difference = terms_differ(&terms, case, step);
+            report.note("terms", difference, if step == 0 { first_term } else { bound });
         }
         if step == 0 {
             assert_eq!(case.loss0, Some(case.losses[0]));
@@ -347,14 +353,66 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
                 report.note(&format!("step {}", step + 1), difference, bound);
             }
         }
+        if step + 1 == case.losses.len() && step < meaningful {
+            let evaluated = model.evaluator().logits(test_images);
+            report.note("final", difference(&evaluated, get("test_logits_final")), bound.final_logits);
+        }
+        if step % 2 == 1 {
+            model.end_epoch(step as u32 / 2 + 1, training.epochs);
+        }
     }
-    if meaningful == case.losses.len() {
-        let evaluated = model.evaluator().logits(test_images);
-        report.note("final", difference(&evaluated, get("test_logits_final")), bound.final_logits);
+    new_classes(setting, case, method, recorded, "final", &mut report);
+    if case.gpa.as_ref().is_some_and(|average| average.loaded_into_model) {
+        averaged(setting, case, method, recorded, &model, &mut report);
     }
-    new_classes(setting, case, method, recorded, &mut report);
     report.print();
     report
+}
+
+/// The largest difference of a term of a step's loss from the recorded one, in parts of the loss.
+fn terms_differ(terms: &[Term], case: &Case, step: usize) -> f64 {
+    let Some(recorded) = case.loss_terms.get(step) else {
+        assert_eq!(terms.len(), 1);
+        return 0.0;
+    };
+    let recorded_as = |term: &Term| match term.name {
+        "text_features" => "l1_text_weighted",
+        "image_features" => "l1_image_weighted",
+        "logits" => "kl_over_numel",
+        other => other,
+    };
+    let difference = |term: &Term| {
+        let found = term.value.double_value(&[]) * term.weight;
+        (found - recorded[recorded_as(term)]).abs() / case.losses[step]
+    };
+    terms.iter().map(difference).fold(0.0, f64::max)
+}
+
+/// What a training ends with that averages over its epochs: `model` has made it, and the recorded one is read from a file. CLIP's
+/// own tensors are averaged as in the published code, or stay as they are.
+fn averaged(
+    setting: &Setting,
+    case: &Case,
+    method: &Method,
+    recorded: &Weights,
+    model: &Model<'_>,
+    report: &mut Report<'_>,
+) {
+    let (bound, test_images) = (bounds(method), setting.images("test_images"));
+    let as_evaluated =
+        Setting { clip: setting.clip.averaged(&method.clip_average()), ..Setting::new(method.precision) };
+    let own = Weights::from_tensors(model.learnable());
+    for (setting, expected) in [(setting, "test_logits_gpa_frozen_exact"), (&as_evaluated, "test_logits_gpa")] {
+        let expected = recorded.get(expected).unwrap();
+        let logits = |prompt: &Weights| {
+            let mut model = setting.model(method, &case.classes, "");
+            model.load(prompt).unwrap();
+            model.evaluator().logits(test_images)
+        };
+        report.note("average", difference(&logits(&own), expected), bound.final_logits);
+        report.note("new classes", difference(&logits(&under(recorded, "gpa.")), expected), bound.new_classes);
+    }
+    new_classes(&as_evaluated, case, method, recorded, "gpa", report);
 }
 
 /// Contexts that start from words start from the recorded embeddings; all others are drawn, and only loaded here. Two samples of
@@ -371,9 +429,16 @@ fn starts_as_recorded(learnable: &[(String, Tensor)], recorded: &Weights) {
 }
 
 /// The prompt that the published code ended with, written to a file and read into a model of new classes.
-fn new_classes(setting: &Setting, case: &Case, method: &Method, recorded: &Weights, report: &mut Report) {
+fn new_classes(
+    setting: &Setting,
+    case: &Case,
+    method: &Method,
+    recorded: &Weights,
+    ended_with: &str,
+    report: &mut Report<'_>,
+) {
     let mut model = setting.model(method, &case.classes, "");
-    model.load(&under(recorded, "final.")).unwrap();
+    model.load(&under(recorded, &format!("{ended_with}."))).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prompt.safetensors");
     let description = Description::new(method, 5, &case.classes);
@@ -383,7 +448,7 @@ fn new_classes(setting: &Setting, case: &Case, method: &Method, recorded: &Weigh
     let mut novel = setting.model(method, &case.new_classes, "");
     assert_eq!(prompt::describe(&file).unwrap(), description);
     let unpacked = prompt::unpack(&file, &description, &mut novel, &case.new_classes);
-    match recorded.get("test_logits_new_classes_final") {
+    match recorded.get(&format!("test_logits_new_classes_{ended_with}")) {
         Some(expected) => {
             unpacked.unwrap();
             let logits = novel.evaluator().logits(setting.images("test_images"));
@@ -477,7 +542,7 @@ fn every_case_is_matched_in(parts: Parts) {
         .collect();
     print_table(&reports);
     let beyond: Vec<&str> = reports.iter().flat_map(|report| &report.beyond).map(String::as_str).collect();
-    assert!(reports.len() >= 32, "only {} cases", reports.len());
+    assert!(reports.len() >= 41, "only {} cases", reports.len());
     assert!(beyond.is_empty(), "\n{}", beyond.join("\n"));
 }
 
@@ -494,7 +559,7 @@ fn parts_change_nothing_but_rounding_and_threads_nothing() {
         let whole = setting.model_in(Parts::WHOLE, method, &classes);
         let plain = Optimizer::new(whole.learnable(), method.training.as_ref().unwrap());
         let plain = plain.gradients(&cross_entropy(&whole.logits(&images), &labels)).unwrap();
-        let in_parts = |parts: Parts, threads: usize| {
+        let in_parts = |parts: Parts, threads: usize, scalar: fn(&[Term]) -> Tensor| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let setting = Setting::new(Precision::Fp32);
@@ -502,15 +567,22 @@ fn parts_change_nothing_but_rounding_and_threads_nothing() {
                 let labels = Tensor::from_slice(&LABELS).to_device(setting.clip.device());
                 let model = setting.model_in(parts, method, &classes);
                 let loss = model.loss(Seen::Images(&images), &labels);
-                loss.gradients(&loss.terms[0].value, &model.learnable()).unwrap()
+                loss.gradients(&scalar(&loss.terms), &model.learnable()).unwrap()
             })
         };
-        let whole = in_parts(Parts::WHOLE, 1);
-        let shared = in_parts(SMALLEST, 3);
-        assert_eq!(in_parts(SMALLEST, 1), shared, "{:?}", method.learner);
+        let cross_entropy = |terms: &[Term]| terms[0].value.shallow_clone();
+        let whole = in_parts(Parts::WHOLE, 1, cross_entropy);
+        let shared = in_parts(SMALLEST, 3, cross_entropy);
+        assert_eq!(in_parts(SMALLEST, 1, cross_entropy), shared, "{:?}", method.learner);
         for ((plain, whole), shared) in plain.iter().zip(&whole).zip(&shared) {
             let apart = |other: &Tensor| norm(&(plain - other)) / norm(plain);
             assert!(apart(whole) < 1e-5 && apart(shared) < 1e-4, "{:?}", method.learner);
+        }
+        // Losses of several terms.
+        let (whole, shared) = (in_parts(Parts::WHOLE, 1, total), in_parts(SMALLEST, 3, total));
+        assert_eq!(in_parts(SMALLEST, 1, total), shared, "{:?}", method.learner);
+        for (whole, shared) in whole.iter().zip(&shared) {
+            assert!(norm(&(whole - shared)) / norm(whole) < 1e-4, "{:?}", method.learner);
         }
     }
 }
@@ -533,8 +605,15 @@ fn mixed_precision_and_bfloat16_stay_near_the_recorded_numbers() {
 }
 
 /// One recorded case of each learner, in fp32.
-const ONE_OF_EACH: [&str; 6] =
-    ["coop_16ctx_end_csc0", "cocoop_ctxv1", "vpt_cfg_8ctx_deep", "ivlp_2_2_cfg", "lang_only_4ctx", "maple"];
+const ONE_OF_EACH: [&str; 7] = [
+    "coop_16ctx_end_csc0",
+    "cocoop_ctxv1",
+    "vpt_cfg_8ctx_deep",
+    "ivlp_2_2_cfg",
+    "lang_only_4ctx",
+    "maple",
+    "promptsrc_gpa5",
+];
 
 /// The bounds are no looser than need be: half of the growth that they allow does happen, and half of all errors grow less.
 #[test]
@@ -550,7 +629,8 @@ fn ten_steps_make_of_errors_what_the_bounds_say() {
             let mut optimiser = Optimizer::new(model.learnable(), method.training.as_ref().unwrap());
             for (step, rate) in case.lrs.iter().enumerate() {
                 let (images, labels) = batch(&setting, &case, step);
-                let gradients = optimiser.gradients(&cross_entropy(&model.logits(&images), &labels)).unwrap();
+                let loss = model.loss(Seen::Images(&images), &labels);
+                let gradients = loss.gradients(&total(&loss.terms), &model.learnable()).unwrap();
                 let wrong = gradients.iter().map(|gradient| {
                     let noise = gradient.randn_like();
                     gradient + &noise * (error * norm(gradient) / norm(&noise))
@@ -585,7 +665,9 @@ fn errors_of_logits_make_of_gradients_what_the_bounds_say() {
         let (images, labels) = batch(&setting, &case, 0);
         let attempt = |error: f64| {
             let logits = model.logits(&images);
-            let loss = cross_entropy(&(&logits + logits.randn_like() * error), &labels);
+            let mut terms = model.loss(Seen::Images(&images), &labels).terms;
+            terms[0].value = cross_entropy(&(&logits + logits.randn_like() * error), &labels);
+            let loss = total(&terms);
             (loss.double_value(&[]), optimiser.gradients(&loss).unwrap())
         };
         let allowed = sensitivity(&method.learner);
@@ -620,7 +702,10 @@ fn another_prompt_is_beyond_the_bounds() {
         let others =
             cases.iter().filter(|other| other.case.name != case.name).map(|other| under(&other.tensors, "final."));
         let alike = |other: &Weights| sizes(other) == sizes(&own);
-        let wrong = others.filter(alike).chain([under(tensors, "init.")]);
+        // Runs that differ in what they average end alike before that.
+        let same =
+            |other: &Weights| other.iter().all(|(name, tensor)| difference(tensor, own.get(name).unwrap()) < 1e-2);
+        let wrong = others.filter(alike).filter(|other| !same(other)).chain([under(tensors, "init.")]);
         for prompt in wrong {
             model.load(&prompt).unwrap();
             let apart = difference(&model.evaluator().logits(setting.images("test_images")), expected);
@@ -694,6 +779,20 @@ fn published_configurations_are_known() {
         assert_eq!(found, (epochs, batch_size, learning_rate), "{config}");
     }
 
+    let promptsrc = |config: &str| {
+        let method = method(&format!("PromptSRC/vit_b16_c2_{config}"), &[]);
+        let training = method.training.unwrap();
+        assert_eq!((training.batch_size, training.learning_rate), (4, 0.0025), "{config}");
+        let Learner::PromptSrc(options) = method.learner else { panic!("{config}") };
+        assert_eq!((options.context_length, options.vision_context_length), (4, 4), "{config}");
+        assert_eq!((&*options.context_initial_words, options.vision_depth), (photo, options.depth), "{config}");
+        assert_eq!((options.text_loss_weight, options.image_loss_weight), (25.0, 10.0), "{config}");
+        (options.depth, training.epochs, options.aggregation_mean, options.aggregation_deviation)
+    };
+    assert_eq!(promptsrc("ep20_batch4_4+4ctx"), (9, 20, 15.0, 1.0));
+    assert_eq!(promptsrc("ep20_batch4_4+4ctx_cross_datasets"), (3, 20, 6.0, 10.0));
+    assert_eq!(promptsrc("ep50_batch4_4+4ctx_few_shot"), (9, 50, 30.0, 30.0));
+
     // What contradicts is read as the published code reads it, whatever comes first.
     let options = [
         (
@@ -759,6 +858,9 @@ fn every_learner() -> Vec<Method> {
          vision_context_length = 2\nvision_depth = 3",
         "learner = 'ivlp'\ncontext_length = 4\ndepth = 3\nvision_context_length = 0\nvision_depth = 0",
         "learner = 'maple'\ncontext_length = 2\ncontext_initial_words = 'a photo of a'\ndepth = 3",
+        "learner = 'promptsrc'\ncontext_length = 4\ncontext_initial_words = 'a photo of a'\ndepth = 3\n\
+         vision_context_length = 4\nvision_depth = 3\naggregation_mean = 1\naggregation_deviation = 1\n\
+         teacher_templates = ['a photo of a {}.', 'the {} in a video game.']",
     ]
     .map(parse)
     .into()
@@ -870,6 +972,42 @@ fn an_evaluation_equals_training_whatever_its_batches() {
         }
         assert!(!evaluator.logits(images).requires_grad());
     }
+}
+
+/// The prompts of recorded epochs average to the recorded prompt, and CLIP's own tensors to those beside it: in half to the bit.
+#[test]
+fn recorded_epochs_average_as_recorded() {
+    let mut rounded = 0;
+    for name in ["promptsrc_gpa5", "promptsrc_gpa5__half", "promptsrc_gpa5__asis"] {
+        let Recorded { case, tensors } = Recorded::named(name);
+        let (method, weights) = (case.method(), case.gpa.as_ref().unwrap().weights.clone());
+        let setting = Setting::new(method.precision);
+        let found = method.clip_average();
+        assert!(weights.iter().zip(&found).all(|(weight, found)| (weight - found).abs() < 1e-15), "{found:?}");
+        let mut model = setting.model(&method, &case.classes, "");
+        for epoch in 1..=5 {
+            let prompt = if epoch == 5 { "final.".to_owned() } else { format!("epoch{epoch}.") };
+            model.load(&under(&tensors, &prompt)).unwrap();
+            model.end_epoch(epoch, 5);
+        }
+        for (name, tensor) in model.learnable() {
+            let apart = difference(&tensor, tensors.get(&format!("gpa.{name}")).unwrap());
+            let bound = if tensor.kind() == Kind::Half { 0.0 } else { 1e-6 };
+            assert!(apart <= bound, "{case}, {name}: {apart:.1e}");
+        }
+        let averaged = setting.clip.averaged(&weights);
+        for (name, own) in [
+            ("image_encoder.class_embedding", "visual.class_embedding"),
+            ("image_encoder.proj", "visual.proj"),
+            ("text_encoder.text_projection", "text_projection"),
+        ] {
+            let Some(expected) = tensors.get(&format!("gpa_frozen.{name}")) else { continue };
+            let (_, found) = averaged.parameters().iter().find(|(name, _)| name == own).unwrap();
+            assert_eq!(&found.to_kind(Kind::Float), &expected.to_kind(found.kind()).to_kind(Kind::Float), "{name}");
+            rounded += 1;
+        }
+    }
+    assert_eq!(rounded, 3);
 }
 
 #[test]

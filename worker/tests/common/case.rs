@@ -1,8 +1,9 @@
 //! A recorded run of the published code, and the method that its configuration describes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, Vpt, ZeroShot};
+use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, PromptSrc, Vpt, ZeroShot};
 use maple_pipe::method::{Learner, Method, Precision};
 use serde::Deserialize;
 use tch::Kind;
@@ -32,6 +33,19 @@ pub struct Case {
     pub losses: Vec<f64>,
     #[serde(default)]
     pub lrs: Vec<f64>,
+    /// The terms of each loss.
+    #[serde(default)]
+    pub loss_terms: Vec<BTreeMap<String, f64>>,
+    pub gpa: Option<Average>,
+}
+
+/// What is said of an average over epochs.
+#[derive(Deserialize)]
+pub struct Average {
+    /// Of all epochs of the schedule.
+    pub weights: Vec<f64>,
+    /// Whether the run went through the whole schedule, so that the average took the place of what was learned.
+    pub loaded_into_model: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +74,12 @@ impl Case {
 
     /// The case in a folder.
     pub fn read(folder: &Path) -> Case {
-        serde_json::from_str(&std::fs::read_to_string(folder.join("meta.json")).unwrap()).unwrap()
+        let mut case: Case = serde_json::from_str(&std::fs::read_to_string(folder.join("meta.json")).unwrap()).unwrap();
+        // Of some cases the name says the variant, too.
+        if let Some(name) = case.name.strip_suffix(&format!("__{}", case.variant)) {
+            case.name = name.to_owned();
+        }
+        case
     }
 
     /// The method that the published configuration file describes, with the overrides of the case.
@@ -73,6 +92,9 @@ impl Case {
             (_, "MaPLe") => "maple",
             (_, "IVLP") if config.ends_with("_language_only") => "language",
             (_, "IVLP") => "ivlp",
+            (_, "PromptSRC") if config.ends_with("_cross_datasets") => "promptsrc_cross_dataset",
+            (_, "PromptSRC") if config.ends_with("_few_shot") => "promptsrc_fewshot",
+            (_, "PromptSRC") => "promptsrc",
             (_, "VPT") => "vpt",
             (_, "CoOp") if words => "coop",
             (_, "CoOp") => "coop_ep200",
@@ -194,21 +216,31 @@ fn overridden(method: &mut Method, section: &str, option: &str, value: &str) {
         // The published code does not look at it: the text is always the same.
         (Learner::Vpt(_), Some("CTX_INIT")) => {}
         (Learner::Maple(Maple { depth, .. }), Some("PROMPT_DEPTH"))
-        | (Learner::Ivlp(Ivlp { depth, .. }), Some("PROMPT_DEPTH_TEXT")) => {
+        | (
+            Learner::Ivlp(Ivlp { depth, .. }) | Learner::PromptSrc(PromptSrc { depth, .. }),
+            Some("PROMPT_DEPTH_TEXT"),
+        ) => {
             *depth = number();
         }
         (
-            Learner::Ivlp(Ivlp { vision_depth, .. }) | Learner::Vpt(Vpt { vision_depth, .. }),
+            Learner::Ivlp(Ivlp { vision_depth, .. })
+            | Learner::PromptSrc(PromptSrc { vision_depth, .. })
+            | Learner::Vpt(Vpt { vision_depth, .. }),
             Some("PROMPT_DEPTH_VISION"),
         ) => {
             *vision_depth = number();
         }
         (
             Learner::Ivlp(Ivlp { vision_context_length: length, .. })
+            | Learner::PromptSrc(PromptSrc { vision_context_length: length, .. })
             | Learner::Vpt(Vpt { vision_context_length: length, .. }),
             Some("N_CTX_VISION"),
         )
-        | (Learner::Ivlp(Ivlp { context_length: length, .. }), Some("N_CTX_TEXT"))
+        | (
+            Learner::Ivlp(Ivlp { context_length: length, .. })
+            | Learner::PromptSrc(PromptSrc { context_length: length, .. }),
+            Some("N_CTX_TEXT"),
+        )
         | (
             Learner::Coop(Coop { context_length: length, .. })
             | Learner::Cocoop(Cocoop { context_length: length, .. })
@@ -219,13 +251,24 @@ fn overridden(method: &mut Method, section: &str, option: &str, value: &str) {
             Learner::Coop(Coop { context_initial_words, .. })
             | Learner::Cocoop(Cocoop { context_initial_words, .. })
             | Learner::Ivlp(Ivlp { context_initial_words, .. })
-            | Learner::Maple(Maple { context_initial_words, .. }),
+            | Learner::Maple(Maple { context_initial_words, .. })
+            | Learner::PromptSrc(PromptSrc { context_initial_words, .. }),
             Some("CTX_INIT"),
         ) => *context_initial_words = value.replace('_', " "),
         (Learner::Coop(Coop { class_token_position, .. }), Some("CLASS_TOKEN_POSITION")) => {
             *class_token_position = serde_json::from_value(value.into()).unwrap();
         }
         (Learner::Coop(Coop { class_specific_context, .. }), Some("CSC")) => *class_specific_context = value == "True",
+        (Learner::PromptSrc(PromptSrc { aggregation_mean, .. }), Some("GPA_MEAN")) => *aggregation_mean = rate(),
+        (Learner::PromptSrc(PromptSrc { aggregation_deviation, .. }), Some("GPA_STD")) => {
+            *aggregation_deviation = rate();
+        }
+        (Learner::PromptSrc(PromptSrc { text_loss_weight, .. }), Some("TEXT_LOSS_WEIGHT")) => {
+            *text_loss_weight = rate();
+        }
+        (Learner::PromptSrc(PromptSrc { image_loss_weight, .. }), Some("IMAGE_LOSS_WEIGHT")) => {
+            *image_loss_weight = rate();
+        }
         (learner, Some(_)) => panic!("`{option}` is unknown for {learner:?}"),
         (_, None) if untrained && option.starts_with("OPTIM.") => {}
         (_, None) => match AS_RECORDED.iter().find(|(known, _)| *known == option) {
@@ -252,7 +295,14 @@ fn as_published(learner: &mut Learner) {
         Learner::Maple(Maple { context_length, context_initial_words, .. }) if *context_length > 4 => {
             context_initial_words.clear()
         }
-        Learner::Ivlp(Ivlp { context_length, context_initial_words, vision_context_length, vision_depth, .. }) => {
+        Learner::Ivlp(Ivlp { context_length, context_initial_words, vision_context_length, vision_depth, .. })
+        | Learner::PromptSrc(PromptSrc {
+            context_length,
+            context_initial_words,
+            vision_context_length,
+            vision_depth,
+            ..
+        }) => {
             if *context_length > 4 {
                 context_initial_words.clear();
             }
