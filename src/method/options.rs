@@ -13,6 +13,9 @@ pub trait Options {
     /// The options that the shapes of its tensors tell.
     const TOLD: &'static [&'static str];
 
+    /// Under what published names, in any depth, its checkpoints hold frozen tensors that those of other learners do not.
+    const FROZEN: &'static [&'static str] = &[];
+
     /// Checks the values.
     ///
     /// # Errors

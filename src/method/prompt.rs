@@ -74,6 +74,8 @@ pub struct Prompt {
     epoch: Option<i64>,
     /// Present in a trained prompt of ours.
     description: Option<Description>,
+    /// The names of all tensors of the file, as published.
+    names: Vec<String>,
     /// The names of tensors that are neither learned by any learner nor CLIP's own.
     unknown: Vec<String>,
 }
@@ -90,12 +92,13 @@ impl Prompt {
         let learned = |name: &str| learned_name(name.strip_prefix(wrapper)?);
         let unknown = all.names().filter(|name| learned(name).is_none() && !is_given(&name[wrapper.len()..]));
         let unknown = unknown.map(str::to_owned).collect();
+        let names = all.names().map(|name| name.strip_prefix(wrapper).unwrap_or(name).to_owned()).collect();
         let checkpoint = Checkpoint::read_some(path, &|name| learned(name).is_some())?;
         let origin = checkpoint.origin();
         let description = checkpoint.note().map(|note| Description::parse(Some(note), &origin)).transpose()?;
         let named = |(name, array): (&String, &Array)| Some((learned(name)?, array.clone()));
         let tensors: BTreeMap<String, Array> = checkpoint.tensors().iter().filter_map(named).collect();
-        let prompt = Prompt { tensors, epoch: checkpoint.epoch(), description, origin, unknown };
+        let prompt = Prompt { tensors, epoch: checkpoint.epoch(), description, origin, names, unknown };
         if prompt.learner().is_none() {
             let names = few(NAMED, all.names().map(|name| format!("`{name}`")));
             return Err(Error::hinted(
@@ -142,7 +145,7 @@ impl Prompt {
     }
 
     /// The learner that the tensors are of, with those options that they tell. Of several that learn the same, it is the one that
-    /// the file names, or else the first.
+    /// the file names, or else the one whose checkpoints look like it.
     pub fn learner(&self) -> Option<Learner> {
         self.learner_like(self.description.as_ref().map(|description| &description.method.learner))
     }
@@ -150,9 +153,11 @@ impl Prompt {
     /// The same, with another one that is wanted in place of the one that the file names.
     fn learner_like(&self, wanted: Option<&Learner>) -> Option<Learner> {
         let shapes = self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone()));
-        let mut learners = Learner::of_tensors(&TensorShapes(shapes.collect()));
-        let place = learners.iter().position(|learner| Some(learner.name()) == wanted.map(Learner::name)).unwrap_or(0);
-        (place < learners.len()).then(|| learners.swap_remove(place))
+        let learners = Learner::of_tensors(&TensorShapes(shapes.collect()));
+        let is_wanted = |learner: &Learner| wanted.is_some_and(|wanted| wanted.name() == learner.name());
+        // Of equals the first of the list.
+        let likeness = |learner: &Learner| (is_wanted(learner), learner.frozen_among(&self.names));
+        learners.into_iter().rev().max_by_key(likeness)
     }
 
     /// What the tensors tell of the learner, as a method file has it.
@@ -165,16 +170,20 @@ impl Prompt {
         listed(&self.learner_like(Some(&method.learner)).expect("looked at when it was read"))
     }
 
-    /// The shipped methods that these tensors may be of. Of several with the same learner, which differ in how they train it,
-    /// only that of the checkpoint's epoch or else the first.
+    /// The shipped methods that these tensors may be of; those that train as many epochs as the checkpoint says, if there are
+    /// such. Of several with the same learner, which differ in how they train it, only the first.
     pub fn shipped(&self) -> Vec<(&'static str, Method)> {
+        let learner = self.learner();
+        let is_of = |method: &Method| learner.as_ref().is_some_and(|learner| learner.name() == method.learner.name());
+        let fits = |method: &Method| is_of(method) && self.check_shapes(&method.learner).is_ok();
+        let trains_so_long =
+            |method: &Method| method.training.as_ref().map(|training| i64::from(training.epochs)) == self.epoch;
+        let fitting = shipped().filter(|(_, method)| fits(method));
+        let (so_long, others): (Vec<_>, Vec<_>) = fitting.partition(|(_, method)| trains_so_long(method));
         let mut methods: Vec<(&str, Method)> = Vec::new();
-        for (name, method) in shipped().filter(|(_, method)| self.check_shapes(&method.learner).is_ok()) {
-            let trains_so_long = method.training.as_ref().map(|training| i64::from(training.epochs)) == self.epoch;
-            match methods.iter_mut().find(|(_, known)| known.learner == method.learner) {
-                Some(known) if trains_so_long => *known = (name, method),
-                Some(_) => {}
-                None => methods.push((name, method)),
+        for (name, method) in if so_long.is_empty() { others } else { so_long } {
+            if methods.iter().all(|(_, known)| known.learner != method.learner) {
+                methods.push((name, method));
             }
         }
         methods

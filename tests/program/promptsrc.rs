@@ -113,56 +113,93 @@ fn a_prompt_says_that_it_is_promptsrc_s() {
     assert!(shown.lines().any(|line| line == learner), "{shown}");
 }
 
-/// A checkpoint of the published code holds the whole model, perturbed, and a second image tower; what is learned is taken.
+/// A checkpoint of the published code: what is learned in so many blocks, the whole model, perturbed, and perhaps a second image
+/// tower, by which it differs from one of independent prompts.
+fn write_checkpoint(project: &Project, tokens: i64, depth: usize, has_teacher: bool) {
+    let array = |shape: Vec<i64>| Array {
+        dtype: Dtype::F32,
+        bytes: vec![0; 4 * shape.iter().product::<i64>() as usize].into(),
+        shape,
+    };
+    let mut tensors = BTreeMap::from(
+        [
+            ("prompt_learner.ctx", vec![tokens, 64]),
+            ("prompt_learner.token_prefix", vec![3, 1, 64]),
+            ("image_encoder.VPT", vec![tokens, 64]),
+            ("image_encoder.class_embedding", vec![64]),
+            ("text_encoder.ln_final.bias", vec![64]),
+            ("logit_scale", vec![]),
+        ]
+        .map(|(name, shape)| (name.to_owned(), array(shape))),
+    );
+    for block in 1..depth {
+        for tower in ["image_encoder", "text_encoder"] {
+            let name = format!("{tower}.transformer.resblocks.{block}.VPT_shallow");
+            tensors.insert(name, array(vec![tokens, 64]));
+        }
+    }
+    if has_teacher {
+        tensors.insert("prompt_learner.ZS_image_encoder.class_embedding".to_owned(), array(vec![64]));
+    }
+    fs::write(project.file("model.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+}
+
+const IMPORT: [&str; 5] = ["prompts", "import", "model.safetensors", "-o", "made.safetensors"];
+
 #[test]
 fn a_published_checkpoint_is_imported() {
     let project = project();
-    let array = |shape: &[i64]| Array {
-        dtype: Dtype::F32,
-        shape: shape.to_vec(),
-        bytes: vec![0; 4 * shape.iter().product::<i64>() as usize].into(),
-    };
-    let tensors: BTreeMap<String, Array> = [
-        ("prompt_learner.ctx", vec![2, 64]),
-        ("prompt_learner.token_prefix", vec![3, 1, 64]),
-        ("prompt_learner.ZS_image_encoder.class_embedding", vec![64]),
-        ("image_encoder.VPT", vec![2, 64]),
-        ("image_encoder.class_embedding", vec![64]),
-        ("text_encoder.ln_final.bias", vec![64]),
-        ("logit_scale", vec![]),
-    ]
-    .iter()
-    .map(|(name, shape)| ((*name).to_owned(), array(shape)))
-    .collect();
-    fs::write(project.file("model.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+    write_checkpoint(&project, 2, 1, true);
     project.write("whole.toml", &format!("aggregate = \"all\"\n{TEXT}"));
-    let import =
-        |method: &'static str| ["prompts", "import", "model.safetensors", "-o", "made.safetensors", "-m", method];
-    project.prints(&import("whole.toml"), str![[r#"
+    project.write("deeper.toml", &TEXT.replace("vision_depth = 1", "vision_depth = 2"));
+    project.prints(&[&IMPORT[..], &["-m", "whole.toml"]].concat(), str![[r#"
 <stderr>
 wrote made.safetensors: learner = "promptsrc", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
 CLIP's own tensors are not taken: an evaluation averages those of its weights, as the training did
 <exit code 0>
 
 "#]]);
-    project.prints(&import(METHOD), str![[r#"
+    project.prints(&[&IMPORT[..], &["-m", METHOD]].concat(), str![[r#"
 <stderr>
 wrote made.safetensors: learner = "promptsrc", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
 <exit code 0>
 
 "#]]);
-    project.write("deeper.toml", &TEXT.replace("vision_depth = 1", "vision_depth = 2"));
-    project.prints(&import("deeper.toml"), str![[r#"
+    project.prints(&[&IMPORT[..], &["-m", "deeper.toml"]].concat(), str![[r#"
 <stderr>
 error: the weights `model.safetensors` have `vision_depth` 1, but the method says 2
 hint: a method that fits has: learner = "promptsrc", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
 <exit code 2>
 
 "#]]);
-    project.prints(&["prompts", "import", "model.safetensors"], str![[r#"
+}
+
+/// Independent prompts have the same tensors, and another evaluation where PromptSRC has averaged the whole model.
+#[test]
+fn a_checkpoint_is_told_from_one_of_independent_prompts() {
+    let project = project();
+    write_checkpoint(&project, 4, 3, true);
+    project.prints(&IMPORT, str![[r#"
 <stderr>
-error: `model.safetensors` does not say with which method it was trained; its tensors tell: learner = "ivlp", context_length = 2, depth = 1, vision_context_length = 2, vision_depth = 1
+took `pipelines/methods/promptsrc_cross_dataset.toml`, the one shipped method that fits
+wrote made.safetensors: learner = "promptsrc", context_length = 4, depth = 3, vision_context_length = 4, vision_depth = 3
+CLIP's own tensors are not taken: an evaluation averages those of its weights, as the training did
+<exit code 0>
+
+"#]]);
+    write_checkpoint(&project, 4, 3, false);
+    project.prints(&IMPORT, str![[r#"
+<stderr>
+error: `model.safetensors` does not say with which method it was trained; its tensors tell: learner = "ivlp", context_length = 4, depth = 3, vision_context_length = 4, vision_depth = 3
 hint: no shipped method fits: write one that does, and name it with `--method`
+<exit code 2>
+
+"#]]);
+    write_checkpoint(&project, 4, 9, true);
+    project.prints(&IMPORT, str![[r#"
+<stderr>
+error: `model.safetensors` does not say with which method it was trained; its tensors tell: learner = "promptsrc", context_length = 4, depth = 9, vision_context_length = 4, vision_depth = 9
+hint: name the method with `--method`; these fit: `pipelines/methods/promptsrc.toml`, `pipelines/methods/promptsrc_fewshot.toml`, `pipelines/methods/promptsrc_fewshot_late.toml`
 <exit code 2>
 
 "#]]);

@@ -115,8 +115,7 @@ fn growth(learner: &Learner) -> f64 {
         Learner::Coop(_) | Learner::Ivlp(Ivlp { vision_depth: 0, .. }) => 20.0,
         Learner::Vpt(_) => 120.0,
         Learner::Maple(_) => 150.0,
-        Learner::Ivlp(_) => 400.0,
-        Learner::PromptSrc(_) => 250.0,
+        Learner::Ivlp(_) | Learner::PromptSrc(_) => 400.0,
     }
 }
 

@@ -94,6 +94,11 @@ macro_rules! learners {
                 match self { $(Learner::$options(_) => $options::TOLD,)+ }
             }
 
+            /// Under what published names its checkpoints alone hold frozen tensors.
+            fn frozen(&self) -> &'static [&'static str] {
+                match self { $(Learner::$options(_) => $options::FROZEN,)+ }
+            }
+
             /// Every learner that tensors of these shapes may be of.
             fn candidates(shapes: &TensorShapes) -> impl Iterator<Item = Learner> {
                 [$($options::of_tensors(shapes).map(Learner::$options)),+].into_iter().flatten()
@@ -146,9 +151,9 @@ impl Learner {
         self.learned().iter().any(|one| matches!(one.form, Form::Tokens { per_class: true, .. }))
     }
 
-    /// The learners that tensors of these shapes are of, with those options that they tell: the one with the fewest tensors that
-    /// it lacks or does not know; of equals, that which knows more, and then the first of the list. Behind it come those that
-    /// learn the same tensors.
+    /// The learners that tensors of these shapes are of, with those options that they tell: those with the fewest tensors that
+    /// they lack or do not know; of equals, those which know more, and then those which learn the same as the first of the list.
+    /// Their order is that of the list.
     pub(super) fn of_tensors(shapes: &TensorShapes) -> Vec<Learner> {
         let differences = |learner: &Learner| {
             let own = learner.learnable();
@@ -158,6 +163,12 @@ impl Learner {
         };
         let first = Learner::candidates(shapes).min_by_key(differences).map(|learner| learner.learnable());
         Learner::candidates(shapes).filter(|learner| Some(learner.learnable()) == first).collect()
+    }
+
+    /// How many of the names under which its checkpoints alone hold frozen tensors are among these; `None` where one lacks.
+    pub(super) fn frozen_among(&self, names: &[String]) -> Option<usize> {
+        let frozen = self.frozen();
+        frozen.iter().all(|stem| names.iter().any(|name| is_below(name, stem))).then_some(frozen.len())
     }
 }
 

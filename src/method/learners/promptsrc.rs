@@ -165,6 +165,7 @@ impl PromptSrc {
 impl Options for PromptSrc {
     const STEMS: &'static [&'static str] = &[CONTEXT, VISION, VISION_BLOCKS, TEXT_BLOCKS];
     const TOLD: &'static [&'static str] = Ivlp::TOLD;
+    const FROZEN: &'static [&'static str] = &["prompt_learner.ZS_image_encoder"];
 
     fn validate(&self) -> Result<()> {
         self.prompts().validate()?;

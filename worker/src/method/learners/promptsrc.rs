@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 use super::ivlp::Ivlp;
 use crate::clip::{Clip, Kinds, Tokenizer, VisionPrompts, normalised};
@@ -78,7 +78,7 @@ impl Learner for PromptSrc {
         let of_images = forward.frozen_image_features.as_ref().unwrap_or(image_features).detach();
         // The published code rounds what it rounds of the prompts.
         let rounded = of_classes.to_kind(Kinds::of(clip.precision()).prompts).to_kind(clip.kind());
-        let expected = no_grad(|| clip.logit_scale() * of_images.matmul(&rounded.tr())).log_softmax(-1, Kind::Float);
+        let expected = (clip.logit_scale() * of_images.matmul(&rounded.tr())).log_softmax(-1, Kind::Float);
         let found = forward.logits.log_softmax(-1, Kind::Float);
         // The mean over images and classes, as published, and not that over images.
         let divergence = (expected.exp() * (&expected - found)).mean(Kind::Float);
@@ -127,6 +127,7 @@ mod tests {
     use crate::method::{Inputs, Model, Seen, total};
     use maple_pipe::backbone::Backbone;
     use maple_pipe::method::Method;
+    use tch::no_grad;
 
     fn method(precision: &str, vision: i64) -> Method {
         let options =
