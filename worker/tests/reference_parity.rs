@@ -14,7 +14,8 @@ use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, Vpt, ZeroShot};
 use maple_pipe::method::{ClassTokenPosition, Description, Learner, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights, normalised};
 use maple_pipe_worker::method::{
-    Inputs, Loss, LossScale, Model, Optimizer, Parts, Seen, Term, cross_entropy, learning_rate, prompt, total,
+    Inputs, Loss, LossScale, Model, Optimizer, Parts, Seen, Term, cross_entropy, image_features, learning_rate,
+    mean_text_features, prompt, total,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -279,6 +280,7 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
     let names = method.learner.learnable().into_iter().map(|(name, axes)| (name, axes.len()));
     let learned = learnable.iter().map(|(name, tensor)| (name.clone(), tensor.dim()));
     assert_eq!(names.collect::<Vec<_>>(), learned.collect::<Vec<_>>(), "{case}");
+    teachers(setting, case, method, recorded, parts, &mut report);
     let initial = under(recorded, "init.");
     let get = |name: &str| recorded.get(name).unwrap_or_else(|| panic!("`{name}` in {}", case.name));
     starts_as_recorded(&learnable, &initial);
@@ -366,6 +368,29 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
     }
     report.print();
     report
+}
+
+/// What plain CLIP says of classes and of images, where it was recorded. Texts are computed in fp32 in every variant.
+fn teachers(
+    setting: &Setting,
+    case: &Case,
+    method: &Method,
+    recorded: &Weights,
+    parts: Parts,
+    report: &mut Report<'_>,
+) {
+    let Learner::PromptSrc(options) = &method.learner else { return };
+    let of_texts = mean_text_features(&setting.clip, &options.teacher_templates(), &case.classes, parts).unwrap();
+    // bfloat16 has lost as much of the weights before.
+    let bound = if method.precision == Precision::Bf16 { 2e-2 } else { 1e-5 };
+    report.note("teacher", difference(&of_texts, recorded.get("teacher.text_features").unwrap()), bound);
+    let rounded = if method.precision == Precision::Fp32 { of_texts } else { of_texts.to_kind(Kind::Half) };
+    for step in 0..2 {
+        let of_images = normalised(&image_features(&setting.clip, &batch(setting, case, step).0));
+        let logits = setting.clip.logit_scale() * of_images.matmul(&rounded.to_kind(of_images.kind()).tr());
+        let expected = recorded.get(&format!("teacher.logits.{step}")).unwrap();
+        report.note("teacher's logits", difference(&logits, expected), bounds(method).logits);
+    }
 }
 
 /// The largest difference of a term of a step's loss from the recorded one, in parts of the loss.

@@ -13,6 +13,7 @@ pub mod pretrain;
 pub mod prompt;
 mod schedule;
 mod state;
+mod teacher;
 mod trainer;
 
 pub use learner::Inputs;
@@ -22,4 +23,5 @@ pub use model::{Evaluator, Loss, Model, Seen};
 pub use optimizer::Optimizer;
 pub use passes::{Parts, image_features};
 pub use schedule::learning_rate;
+pub use teacher::mean_text_features;
 pub use trainer::{Losses, StepLosses, Trainer};

@@ -270,7 +270,7 @@ impl<'a> Model<'a> {
     }
 
     /// The tensors that the learner keeps beside the learned ones.
-    pub fn learner_state(&self) -> Vec<(String, Tensor)> {
+    pub(super) fn learner_state(&self) -> Vec<(String, Tensor)> {
         self.learner.state()
     }
 

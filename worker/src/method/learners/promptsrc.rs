@@ -6,11 +6,11 @@ use std::cell::OnceCell;
 use tch::{Kind, Tensor};
 
 use super::ivlp::Ivlp;
-use crate::clip::{Clip, Kinds, Tokenizer, VisionPrompts, normalised};
-use crate::method::context::Words;
+use crate::clip::{Clip, Kinds, VisionPrompts};
 use crate::method::learner::{Learner, Parts, Text};
 use crate::method::loss::{Forward, Term};
 use crate::method::passes;
+use crate::method::teacher::mean_text_features;
 use maple_pipe::error::Result;
 use maple_pipe::method::learners::{self, Aggregate};
 
@@ -46,20 +46,14 @@ impl PromptSrc {
         })
     }
 
-    /// What plain CLIP says of the classes.
+    /// What plain CLIP says of the classes, normalised `(classes, embedding)` in fp32.
     fn teacher(&self, clip: &Clip) -> &Tensor {
-        self.teacher.get_or_init(|| of_classes(clip, &self.options.teacher_templates(), &self.class_names, self.parts))
+        self.teacher.get_or_init(|| {
+            let templates = self.options.teacher_templates();
+            let features = mean_text_features(clip, &templates, &self.class_names, self.parts);
+            features.expect("every text was looked at when the learner was bound")
+        })
     }
-}
-
-/// What plain CLIP says of classes, normalised `(classes, embedding)` in fp32: the mean of the features of all templates, of which
-/// each has its own length. One template is computed at a time. All of them have room for every name.
-fn of_classes(clip: &Clip, templates: &[&str], class_names: &[String], parts: passes::Parts) -> Tensor {
-    let (clip, tokenizer) = (clip.with_text_in_fp32(), Tokenizer::new());
-    let words = Words { clip: &clip, tokenizer: &tokenizer, class_names, parts };
-    let features = |template: &&str| words.fixed_features(template).expect("there is room");
-    let sum = templates.iter().map(features).reduce(|sum, features| sum + features);
-    normalised(&(sum.expect("there is a template") / templates.len() as f64))
 }
 
 impl Learner for PromptSrc {
@@ -122,66 +116,28 @@ fn mean_distance(found: &Tensor, expected: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::{Architecture, Clip, Weights};
+    use crate::clip::{Architecture, Tokenizer, Weights};
+    use crate::device::of_tests;
     use crate::method::pretrain::random_weights;
     use crate::method::{Inputs, Model, Seen, total};
     use maple_pipe::backbone::Backbone;
     use maple_pipe::method::Method;
     use tch::no_grad;
 
-    fn method(precision: &str, vision: i64) -> Method {
-        let options =
-            "learner = 'promptsrc'\ncontext_length = 2\ndepth = 2\naggregation_mean = 1\naggregation_deviation = 1";
-        let vision = format!("vision_context_length = {vision}\nvision_depth = {vision}");
-        let training = "[training]\nepochs = 2\nbatch_size = 2\nlearning_rate = 0.01";
-        Method::parse(&format!("{options}\n{vision}\nprecision = '{precision}'\n{training}")).unwrap()
-    }
-
-    fn clip(precision: &str) -> Clip {
-        let sizes = Architecture::tiny();
-        let weights = random_weights(&sizes, 1).into_iter().map(|(name, tensor)| {
-            // Values that 16 bits hold, as those of published weights are.
-            (name, tensor.to_kind(Kind::Half).to_kind(Kind::Float))
-        });
-        let weights = Weights::from_tensors(weights.collect::<Vec<_>>());
-        let precision = method(precision, 2).precision;
-        Clip::from_weights(&weights, &Backbone::openai(sizes), crate::device::of_tests(), precision).unwrap()
-    }
-
-    fn images(clip: &Clip) -> (Tensor, Tensor) {
-        let pixels = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, clip.device())).sin().reshape([2, 3, 32, 32]);
-        (pixels, Tensor::from_slice(&[0i64, 1]).to_device(clip.device()))
-    }
-
-    /// The published code has the teacher's texts from a copy of the model in fp32, whatever the precision.
-    #[test]
-    fn the_teacher_s_texts_are_computed_in_fp32() {
-        let names = ["cat", "sea_lion"].map(str::to_owned);
-        let templates = ["a photo of a {}.", "the {} in a video game."];
-        let (half, single) = (clip("fp16"), clip("fp32"));
-        let [found, same] = [&half, &single].map(|clip| of_classes(clip, &templates, &names, passes::Parts::WHOLE));
-        assert_eq!(found, same);
-        let features = templates.iter().map(|template| {
-            let ids = names.iter().map(|name| {
-                let text = template.replace("{}", &name.replace('_', " "));
-                let mut ids = Tokenizer::new().tokenize(&text, 77, name).unwrap();
-                ids.resize(77, 0);
-                Tensor::from_slice(&ids).to_device(single.device())
-            });
-            no_grad(|| single.text_features(&Tensor::stack(&ids.collect::<Vec<_>>(), 0)))
-        });
-        let mean = Tensor::stack(&features.collect::<Vec<_>>(), 0).mean_dim([0i64].as_slice(), false, None);
-        assert!((found - normalised(&mean)).abs().max().double_value(&[]) < 1e-6);
-    }
-
     /// Without prompts in the vision tower the student's image features are the teacher's, whether they come as features or not.
     #[test]
     fn features_may_take_the_place_of_images_where_no_token_is_learned_there() {
-        let clip = clip("fp32");
-        let (images, labels) = images(&clip);
+        let options =
+            "learner = 'promptsrc'\ncontext_length = 2\ndepth = 2\nvision_context_length = 0\nvision_depth = 0";
+        let rest = "aggregation_mean = 1\naggregation_deviation = 1\n[training]\nepochs = 2\nbatch_size = 2\nlearning_rate = 1";
+        let method = Method::parse(&format!("{options}\n{rest}")).unwrap();
+        let sizes = Architecture::tiny();
+        let weights = Weights::from_tensors(random_weights(&sizes, 1));
+        let clip = Clip::from_weights(&weights, &Backbone::openai(sizes), of_tests(), method.precision).unwrap();
         let classes = ["cat", "dog"].map(str::to_owned);
-        let method = method("fp32", 0);
         let model = Model::new(&clip, &Tokenizer::new(), &method, &classes, &Inputs::default(), 1).unwrap();
+        let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, clip.device())).sin().reshape([2, 3, 32, 32]);
+        let labels = Tensor::from_slice(&[0i64, 1]).to_device(clip.device());
         let features = no_grad(|| clip.image_features(&images));
         let losses = [Seen::Images(&images), Seen::Features(&features)].map(|seen| {
             let loss = model.loss(seen, &labels);
