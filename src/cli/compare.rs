@@ -7,6 +7,7 @@ use clap::Args;
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
+use super::measured::{Measured, measured};
 use super::project::{Inspection, PipelineArguments, Project};
 use super::table::{named, tables};
 use super::terminal::{print, print_json};
@@ -14,8 +15,6 @@ use crate::comparison::{Comparison, Images, Outcome, compare};
 use crate::error::{Error, Result};
 use crate::evaluation::PredictionRow;
 use crate::files::read_csv;
-use crate::graph::{Input, Source};
-use crate::stages::table::{Evaluation, Metrics};
 use crate::table::{Label, Table};
 use crate::text::{columns, plural};
 
@@ -91,14 +90,12 @@ fn report(
     methods: [&Label; 2],
 ) -> Result<Option<Report>> {
     let names = methods.map(|method| method.name.as_str());
-    let is_compared = |input: &&Input| {
-        let method = input.coordinates.get("method").map(ToString::to_string);
-        input.is_of("evals") && method.is_some_and(|method| names.contains(&method.as_str()))
+    let outcome = |one: Measured<'_>| {
+        let images = one.predictions.as_deref().map(images).transpose()?;
+        Ok(Outcome { score: one.score()?, images })
     };
-    let mut outcomes = Vec::new();
-    for input in project.graph.node(index).inputs.iter().filter(is_compared) {
-        outcomes.extend(outcome(project, inspection, input)?);
-    }
+    let measured = measured(project, inspection, index, &|method| names.contains(&method))?;
+    let outcomes: Vec<Outcome> = measured.into_iter().map(outcome).collect::<Result<_>>()?;
     let averaged = table.groups.iter().filter(|group| !group.is_outside && group.label.name != "average");
     let datasets: Vec<String> = averaged.map(|group| group.label.name.clone()).collect();
     let columns = compare(&outcomes, &table.metrics, names, &datasets);
@@ -108,20 +105,7 @@ fn report(
     Ok((!columns.is_empty()).then(|| Report { table: table.name.clone(), methods, columns, sentences }))
 }
 
-/// What an evaluation left, if it is up to date.
-fn outcome(project: &Project, inspection: &Inspection, input: &Input) -> Result<Option<Outcome>> {
-    let Source::Output(source, output) = &input.source else { return Ok(None) };
-    let Some(record) = inspection.plan.record(*source) else { return Ok(None) };
-    let node = project.graph.node(*source);
-    let path = project.store.artifact(&record.outputs[&**output])?;
-    let (key, output) = (record.key.to_string(), format!("{}:{output}", node.name));
-    let metrics = Some(Metrics { path: &path, key: &key, output: &output });
-    let score = Evaluation { coordinates: &input.coordinates, metrics, classes: node.work.classes() }.score()?;
-    let predictions = record.outputs.get("predictions").map(|artifact| project.store.artifact(artifact)).transpose()?;
-    let images = predictions.as_deref().map(images).transpose()?;
-    Ok(Some(Outcome { score, images }))
-}
-
+/// Of each image of an evaluation whether it was taken for what it is.
 fn images(path: &Path) -> Result<BTreeMap<String, bool>> {
     let rows: Vec<PredictionRow<'static>> = read_csv(path)?;
     Ok(rows.into_iter().map(|row| (row.path.into_owned(), row.label == row.prediction)).collect())

@@ -15,6 +15,7 @@ mod gc;
 mod graph;
 mod logs;
 mod man;
+mod measured;
 mod project;
 mod prompts;
 mod report;

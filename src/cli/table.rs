@@ -7,15 +7,16 @@ use clap::{Args, ValueEnum};
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
+use super::measured::measured;
 use super::project::{Inspection, PipelineArguments, Project};
 use super::terminal::{display, print, print_json, say};
 use crate::error::{Error, Result};
-use crate::files::write_output;
+use crate::files::{csv, write_output};
 use crate::graph::{FEW, Source, kinds, mixed};
 use crate::made_by::MadeBy;
 use crate::stages::table::{Evaluation, Metrics, TableStage};
 use crate::store::Record;
-use crate::table::{Cell, Deviation, Label, Layout, Metric, Table};
+use crate::table::{Cell, Deviation, Label, Layout, Metric, Score, Table};
 use crate::text::did_you_mean;
 use crate::text::duration;
 use crate::text::few;
@@ -47,6 +48,9 @@ pub(super) struct TableCommand {
     /// With `--trace`: print one JSON object
     #[arg(long, requires = "trace")]
     json: bool,
+    /// With `--format csv`: a row for every evaluation and metric in place of means, with the node, its key, and what computed it
+    #[arg(long)]
+    long: bool,
     /// Write to this file in place of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -61,6 +65,9 @@ enum Format {
 
 impl TableCommand {
     pub(super) fn run(self) -> Result<()> {
+        if self.long && !matches!(self.format, Format::Csv) {
+            return Err(Error::hinted("`--long` is a form of CSV", "add `--format csv`"));
+        }
         let project = self.pipeline.open()?;
         let held = project.hold()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
@@ -94,7 +101,12 @@ impl TableCommand {
                 Format::Latex => table.latex() + &below("% "),
             }
         };
-        let text = tables.iter().map(text).collect::<Vec<_>>().join("\n");
+        let text = if self.long {
+            let rows = tables.iter().map(|(index, table)| long(&project, &inspection, *index, table));
+            csv(rows.collect::<Result<Vec<_>>>()?.into_iter().flatten())
+        } else {
+            tables.iter().map(text).collect::<Vec<_>>().join("\n")
+        };
         match &self.output {
             Some(path) => {
                 write_output(path, text.as_bytes())?;
@@ -104,6 +116,50 @@ impl TableCommand {
             None => print(&text),
         }
     }
+}
+
+/// A row of `--long`: one metric of one evaluation.
+#[derive(Serialize)]
+struct LongRow<'a> {
+    table: &'a str,
+    dataset: String,
+    method: String,
+    seed: Option<i64>,
+    shots: Option<u32>,
+    classes: String,
+    metric: &'static str,
+    value: f64,
+    node: &'a str,
+    key: String,
+    made_by: String,
+}
+
+/// What the evaluations of a table measured that are up to date.
+fn long<'a>(
+    project: &'a Project,
+    inspection: &'a Inspection,
+    index: NodeIndex,
+    table: &'a Table,
+) -> Result<Vec<LongRow<'a>>> {
+    let mut rows = Vec::new();
+    for one in measured(project, inspection, index, &|_| true)? {
+        let Score { dataset, method, seed, shots, classes, .. } = one.score()?;
+        let made_by = one.record.made_by.as_ref().map(ToString::to_string).unwrap_or_default();
+        rows.extend(one.metrics()?.into_iter().map(|(metric, value)| LongRow {
+            table: &table.name,
+            dataset: dataset.clone(),
+            method: method.clone(),
+            seed,
+            shots,
+            classes: classes.to_string(),
+            metric,
+            value,
+            node: one.name,
+            key: one.record.key.to_string(),
+            made_by: made_by.clone(),
+        }));
+    }
+    Ok(rows)
 }
 
 /// What computed the evaluations of these keys, and what they needed as far as that used libtorch.

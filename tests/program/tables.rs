@@ -389,3 +389,30 @@ wrote r.html
         assert!(printed.stderr.starts_with("counts as missing: `e/d/y/seed2:m`"), "{accuracy}: {}", printed.stderr);
     }
 }
+
+/// A row for every evaluation and metric, for programs that reckon themselves.
+#[test]
+fn what_was_measured_is_listed() {
+    let project = Project::after_a_run();
+    let long = ["table", crate::support::PIPELINE, "--format", "csv", "--long", "-o", "long.csv"];
+    assert_eq!(project.run(&long).code, Some(0));
+    let mut reader = csv::Reader::from_path(project.file("long.csv")).unwrap();
+    let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+    let expected =
+        ["table", "dataset", "method", "seed", "shots", "classes", "metric", "value", "node", "key", "made_by"];
+    assert_eq!(header, expected);
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    // Zero-shot CLIP, and two methods with two seeds, on base and on novel classes.
+    assert_eq!(rows.len(), 2 * 2 * (1 + 2 * 2));
+    for row in &rows {
+        let value: f64 = row[7].parse().unwrap();
+        assert!((0.0..=100.0).contains(&value) && row[9].len() == 64 && row[10].contains("libtorch"), "{row:?}");
+        assert_eq!(row[3].is_empty(), &row[2] == "clip", "{row:?}");
+        assert!(row[8].ends_with(&row[5]) && ["accuracy", "macro_f1"].contains(&&row[6]), "{row:?}");
+    }
+    let refused = project.run(&["table", crate::support::PIPELINE, "--long"]);
+    assert_eq!(
+        (refused.code, refused.stderr.as_str()),
+        (Some(2), "error: `--long` is a form of CSV\nhint: add `--format csv`\n")
+    );
+}
