@@ -73,7 +73,7 @@ pub struct StepFigures {
     pub batch: usize,
     /// Seconds per step.
     pub seconds: f64,
-    /// Seconds of the image tower, forward and backward, measured apart.
+    /// Seconds of the image tower, forward and backward, and of plain CLIP's where a step needs it, measured apart.
     pub image_seconds: f64,
     /// Seconds of the text tower, forward and backward, measured apart.
     pub text_seconds: f64,

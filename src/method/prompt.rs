@@ -212,6 +212,19 @@ impl Prompt {
         let said = self.description.as_ref().map(|description| description.epoch);
         let recorded = self.epoch.and_then(|epoch| u32::try_from(epoch).ok());
         let planned = method.training.as_ref().map_or(0, |training| training.epochs);
+        if let Some(recorded) = recorded
+            && recorded != planned
+            && !method.clip_average().is_empty()
+        {
+            return Err(Error::hinted(
+                format!(
+                    "{} are of epoch {recorded}, but the method averages the model over {planned} epochs",
+                    self.origin
+                ),
+                "give the method that it was trained with; a checkpoint from before the last epoch is not averaged, and needs \
+                 `aggregate = \"prompts\"`",
+            ));
+        }
         let epoch = said.or(recorded).unwrap_or(planned);
         let description = Description::new(method, epoch, class_names);
         let note = serde_json::to_string(&description).map_err(|error| Error::invalid(error.to_string()))?;

@@ -9,6 +9,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 use snapbox::str;
 
+use crate::running::{Running, eventually};
 use crate::support::{PIPELINE, Project};
 
 const METHOD: &str = "pipelines/methods/promptsrc.toml";
@@ -70,6 +71,29 @@ fn what_the_teacher_is_asked_is_known_before() {
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     let finished: Value = serde_json::from_str(printed.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(numbers(&finished), numbers(&forecast));
+}
+
+/// What was averaged before a stop or a kill is not lost.
+#[test]
+fn an_average_survives_the_end_of_its_process() {
+    let text = TEXT.replace("epochs = 3", "epochs = 100").replace("deviation = 1", "deviation = 100");
+    let long = ["run", PIPELINE, "--only", TRAIN, "--json"];
+    let trained = |signal: Option<&str>| {
+        let project = project();
+        project.write(METHOD, &text);
+        if let Some(signal) = signal {
+            let run = Running::start(&project, "run", &long);
+            let events = project.file("run.out");
+            let has_averaged = |event: &str| event.contains("\"progress\"") && event.contains(TRAIN);
+            eventually("an epoch is done", || fs::read_to_string(&events).unwrap().lines().any(has_averaged));
+            run.signal(signal);
+            assert_ne!(run.end().code, Some(0));
+        }
+        assert_eq!(project.run(&long).code, Some(0));
+        project.digests()[&format!("{TRAIN}:prompt")].clone()
+    };
+    let whole = trained(None);
+    assert_eq!([trained(Some("INT")), trained(Some("KILL"))], [whole.clone(), whole]);
 }
 
 /// What is learned is the same, and in fp32 the rest of the model nearly so; in half, CLIP's own tensors are rounded.
@@ -172,6 +196,28 @@ hint: a method that fits has: learner = "promptsrc", context_length = 2, depth =
 <exit code 2>
 
 "#]]);
+}
+
+/// How CLIP's own tensors were averaged follows from the epochs, so a checkpoint of another one is not taken.
+#[test]
+fn a_checkpoint_is_of_the_epoch_at_which_the_model_is_averaged() {
+    let project = project();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/prompts/ivlp/model.pth.tar-5");
+    fs::copy(file, project.file("model.pth.tar-5")).unwrap();
+    let text = TEXT.replace("depth = 1", "depth = 3");
+    let import = ["prompts", "import", "model.pth.tar-5", "-o", "made.safetensors", "-m", "method.toml"];
+    project.write("method.toml", &format!("aggregate = \"all\"\n{text}"));
+    project.prints(&import, str![[r#"
+<stderr>
+error: the weights `model.pth.tar-5` are of epoch 5, but the method averages the model over 3 epochs
+hint: give the method that it was trained with; a checkpoint from before the last epoch is not averaged, and needs `aggregate = "prompts"`
+<exit code 2>
+
+"#]]);
+    project.write("method.toml", &text);
+    assert_eq!(project.run(&import).code, Some(0));
+    project.write("method.toml", &format!("aggregate = \"all\"\n{text}").replace("epochs = 3", "epochs = 5"));
+    assert_eq!(project.run(&import).code, Some(0));
 }
 
 /// Independent prompts have the same tensors, and another evaluation where PromptSRC has averaged the whole model.
