@@ -90,6 +90,10 @@ fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &P
     };
     let classes = classes.map(class_names).transpose()?.unwrap_or_default();
     write_output(output, &prompt.import(&method, &classes)?)?;
+    if !prompt.left_over().is_empty() {
+        let names: Vec<String> = prompt.left_over().iter().map(|name| format!("`{name}`")).collect();
+        say(&format!("left out what the method does not use: {}", names.join(", ")));
+    }
     say(&format!("wrote {}: {}", display(output), prompt.told_as(&method)));
     if !method.clip_average().is_empty() {
         say("CLIP's own tensors are not taken: an evaluation averages those of its weights, as the training did");
@@ -137,6 +141,9 @@ fn show(file: &Path) -> Result<()> {
     rows.extend(epoch.map(|epoch| ("epochs", epoch.to_string())));
     if !prompt.unknown().is_empty() {
         rows.push(("unknown", prompt.unknown().join(", ")));
+    }
+    if !prompt.left_over().is_empty() {
+        rows.push(("left over", prompt.left_over().join(", ")));
     }
     if let Some(description) = prompt.description() {
         let method = serde_json::to_string(&description.method).expect("a method is plain data");

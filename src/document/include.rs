@@ -1,4 +1,4 @@
-//! Resolves what stands in values: `{axis}` and `include`.
+//! Resolves what stands in values: `{axis}`, `include`, and values that an axis chooses.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -92,9 +92,14 @@ impl Reader {
 
     /// Replaces `{axis}` in every string by the axis's value, `{axis.attribute}` by that value's attribute, and every
     /// `include` by the files it names, which the table's own keys overlay. A string that is nothing else becomes the
-    /// typed value.
+    /// typed value. Last, every value that an axis chooses becomes the chosen one.
     pub fn resolve(&self, value: &Value, names: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
-        self.resolve_in(value, names, &[])
+        Ok(chosen(self.resolve_in(value, names, &[])?, names))
+    }
+
+    /// The same for what nodes have in common: no name stands for anything yet, and nothing is chosen.
+    pub fn resolve_shared(&self, value: &Value) -> Result<Value, Vec<Diagnostic>> {
+        self.resolve_in(value, &Bindings::default(), &[])
     }
 
     /// `within`: the included files that the value stands in, outermost first.
@@ -149,6 +154,28 @@ impl Reader {
     }
 }
 
+/// The value with every choice in it made. A choice is a table with the keys `per` and `otherwise`, such as
+/// `{ per = "dataset", dtd = 1, otherwise = 2 }`: it stands for what it has under the node's value of that axis, and for
+/// `otherwise` where it has nothing there, or the node has no such axis.
+fn chosen(value: Value, names: &Bindings<'_>) -> Value {
+    let Value { span, data } = value;
+    let data = match data {
+        Data::Array(values) => Data::Array(values.into_iter().map(|value| chosen(value, names)).collect()),
+        Data::Table(mut table) => {
+            let axis = table.get("per").and_then(|axis| axis.value.text()).map(str::to_owned);
+            if let (Some(axis), true) = (axis, table.get("otherwise").is_some()) {
+                let value = names.axes.get(axis.as_str()).map(|binding| binding.value.to_string());
+                let taken = value.and_then(|value| table.take(&value)).or_else(|| table.take("otherwise"));
+                return chosen(taken.expect("a choice has `otherwise`").value, names);
+            }
+            let entries = table.0.into_iter();
+            Data::Table(Table(entries.map(|entry| Entry { value: chosen(entry.value, names), ..entry }).collect()))
+        }
+        other => other,
+    };
+    Value { span, data }
+}
+
 /// Where a resolved table stands: where it was written, or, if all of it stands in another file, at that file's first
 /// key.
 fn place(written: &Value, resolved: &Table) -> Span {
@@ -165,8 +192,22 @@ fn place(written: &Value, resolved: &Table) -> Span {
 /// When the file cannot be read, is no TOML, or includes what is not there.
 pub fn read_table(path: &Path) -> Result<Value, Vec<Diagnostic>> {
     let reader = Reader::default();
-    let table = reader.file(path, None)?;
-    let source = SourceText { name: path.display().to_string(), folder: PathBuf::new(), text: String::new() };
+    alone(&reader, reader.file(path, None)?, path)
+}
+
+/// The table of a TOML text, which a file of this name holds.
+///
+/// # Errors
+/// When it is no TOML, or includes what is not there.
+pub fn read_text(text: &str, name: &Path) -> Result<Value, Vec<Diagnostic>> {
+    let folder = name.parent().unwrap_or(Path::new("")).to_owned();
+    let source = SourceText { name: name.display().to_string(), folder, text: text.to_owned() };
+    alone(&Reader::default(), parse(&Arc::new(source))?, name)
+}
+
+/// A table that is part of no pipeline, resolved.
+fn alone(reader: &Reader, table: Table, name: &Path) -> Result<Value, Vec<Diagnostic>> {
+    let source = SourceText { name: name.display().to_string(), folder: PathBuf::new(), text: String::new() };
     let span = table.entries().first().map(|first| first.span.clone());
     let span = span.unwrap_or_else(|| Span { source: Arc::new(source), range: 0..0 });
     reader.resolve(&Value { span, data: Data::Table(table) }, &Bindings::default())

@@ -5,6 +5,6 @@ mod overrides;
 mod read;
 mod value;
 
-pub use include::{Binding, Bindings, Reader, gather, read_table};
+pub use include::{Binding, Bindings, Reader, gather, read_table, read_text};
 pub use overrides::{parse as parse_override, set};
 pub use value::{Data, Entry, Table, Value};

@@ -110,6 +110,9 @@ impl Load<'_> {
             }
             Load::Evaluation { method, classes, images, .. } => match method.learner.has_texts_per_image() {
                 true => images * classes,
+                false if method.learner.teacher().in_evaluations => {
+                    classes * (method.learner.texts_per_class() + method.learner.teacher().texts)
+                }
                 false => classes * method.learner.texts_per_class(),
             },
             Load::Features { .. } => 0,

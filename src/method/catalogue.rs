@@ -11,7 +11,7 @@ macro_rules! shipped {
 }
 
 /// Names and texts.
-const SHIPPED: [(&str, &str); 18] = shipped![
+const SHIPPED: [(&str, &str); 20] = shipped![
     "clip",
     "clip_7_templates",
     "clip_80_templates",
@@ -30,6 +30,8 @@ const SHIPPED: [(&str, &str); 18] = shipped![
     "promptsrc_cross_dataset",
     "promptsrc_fewshot",
     "promptsrc_fewshot_late",
+    "kgcoop",
+    "tcp",
 ];
 
 /// Every shipped method with its name.
@@ -63,7 +65,8 @@ mod tests {
     #[test]
     fn one_method_of_each_kind_is_trained() {
         let names: Vec<&str> = all_trained().map(|(name, _)| name).collect();
-        assert_eq!(names, ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc"]);
+        let expected = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp"];
+        assert_eq!(names, expected);
         assert!(shipped_as("maple").unwrap().training.is_some());
         let error = shipped_as("mapel").unwrap_err();
         assert_eq!(

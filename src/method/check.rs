@@ -45,6 +45,14 @@ pub(super) fn depth(name: &str, value: i64) -> Result<()> {
     from_one_to(name, value, DEEPEST)
 }
 
+/// A factor of a term of a loss.
+pub(super) fn weight(name: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up").about(name))
+}
+
 /// Checks that a text has one place for the class name.
 ///
 /// # Errors

@@ -8,6 +8,8 @@ use crate::architecture::Architecture;
 
 /// The context, in every learner with a learned text.
 pub const CONTEXT: &str = "prompt_learner.ctx";
+/// The network that makes tokens of features.
+pub(super) const META_NET: &str = "prompt_learner.meta_net";
 /// The shallow tokens of the vision tower.
 pub const VISION: &str = "image_encoder.VPT";
 /// The tokens of the vision tower's blocks behind the first; `*` is the number of the block, from 1.
@@ -20,6 +22,8 @@ pub enum Length {
     Count(i64),
     /// The width of the text tower.
     Text,
+    /// So many times that width: tokens side by side.
+    Texts(i64),
     /// The width of the vision tower.
     Vision,
     /// The width of the space that both towers lead to.
@@ -36,6 +40,7 @@ impl Length {
         match self {
             Length::Count(count) => count,
             Length::Text => architecture.text_width,
+            Length::Texts(count) => count * architecture.text_width,
             Length::Vision => architecture.vision_width,
             Length::Embedding => architecture.embedding,
             Length::Reduced(divisor) => architecture.embedding / divisor,
@@ -169,6 +174,11 @@ impl TensorShapes {
     /// How many tokens a tensor holds, for each class if they are bound to classes.
     pub(super) fn tokens(&self, name: &str) -> Option<i64> {
         self.get(name)?.iter().rev().nth(1).copied()
+    }
+
+    /// The width that a linear layer leads to.
+    pub(super) fn outputs(&self, layer: &str) -> Option<i64> {
+        ["weight", "bias"].iter().find_map(|part| self.get(&format!("{layer}.{part}"))?.first().copied())
     }
 
     /// How many tensors have a name of this form, with any number for its `*`.

@@ -10,6 +10,10 @@ pub trait Options {
     /// Under what published names, in any depth, its tensors are found in a checkpoint; `*` stands for a number.
     const STEMS: &'static [&'static str];
 
+    /// Under what published names, likewise, a checkpoint of it holds tensors that nothing uses. They tell which learner it is of,
+    /// and are not imported.
+    const LEFT_OVER: &'static [&'static str] = &[];
+
     /// The options that the shapes of its tensors tell.
     const TOLD: &'static [&'static str];
 
@@ -35,6 +39,11 @@ pub trait Options {
 
     /// Whether the image tower works as in plain CLIP, so that image features may be computed once and shared.
     fn has_plain_vision(&self) -> bool;
+
+    /// Whether every image has prompts of its own: they come of its features.
+    fn has_texts_per_image(&self) -> bool {
+        false
+    }
 
     /// What it reads beside images and weights.
     fn inputs(&self) -> Vec<Input> {
@@ -64,6 +73,8 @@ pub trait Options {
 pub struct Teacher {
     /// Texts a class, once.
     pub texts: usize,
+    /// Whether an evaluation asks for these, too.
+    pub in_evaluations: bool,
     /// Whether the images of every step run through the image tower of plain CLIP, too.
     pub images: bool,
 }

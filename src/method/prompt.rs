@@ -78,6 +78,8 @@ pub struct Prompt {
     names: Vec<String>,
     /// The names of tensors that are neither learned by any learner nor CLIP's own.
     unknown: Vec<String>,
+    /// What published checkpoints of this learner hold and nothing uses, by name.
+    left_over: BTreeMap<String, Array>,
 }
 
 impl Prompt {
@@ -98,8 +100,14 @@ impl Prompt {
         let description = checkpoint.note().map(|note| Description::parse(Some(note), &origin)).transpose()?;
         let named = |(name, array): (&String, &Array)| Some((learned(name)?, array.clone()));
         let tensors: BTreeMap<String, Array> = checkpoint.tensors().iter().filter_map(named).collect();
-        let prompt = Prompt { tensors, epoch: checkpoint.epoch(), description, origin, names, unknown };
-        if prompt.learner().is_none() {
+        let left_over = BTreeMap::new();
+        let epoch = checkpoint.epoch();
+        let mut prompt = Prompt { tensors, epoch, description, origin, names, unknown, left_over };
+        if let Some(learner) = prompt.learner() {
+            let (left_over, tensors) =
+                std::mem::take(&mut prompt.tensors).into_iter().partition(|(name, _)| learner.leaves_over(name));
+            (prompt.left_over, prompt.tensors) = (left_over, tensors);
+        } else {
             let names = few(NAMED, all.names().map(|name| format!("`{name}`")));
             return Err(Error::hinted(
                 format!("{} hold no learned prompt; they have {names}", prompt.origin),
@@ -112,6 +120,11 @@ impl Prompt {
     /// The names of tensors that are neither learned by any learner nor CLIP's own.
     pub fn unknown(&self) -> &[String] {
         &self.unknown
+    }
+
+    /// The names of tensors that published checkpoints of this learner hold and that nothing uses: they are not imported.
+    pub fn left_over(&self) -> Vec<&str> {
+        self.left_over.keys().map(String::as_str).collect()
     }
 
     /// Checks that no tensor would be left out that may decide what the method computes.
@@ -152,11 +165,12 @@ impl Prompt {
 
     /// The same, with another one that is wanted in place of the one that the file names.
     fn learner_like(&self, wanted: Option<&Learner>) -> Option<Learner> {
-        let shapes = self.tensors.iter().map(|(name, array)| (name.clone(), array.shape.clone()));
+        let all = self.tensors.iter().chain(&self.left_over);
+        let shapes = all.map(|(name, array)| (name.clone(), array.shape.clone()));
         let learners = Learner::of_tensors(&TensorShapes(shapes.collect()));
         let is_wanted = |learner: &Learner| wanted.is_some_and(|wanted| wanted.name() == learner.name());
         // Of equals the first of the list.
-        let likeness = |learner: &Learner| (is_wanted(learner), learner.frozen_among(&self.names));
+        let likeness = |learner: &Learner| (is_wanted(learner), learner.likeness(&self.names));
         learners.into_iter().rev().max_by_key(likeness)
     }
 
@@ -264,6 +278,11 @@ impl Prompt {
             };
             let mut fits = axes.len() == array.shape.len();
             for (axis, &length) in axes.iter().zip(&array.shape) {
+                // Tokens side by side are as wide as those in rows.
+                let (axis, length) = match axis {
+                    Length::Texts(count) if length % count == 0 => (&Length::Text, length / count),
+                    axis => (axis, length),
+                };
                 fits &= match (axis, widths.iter().find(|(known, _)| known == axis)) {
                     (Length::Count(count), _) => *count == length,
                     (_, Some((_, known))) => *known == length,

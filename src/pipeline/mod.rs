@@ -12,7 +12,7 @@ pub use reference::Reference;
 
 use crate::coordinates::Coordinates;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::document::{self, Bindings, Data, Entry, Reader, Table, Value, gather, parse_override};
+use crate::document::{self, Data, Entry, Reader, Table, Value, gather, parse_override};
 use crate::files::bad_part_of_path;
 use crate::kind::Kind;
 use crate::stages;
@@ -70,7 +70,7 @@ impl Pipeline {
         let folder = path.parent().unwrap_or(Path::new(""));
         // Overrides reach into what the axes include.
         if let Some(mut axes) = table.take("axes") {
-            axes.value = reader.resolve(&axes.value, &Bindings::default())?;
+            axes.value = reader.resolve_shared(&axes.value)?;
             table.put(axes);
         }
         // Its mistakes are told when the axes are read again with the overrides.

@@ -15,7 +15,8 @@ const HEAD: &str = r#"# Reference of the TOML files
 Made from the code by `maple-pipe schema --markdown`. How the parts go together is shown in [the guide](guide.md).
 
 Everywhere, `"{axis}"` stands for the value of an axis and `"{axis.attribute}"` for an attribute of it, `include = "file.toml"` lays a
-table over that file's content, and paths start from the folder of the file that they stand in.
+table over that file's content, and paths start from the folder of the file that they stand in. In place of any value,
+`{ per = "dataset", dtd = 25, otherwise = 50 }` has one for each value of an axis and one for all others.
 
 ## A pipeline
 

@@ -13,6 +13,7 @@ use crate::stages::KINDS;
 
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 /// Schemas that stand in many places, by name.
+const CHOICE: &str = "choice";
 const INCLUDE: &str = "include";
 const PATH: &str = "path";
 const PLACEHOLDER: &str = "placeholder";
@@ -141,7 +142,7 @@ fn stage<'a>(kind: &Kind, keys: impl Iterator<Item = &'a String>) -> Value {
     json!({ "type": "object", "properties": properties, "required": ["kind"], "additionalProperties": false })
 }
 
-/// Makes room for what stands in pipelines: `include` in every table, and `"{axis}"` for every value. What types demand
+/// Makes room for what stands in pipelines: `include` in every table, and `"{axis}"` or a choice for every value. What types demand
 /// or choose between is not checked here but where it is read.
 fn loosen(schema: &mut Schema) {
     transform_subschemas(&mut loosen, schema);
@@ -189,11 +190,11 @@ fn share_properties(object: &mut Map<String, Value>, variants: &mut [Value]) {
 fn or_placeholder(schema: Value) -> Value {
     let is_text = schema.get("type") == Some(&"string".into()) && schema.get("enum").or(schema.get("const")).is_none();
     let takes_text = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
-    let is_done = schema["anyOf"].as_array().is_some_and(|either| either.contains(&definition(PLACEHOLDER)));
-    if is_text || takes_text || is_done || schema == definition(INCLUDE) {
+    let has = |name: &str| schema["anyOf"].as_array().is_some_and(|either| either.contains(&definition(name)));
+    if has(PLACEHOLDER) || has(CHOICE) || schema == definition(INCLUDE) {
         return schema;
     }
-    or(PLACEHOLDER, schema)
+    or(if is_text || takes_text { CHOICE } else { PLACEHOLDER }, schema)
 }
 
 /// The schema, or the one of this name; its description stays in front.
@@ -225,7 +226,14 @@ fn definitions() -> Value {
     });
     let placeholder =
         json!({ "description": "The value of an axis, or its attribute.", "type": "string", "pattern": r"\{.+\}" });
-    Value::from_iter([(PATH, path), (INCLUDE, files), (PLACEHOLDER, placeholder)])
+    let choice = json!({
+        "description": "A value for each value of an axis, and one for all others.",
+        "type": "object",
+        "properties": { "per": { "type": "string" } },
+        "required": ["per", "otherwise"],
+    });
+    let placeholder = json!({ "anyOf": [placeholder, definition(CHOICE)] });
+    Value::from_iter([(PATH, path), (INCLUDE, files), (CHOICE, choice), (PLACEHOLDER, placeholder)])
 }
 
 fn described(text: &str, mut schema: Value) -> Value {

@@ -550,3 +550,57 @@ error: unknown key `output`
 "#]],
     );
 }
+
+/// A value that differs from node to node stands in one table, also in an included file, which the stage may lay values over.
+#[test]
+fn an_axis_chooses_values() {
+    let project = project();
+    project.write(
+        "shared/speed.toml",
+        "rate = { per = \"dataset\", cars = 9, otherwise = 3 }\nsteps = { per = \"none\", otherwise = 7 }\n",
+    );
+    project.replace(PLAN, "rate = \"{dataset.rate}\", ", "include = \"../shared/speed.toml\", ");
+    let notes = |arguments: &[&str]| {
+        let printed = project.run(&[&["run", PLAN, "--set", "axes.seed=[1]"], arguments].concat());
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        let mut lines = Vec::new();
+        for entry in walkdir::WalkDir::new(project.file("results")).sort_by_file_name() {
+            let path = entry.unwrap().into_path();
+            if path.is_file() {
+                lines.extend(
+                    std::fs::read_to_string(&path)
+                        .unwrap()
+                        .lines()
+                        .filter(|line| line.contains("rate"))
+                        .map(str::to_owned),
+                );
+            }
+        }
+        std::fs::remove_dir_all(project.file("results")).unwrap();
+        lines.join("\n") + "\n"
+    };
+    snapbox::assert_data_eq!(
+        notes(&[]),
+        str![[r#"
+{"rate":9,"steps":7,"title":"Cars (cars 1)"}
+{"rate":3,"steps":7,"title":"Pets (pets 1)"}
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        notes(&["--set", "stage.note.parameters.rate.pets=4"]),
+        str![[r#"
+{"rate":9,"steps":7,"title":"Cars (cars 1)"}
+{"rate":4,"steps":7,"title":"Pets (pets 1)"}
+
+"#]]
+    );
+    snapbox::assert_data_eq!(
+        notes(&["--set", "stage.note.parameters.rate=5"]),
+        str![[r#"
+{"rate":5,"steps":7,"title":"Cars (cars 1)"}
+{"rate":5,"steps":7,"title":"Pets (pets 1)"}
+
+"#]]
+    );
+}

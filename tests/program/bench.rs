@@ -187,7 +187,7 @@ fn what_cannot_be_measured_is_told() {
     told(&["step", "--device", "gpu"], "there is no device `gpu`");
     told(&["step", "--precision", "fp64"], "[possible values: fp32, published-fp32, fp16, bf16, mixed]");
     project.write("bad.toml", "learner = 'coop'\n");
-    told(&["step", "--method", "bad.toml"], "error: `bad.toml` is not a valid method: ");
+    told(&["step", "--method", "bad.toml"], "error: missing key `context_length`\n --> bad.toml:1:1\n");
     // Whatever cards there are, none has this number.
     let printed = project.run(&["bench", "step", "--arch", "tiny", "--method", "coop", "--device", "cuda:999"]);
     assert_eq!((printed.code, printed.stdout.lines().count()), (Some(2), 3));
@@ -200,8 +200,8 @@ fn all_methods_that_fit_are_measured() {
     let all = ["bench", "step", "--method", "all", "--classes", "2", "--batch", "1", "--precision", "fp32"];
     let printed = project.run(&[&all[..], &TINY].concat());
     let methods: Vec<&str> = printed.stdout.lines().skip(3).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!((methods, printed.code), (vec!["coop", "cocoop"], Some(0)), "{}", printed.stderr);
-    for deep in ["vpt", "language", "ivlp", "maple", "promptsrc"] {
+    assert_eq!((methods, printed.code), (vec!["coop", "cocoop", "kgcoop"], Some(0)), "{}", printed.stderr);
+    for deep in ["vpt", "language", "ivlp", "maple", "promptsrc", "tcp"] {
         assert!(printed.stderr.contains(&format!("left out: `{deep}`: ")), "{}", printed.stderr);
     }
 }

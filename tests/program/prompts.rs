@@ -241,6 +241,57 @@ prompt_learner.ctx  16 x 8       F32
     assert!(printed.stderr.contains("not CLIP's: `adapter.fc.bias`, `adapter.fc.weight`"), "{}", printed.stderr);
 }
 
+/// KgCoOp's checkpoints hold layers that its code makes and never uses.
+#[test]
+fn what_published_code_leaves_over_is_named() {
+    let project = project();
+    let array = |shape: &[i64]| Array {
+        dtype: Dtype::F32,
+        shape: shape.to_vec(),
+        bytes: vec![0; 4 * shape.iter().product::<i64>() as usize].into(),
+    };
+    let tensors: [(&str, &[i64]); 6] = [
+        ("bias_vectors", &[1, 8]),
+        ("ctx", &[4, 8]),
+        ("meta_net.linear1.bias", &[8]),
+        ("meta_net.linear1.weight", &[8, 8]),
+        ("token_prefix", &[5, 1, 8]),
+        ("token_suffix", &[5, 72, 8]),
+    ];
+    let tensors = tensors.iter().map(|(name, shape)| ((*name).to_owned(), array(shape))).collect();
+    fs::write(project.file("kgcoop.safetensors"), to_safetensors(&tensors, None).unwrap()).unwrap();
+    project.prints(&["prompts", "import", "kgcoop.safetensors"], str![[r#"
+<stderr>
+took `pipelines/methods/kgcoop.toml`, the one shipped method that fits
+left out what the method does not use: `prompt_learner.bias_vectors`, `prompt_learner.meta_net.linear1.bias`, `prompt_learner.meta_net.linear1.weight`
+wrote prompt.safetensors: learner = "kgcoop", context_length = 4
+<exit code 0>
+
+"#]]);
+    project.prints(&["prompts", "show", "prompt.safetensors"], str![[r#"
+<stdout>
+file       prompt.safetensors
+learner    learner = "kgcoop", context_length = 4
+epochs     100
+method     {"learner":"kgcoop","context_length":4,"context_initial_words":"a photo of a","teacher_template":"a photo of a {}.","teacher_weight":8.0,"precision":"fp16","training":{"epochs":100,"batch_size":128,"learning_rate":0.002,"momentum":0.9,"weight_decay":0.0005,"warmup_epochs":1,"warmup_learning_rate":0.00001}}
+prompt_learner.ctx  4 x 8        F32
+<exit code 0>
+
+"#]]);
+    project.prints(
+        &["prompts", "show", "kgcoop.safetensors"],
+        str![[r#"
+<stdout>
+file       kgcoop.safetensors
+learner    learner = "kgcoop", context_length = 4
+left over  prompt_learner.bias_vectors, prompt_learner.meta_net.linear1.bias, prompt_learner.meta_net.linear1.weight
+prompt_learner.ctx  4 x 8        F32
+<exit code 0>
+
+"#]],
+    );
+}
+
 #[test]
 fn without_a_method_the_shipped_one_that_fits_is_taken() {
     let project = project();

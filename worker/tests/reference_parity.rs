@@ -102,6 +102,8 @@ fn sensitivity(learner: &Learner) -> Sensitivity {
         Learner::Ivlp(_) => (0.9, 0.35),
         Learner::Maple(_) => (1.05, 0.25),
         Learner::PromptSrc(_) => (0.9, 0.15),
+        Learner::Kgcoop(_) => (0.4, 0.4),
+        Learner::Tcp(_) => (0.3, 0.3),
     };
     Sensitivity { gradient, loss }
 }
@@ -117,6 +119,7 @@ fn growth(learner: &Learner) -> f64 {
         Learner::Vpt(_) => 120.0,
         Learner::Maple(_) => 150.0,
         Learner::Ivlp(_) | Learner::PromptSrc(_) => 400.0,
+        Learner::Kgcoop(_) | Learner::Tcp(_) => 20.0,
     }
 }
 
@@ -125,6 +128,8 @@ fn growth(learner: &Learner) -> f64 {
 /// * Deep prompts rounded to half have the published values, so logits and the first loss differ as in fp32. A gradient is
 ///   rounded too: the published code does so for every text and then sums, the text tower that runs sums the shared rows
 ///   and then rounds, which makes two roundings, 2u. VPT has no learned text, so nothing is summed in another order.
+/// * The published teacher of KgCoOp is in half even there. Its features are up to 5e-4 off, which is 1e-4 of the recorded loss,
+///   and 2u of a gradient at most.
 /// * Everything in half: a residual stream is rounded twice a block, 14 times in the tiny towers, and features, their norms
 ///   and their product are again: about sqrt(20) roundings of u each way, times the scale of 100: 0.22 in logits at most
 ///   and 0.05 in most. (The recorded runs in half and in fp32 are up to 0.14 apart.) On its way back a gradient is rounded as
@@ -137,6 +142,9 @@ fn bounds(method: &Method) -> Bounds {
         (Precision::PublishedFp32, Learner::Ivlp(_) | Learner::Maple(_) | Learner::PromptSrc(_)) => {
             let rounded = Bounds::rounded(learner, FP32.logits, 0.0, 1e-3);
             Bounds { loss: FP32.loss, change: 1e-3, ..rounded }
+        }
+        (Precision::PublishedFp32, Learner::Kgcoop(_)) => {
+            Bounds { loss: 5e-4, ..Bounds::rounded(learner, FP32.logits, 0.0, 1e-3) }
         }
         (Precision::Fp32 | Precision::PublishedFp32, _) => FP32,
         (Precision::Fp16 | Precision::Mixed, _) => Bounds { most: 0.25, ..Bounds::rounded(learner, 0.25, 0.05, 9e-3) },
@@ -342,7 +350,11 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
         optimiser.step(&gradients, rate);
         if [0, 2].contains(&step) {
             for (name, tensor) in &learnable {
-                // Recorded in fp32 alone.
+                // Means of Adam are kept in fp32 on purpose; in 16 bits, as recorded, the squares of small gradients vanish.
+                if tensor.kind() == Kind::Half && training.optimizer != maple_pipe::method::Optimizer::Sgd {
+                    continue;
+                }
+                // Not recorded in every precision.
                 let Some(expected) = recorded.get(&format!("after_step{}.{name}", step + 1)) else { continue };
                 let moved = norm(&(expected - initial.get(name).unwrap()));
                 let difference = norm(&(tensor - expected)) / moved;
@@ -400,6 +412,7 @@ fn terms_differ(terms: &[Term], case: &Case, step: usize) -> f64 {
         return 0.0;
     };
     let recorded_as = |term: &Term| match term.name {
+        "text_features" if recorded.contains_key("score_weighted") => "score_weighted",
         "text_features" => "l1_text_weighted",
         "image_features" => "l1_image_weighted",
         "logits" => "kl_over_numel",
@@ -629,7 +642,7 @@ fn mixed_precision_and_bfloat16_stay_near_the_recorded_numbers() {
 }
 
 /// One recorded case of each learner, in fp32.
-const ONE_OF_EACH: [&str; 7] = [
+const ONE_OF_EACH: [&str; 9] = [
     "coop_16ctx_end_csc0",
     "cocoop_ctxv1",
     "vpt_cfg_8ctx_deep",
@@ -637,6 +650,8 @@ const ONE_OF_EACH: [&str; 7] = [
     "lang_only_4ctx",
     "maple",
     "promptsrc_gpa5",
+    "kgcoop",
+    "tcp",
 ];
 
 /// The bounds are no looser than need be: half of the growth that they allow does happen, and half of all errors grow less.
@@ -885,6 +900,11 @@ fn every_learner() -> Vec<Method> {
         "learner = 'promptsrc'\ncontext_length = 4\ncontext_initial_words = 'a photo of a'\ndepth = 3\n\
          vision_context_length = 4\nvision_depth = 3\naggregation_mean = 1\naggregation_deviation = 1\n\
          teacher_templates = ['a photo of a {}.', 'the {} in a video game.']",
+        "learner = 'kgcoop'\ncontext_length = 4\nteacher_template = 'a {}.'\nteacher_weight = 8.0",
+        "learner = 'tcp'\ncontext_length = 4\nprompt_template = 'X X X X {}.'\nteacher_template = 'a {}.'\n\
+         teacher_weight = 8.0\nclass_token_block = 1",
+        "learner = 'tcp'\ncontext_length = 5\nprompt_template = 'a photo of a person doing {}, a test'\n\
+         teacher_template = 'a {}.'\nteacher_weight = 8.0\nclass_token_block = 2",
     ]
     .map(parse)
     .into()

@@ -10,6 +10,7 @@ use super::super::terminal::{print, print_json, say};
 use crate::backbone::Backbone;
 use crate::bench::{Case, Conditions, LearnerRow};
 use crate::device::Device;
+use crate::document::read_table;
 use crate::error::{Error, Result};
 use crate::measurement::{EvaluationFigures, StepFigures};
 use crate::method::{Method, Precision, all_trained, shipped_as};
@@ -230,8 +231,9 @@ fn method(name: &str) -> Result<Method> {
     if path.extension().is_none_or(|extension| extension != "toml") {
         return shipped_as(name);
     }
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    Method::parse(&text).map_err(|error| Error::format(path, "method", error))
+    let method: Method = read_table(path)?.read().map_err(|mistake| vec![mistake])?;
+    method.validate()?;
+    Ok(method)
 }
 
 impl Subject {

@@ -6,11 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::context_of_words;
-use crate::method::learnable::{CONTEXT, Learned, Length, TensorShapes};
+use crate::method::learnable::{CONTEXT, Learned, Length, META_NET, TensorShapes};
 use crate::method::options::Options;
 
-/// The network that shifts the context.
-const META_NET: &str = "prompt_learner.meta_net";
 /// Its hidden layer is the embedding's width divided by this.
 const REDUCTION: i64 = 16;
 
@@ -30,6 +28,17 @@ pub fn linear(number: i64) -> String {
     format!("{META_NET}.linear{number}")
 }
 
+/// Checks that the network's hidden layer has a width.
+pub(super) fn has_hidden_layer(whose: &str, reduction: i64, architecture: &Architecture) -> Result<()> {
+    if architecture.embedding >= reduction {
+        return Ok(());
+    }
+    Err(Error::hinted(
+        format!("{whose}'s network has no width in a model with an embedding of {}", architecture.embedding),
+        format!("use a model with an embedding of at least {reduction}"),
+    ))
+}
+
 impl Options for Cocoop {
     const STEMS: &'static [&'static str] = &[CONTEXT, META_NET];
     const TOLD: &'static [&'static str] = &["context_length"];
@@ -39,13 +48,11 @@ impl Options for Cocoop {
     }
 
     fn fits(&self, architecture: &Architecture) -> Result<()> {
-        if architecture.embedding >= REDUCTION {
-            return Ok(());
-        }
-        Err(Error::hinted(
-            format!("CoCoOp's network has no width in a model with an embedding of {}", architecture.embedding),
-            format!("use a model with an embedding of at least {REDUCTION}"),
-        ))
+        has_hidden_layer("CoCoOp", REDUCTION, architecture)
+    }
+
+    fn has_texts_per_image(&self) -> bool {
+        true
     }
 
     fn has_plain_vision(&self) -> bool {
@@ -61,7 +68,11 @@ impl Options for Cocoop {
         ]
     }
 
+    /// TCP's network has the same names, and leads to several tokens.
     fn of_tensors(shapes: &TensorShapes) -> Option<Cocoop> {
+        if let Some(outputs) = shapes.outputs(&linear(2)) {
+            (Some(&outputs) == shapes.get(CONTEXT)?.last()).then_some(())?;
+        }
         Some(Cocoop { context_length: shapes.tokens(CONTEXT)?, context_initial_words: String::new() })
     }
 }

@@ -7,8 +7,10 @@
 mod cocoop;
 mod coop;
 mod ivlp;
+mod kgcoop;
 mod maple;
 mod promptsrc;
+mod tcp;
 mod vpt;
 mod zero_shot;
 
@@ -19,6 +21,7 @@ pub use coop::ClassTokenPosition;
 pub use ivlp::TEXT_BLOCKS;
 pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
 pub use promptsrc::Aggregate;
+pub use tcp::CLASS_TOKENS;
 
 pub use cocoop::linear as meta_net;
 
@@ -74,6 +77,11 @@ macro_rules! learners {
                 match self { $(Learner::$options(options) => options.has_plain_vision(),)+ }
             }
 
+            /// Whether every image has prompts of its own: they come of its features.
+            pub fn has_texts_per_image(&self) -> bool {
+                match self { $(Learner::$options(options) => options.has_texts_per_image(),)+ }
+            }
+
             /// What it reads beside images and weights.
             pub fn inputs(&self) -> Vec<Input> {
                 match self { $(Learner::$options(options) => options.inputs(),)+ }
@@ -99,14 +107,19 @@ macro_rules! learners {
                 match self { $(Learner::$options(_) => $options::FROZEN,)+ }
             }
 
+            /// Under what published names its checkpoints hold tensors that nothing uses.
+            fn left_over(&self) -> &'static [&'static str] {
+                match self { $(Learner::$options(_) => $options::LEFT_OVER,)+ }
+            }
+
             /// Every learner that tensors of these shapes may be of.
             fn candidates(shapes: &TensorShapes) -> impl Iterator<Item = Learner> {
                 [$($options::of_tensors(shapes).map(Learner::$options)),+].into_iter().flatten()
             }
 
-            /// Whether a tensor is one that some learner learns, by its published name.
+            /// Whether a tensor is one that some learner learns, or that its checkpoints have left over, by its published name.
             pub(super) fn is_learned(name: &str) -> bool {
-                [$($options::STEMS),+].iter().any(|stems| stems.iter().any(|stem| is_below(name, stem)))
+                [$($options::STEMS, $options::LEFT_OVER),+].iter().any(|stems| stems.iter().any(|stem| is_below(name, stem)))
             }
         }
     };
@@ -120,6 +133,8 @@ learners! {
     "ivlp" => ivlp::Ivlp,
     "maple" => maple::Maple,
     "promptsrc" => promptsrc::PromptSrc,
+    "kgcoop" => kgcoop::Kgcoop,
+    "tcp" => tcp::Tcp,
 }
 
 impl Learner {
@@ -131,11 +146,6 @@ impl Learner {
     /// Whether its prompts run through the text tower in every step of a training.
     pub fn learns_text(&self) -> bool {
         self.learned().iter().any(|one| matches!(one.form, Form::Tokens { tower: Tower::Text, .. }))
-    }
-
-    /// Whether every image has prompts of its own: they come of its features.
-    pub fn has_texts_per_image(&self) -> bool {
-        self.learned().iter().any(|one| matches!(one.form, Form::Linear { input: Length::Embedding, .. }))
     }
 
     /// How many texts a class has.
@@ -151,6 +161,11 @@ impl Learner {
         self.learned().iter().any(|one| matches!(one.form, Form::Tokens { per_class: true, .. }))
     }
 
+    /// Whether a tensor is one that checkpoints of this learner hold and that nothing uses.
+    pub(super) fn leaves_over(&self, name: &str) -> bool {
+        self.left_over().iter().any(|stem| is_below(name, stem)) && !self.learnable().iter().any(|(own, _)| own == name)
+    }
+
     /// The learners that tensors of these shapes are of, with those options that they tell: those with the fewest tensors that
     /// they lack or do not know; of equals, those which know more, and then those which learn the same as the first of the list.
     /// Their order is that of the list.
@@ -158,17 +173,20 @@ impl Learner {
         let differences = |learner: &Learner| {
             let own = learner.learnable();
             let found = own.iter().filter(|(name, _)| shapes.get(name).is_some()).count();
-            let (missing, unknown) = (own.len() - found, shapes.0.len() - found);
+            let left_over = shapes.0.keys().filter(|name| learner.leaves_over(name)).count();
+            let (missing, unknown) = (own.len() - found, shapes.0.len() - found - left_over);
             (missing + unknown, unknown)
         };
         let first = Learner::candidates(shapes).min_by_key(differences).map(|learner| learner.learnable());
         Learner::candidates(shapes).filter(|learner| Some(learner.learnable()) == first).collect()
     }
 
-    /// How many of the names under which its checkpoints alone hold frozen tensors are among these; `None` where one lacks.
-    pub(super) fn frozen_among(&self, names: &[String]) -> Option<usize> {
-        let frozen = self.frozen();
-        frozen.iter().all(|stem| names.iter().any(|name| is_below(name, stem))).then_some(frozen.len())
+    /// How many of the names are there under which its checkpoints hold more than what is learned: frozen tensors, `None` where
+    /// one of them lacks, and tensors that nothing uses.
+    pub(super) fn likeness(&self, names: &[String]) -> Option<usize> {
+        let (frozen, is_there) = (self.frozen(), |stem: &&&str| names.iter().any(|name| is_below(name, stem)));
+        let left_over = self.left_over().iter().filter(is_there).count();
+        frozen.iter().all(|stem| is_there(&stem)).then_some(frozen.len() + left_over)
     }
 }
 
@@ -212,16 +230,47 @@ mod tests {
             ivlp(0, 0),
             maple(9),
             maple(1),
+            Learner::Tcp(Tcp {
+                context_length: 4,
+                context_initial_words: String::new(),
+                prompt_template: "X X X X {}.".to_owned(),
+                teacher_template: "a photo of a {}.".to_owned(),
+                teacher_weight: 8.0,
+                class_token_block: 8,
+            }),
         ]
     }
 
     /// Two that learn the same cannot be told apart by it; that which needs no more than its prompts is the first.
     #[test]
     fn learners_that_learn_the_same_are_recognised_together() {
-        let ivlp = learners().remove(4);
-        let found = Learner::of_tensors(&shapes(&ivlp));
-        assert_eq!(found.iter().map(Learner::name).collect::<Vec<_>>(), ["ivlp", "promptsrc"]);
-        assert_eq!((&found[0], shapes(&found[1]).0), (&ivlp, shapes(&ivlp).0));
+        let alike: [(usize, &[&str]); 2] = [(4, &["ivlp", "promptsrc"]), (0, &["coop", "ivlp", "promptsrc", "kgcoop"])];
+        for (one, expected) in alike {
+            let first = learners().remove(one);
+            let found = Learner::of_tensors(&shapes(&first));
+            assert_eq!(found.iter().map(Learner::name).collect::<Vec<_>>(), expected);
+            assert_eq!(found[0], first);
+            assert!(found.iter().all(|learner| shapes(learner).0 == shapes(&first).0));
+        }
+    }
+
+    /// KgCoOp learns what CoOp learns; what its checkpoints have left over tells the two apart.
+    #[test]
+    fn what_is_left_over_tells_a_learner() {
+        let TensorShapes(plain) = shapes(&learners()[0]);
+        let unused = [
+            ("bias_vectors", vec![1, 512]),
+            ("meta_net.linear1.weight", vec![512, 512]),
+            ("meta_net.linear1.bias", vec![512]),
+        ];
+        let unused = unused.map(|(name, shape)| (format!("prompt_learner.{name}"), shape));
+        let all: BTreeMap<_, _> = plain.into_iter().chain(unused.clone()).collect();
+        let names: Vec<String> = all.keys().cloned().collect();
+        let found = Learner::of_tensors(&TensorShapes(all));
+        let found = found.into_iter().rev().max_by_key(|learner| learner.likeness(&names)).unwrap();
+        assert_eq!(found.name(), "kgcoop");
+        assert!(unused.iter().all(|(name, _)| found.leaves_over(name) && Learner::is_learned(name)));
+        assert!(!found.leaves_over(crate::method::learnable::CONTEXT));
     }
 
     #[test]
@@ -253,7 +302,7 @@ mod tests {
         let told = |learner: &Learner| (learner.learns_text(), learner.has_texts_per_image());
         let all: Vec<(bool, bool)> = learners().iter().map(told).collect();
         let [no_text, shared, per_image] = [(false, false), (true, false), (true, true)];
-        assert_eq!(all, [shared, shared, per_image, no_text, shared, shared, shared, shared]);
+        assert_eq!(all, [shared, shared, per_image, no_text, shared, shared, shared, shared, shared]);
     }
 
     #[test]

@@ -196,7 +196,8 @@ impl Options for PromptSrc {
     }
 
     fn teacher(&self) -> Teacher {
-        Teacher { texts: self.teacher_templates().len(), images: !self.prompts().has_plain_vision() }
+        let images = !self.prompts().has_plain_vision();
+        Teacher { texts: self.teacher_templates().len(), images, ..Teacher::default() }
     }
 
     fn clip_average(&self, epochs: u32) -> Vec<f64> {

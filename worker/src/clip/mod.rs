@@ -13,6 +13,7 @@ pub use error::torch;
 pub use maple_pipe::architecture::{Architecture, VisionLayers};
 pub use maple_pipe::tokenizer::Tokenizer;
 pub use text::PromptRows;
+pub use transformer::quick_gelu;
 pub use vision::VisionPrompts;
 pub use weights::Weights;
 
@@ -178,7 +179,9 @@ impl Clip {
     }
 
     /// Features `(G, classes, embedding)` of prompts made of the rows of `table` `(G, rows, text width)`; `deep[i]`,
-    /// `(n, text width)`, replaces the positions 1 to n before block `i + 1`, and every prompt has to begin with those.
+    /// `(n, text width)`, replaces the positions 1 to n before block `i + 1`, and every prompt has to begin with those. One that
+    /// is `(classes, n, text width)` has rows of each class's own; none that classes share may follow on it, and the prompts
+    /// are [`PromptRows::with_class_tokens`] of as many.
     pub fn prompt_features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
         Tally::passes_texts(table.size()[0] * prompts.classes());
         self.text.features(table, prompts, deep)

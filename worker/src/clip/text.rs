@@ -52,6 +52,17 @@ pub struct PromptRows {
     whole: Tensor,
     /// The position of each class's end, `(classes,)`.
     whole_ends: Tensor,
+    /// How the rows part where each class gets tokens of its own.
+    parting: Option<Box<Parting>>,
+}
+
+/// The same prompts from the block on in which each class has tokens of its own: what stands behind them sees them, so nothing
+/// but the start of the text is shared.
+#[derive(Debug)]
+struct Parting {
+    prompts: PromptRows,
+    /// The own rows of `prompts` among the shared rows, the tokens of one class after another, and the own rows from before.
+    rows: Tensor,
 }
 
 impl PromptRows {
@@ -61,12 +72,46 @@ impl PromptRows {
     /// # Errors
     /// When there is no prompt, or one is empty or longer than `positions`.
     pub fn new(prompts: &[Vec<i64>], padding: i64, positions: i64, device: Device) -> Result<PromptRows> {
+        PromptRows::sharing(usize::MAX, prompts, padding, positions, device)
+    }
+
+    /// The same for prompts in which each class gets so many tokens of its own in front of some block, from position 1 on.
+    ///
+    /// # Errors
+    /// Those of [`PromptRows::new`].
+    pub fn with_class_tokens(
+        count: i64,
+        prompts: &[Vec<i64>],
+        padding: i64,
+        positions: i64,
+        device: Device,
+    ) -> Result<PromptRows> {
+        let whole = PromptRows::new(prompts, padding, positions, device)?;
+        let parted = PromptRows::sharing(1, prompts, padding, positions, device)?;
+        let shared = whole.shared.size()[0];
+        let mut behind_tokens = shared + prompts.len() as i64 * count;
+        let mut rows = Vec::new();
+        for (class, prompt) in (0..).zip(prompts) {
+            let length = prompt.len() as i64;
+            rows.extend((1..length).map(|position| match position {
+                position if position <= count => shared + class * count + position - 1,
+                position if position < shared => position,
+                position => behind_tokens + position - shared,
+            }));
+            behind_tokens += length - shared;
+        }
+        let rows = Tensor::from_slice(&rows).to_device(device);
+        Ok(PromptRows { parting: Some(Box::new(Parting { prompts: parted, rows })), ..whole })
+    }
+
+    /// Arranges prompts, of whose common beginning no more than `most` rows come once.
+    fn sharing(most: usize, prompts: &[Vec<i64>], padding: i64, positions: i64, device: Device) -> Result<PromptRows> {
         let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
         if shortest == 0 || prompts.iter().any(|prompt| prompt.len() as i64 > positions) {
             return Err(Error::invalid(format!("prompts must have 1 to {positions} tokens, and there must be some")));
         }
         let alike = |position: usize| prompts.iter().all(|prompt| prompt[position] == prompts[0][position]);
-        let shared = (0..shortest - 1).take_while(|&position| alike(position)).count();
+        let shared = (0..most.min(shortest - 1)).take_while(|&position| alike(position)).count();
         let own: Vec<&[i64]> = prompts.iter().map(|prompt| &prompt[shared..]).collect();
         let longest = own.iter().map(|rows| rows.len()).max().unwrap_or(0);
 
@@ -107,11 +152,12 @@ impl PromptRows {
             causal_at_end: unseen(&places.reshape([1, 1, -1]), &end_places.reshape([-1, 1, 1])),
             whole: index(whole.collect()).reshape([prompts.len() as i64, positions]),
             whole_ends,
+            parting: None,
         })
     }
 
     /// How many prompts there are for one image or for all.
-    pub(super) fn classes(&self) -> i64 {
+    pub fn classes(&self) -> i64 {
         self.classes
     }
 
@@ -160,18 +206,35 @@ impl TextTower {
         let positions = self.positional_embedding.index_select(0, &prompts.positions);
         let mut own = rows(table, &prompts.own) + positions;
         let last = self.blocks.len() - 1;
-        for (index, block) in self.blocks[..last].iter().enumerate() {
-            shared = self.with_deep(shared, index, deep);
+        let mut prompts = prompts;
+        for (index, block) in self.blocks.iter().enumerate() {
+            match (deep_before(index, deep), &prompts.parting) {
+                (Some(tokens), Some(parting)) if tokens.dim() == 3 => {
+                    own = self.part(&shared, tokens, &own, parting);
+                    shared = shared.narrow(1, 0, 1);
+                    prompts = &parting.prompts;
+                }
+                _ => shared = self.with_deep(shared, index, deep),
+            }
+            if index == last {
+                return self.project(&at_ends(block, &shared, &own, prompts));
+            }
             (shared, own) = both(block, &shared, &own, prompts);
         }
-        let ends = at_ends(&self.blocks[last], &self.with_deep(shared, last, deep), &own, prompts);
-        self.project(&ends)
+        unreachable!("a tower has a block")
+    }
+
+    /// The own rows `(G, T, width)` of each class where it gets its tokens, `(classes, n, width)`.
+    fn part(&self, shared: &Tensor, tokens: &Tensor, own: &Tensor, parting: &Parting) -> Tensor {
+        let [groups, _, width] = shared.size()[..] else { unreachable!("rows have three axes") };
+        let tokens = self.prompt_kind.rows(tokens, shared).reshape([1, -1, width]).expand([groups, -1, -1], false);
+        rows(&Tensor::cat(&[shared, &tokens, own], 1), &parting.rows)
     }
 
     /// `x` `(N, L, width)` as block number `index` gets it: with its deep prompt in the rows behind the first.
     fn with_deep(&self, x: Tensor, index: usize, deep: &[Tensor]) -> Tensor {
-        let Some(prompt) = index.checked_sub(1).and_then(|index| deep.get(index)) else { return x };
-        let (length, count) = (x.size()[1], prompt.size()[0]);
+        let Some(prompt) = deep_before(index, deep) else { return x };
+        let (length, count) = (x.size()[1], prompt.size()[prompt.dim() - 2]);
         let rows = self.prompt_kind.rows(prompt, &x);
         Tensor::cat(&[x.narrow(1, 0, 1), rows, x.narrow(1, 1 + count, length - 1 - count)], 1)
     }
@@ -180,6 +243,12 @@ impl TextTower {
     fn project(&self, x: &Tensor) -> Tensor {
         project(&self.ln_final.forward(x), &self.text_projection)
     }
+}
+
+/// What replaces rows before block number `index`: a prompt of some rows.
+fn deep_before(index: usize, deep: &[Tensor]) -> Option<&Tensor> {
+    let prompt = deep.get(index.checked_sub(1)?)?;
+    (prompt.size()[prompt.dim() - 2] > 0).then_some(prompt)
 }
 
 /// One block for the shared rows `(G, S, width)` and the own rows `(G, T, width)`.

@@ -52,10 +52,12 @@ impl LayerNorm {
 pub(super) struct PromptKind(pub(super) Kind);
 
 impl PromptKind {
-    /// A prompt `(n, width)` as rows of each of `x` `(N, L, width)`, `(N, n, width)`. It is rounded behind its expansion,
+    /// A prompt `(n, width)` as rows of each of `x` `(N, L, width)`, `(N, n, width)`; one of this form already stays. It is rounded behind its expansion,
     /// as published, so that the gradients of the N are rounded one by one and their sum is not.
     pub(super) fn rows(self, prompt: &Tensor, x: &Tensor) -> Tensor {
-        prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(self.0).to_kind(x.kind())
+        let rows = if prompt.dim() == 2 { prompt.unsqueeze(0) } else { prompt.shallow_clone() };
+        let count = if prompt.dim() == 2 { x.size()[0] } else { -1 };
+        rows.expand([count, -1, -1], false).to_kind(self.0).to_kind(x.kind())
     }
 }
 
@@ -129,10 +131,14 @@ impl Block {
 /// The activation of every element.
 fn activate(x: &Tensor, activation: Activation) -> Tensor {
     match activation {
-        // silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
-        Activation::QuickGelu => (x * QUICK_GELU).silu() * (1.0 / QUICK_GELU),
+        Activation::QuickGelu => quick_gelu(x),
         Activation::Gelu => x.gelu("none"),
     }
+}
+
+/// QuickGELU of every element: silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
+pub fn quick_gelu(x: &Tensor) -> Tensor {
+    (x * QUICK_GELU).silu() * (1.0 / QUICK_GELU)
 }
 
 /// `(N, heads, L, W / heads)` to `(N, L, W)`.

@@ -34,12 +34,14 @@ pub(super) struct Arrangement {
     pub(super) position: ClassTokenPosition,
     /// Whether each class has a context of its own.
     pub(super) class_specific: bool,
+    /// Tokens that take the place of the first in a later block, for each class its own; 0 for none.
+    pub(super) class_tokens: i64,
 }
 
 impl Arrangement {
     /// One context for all classes, in front of the name.
     pub(super) fn in_front(length: i64) -> Arrangement {
-        Arrangement { length, position: ClassTokenPosition::End, class_specific: false }
+        Arrangement { length, position: ClassTokenPosition::End, class_specific: false, class_tokens: 0 }
     }
 }
 
@@ -65,11 +67,17 @@ fn fill(template: &str, class_name: &str) -> String {
 impl Words<'_> {
     /// Features `(classes, embedding)` of a template such as "a photo of a {}.", without any gradient.
     pub(super) fn fixed_features(&self, template: &str) -> Result<Tensor> {
+        Ok(self.fixed_prompts(template)?.fixed_features(self.clip))
+    }
+
+    /// Prompts of a template without any context.
+    ///
+    /// # Errors
+    /// When the template has no place for the class name, or a prompt is too long.
+    pub(super) fn fixed_prompts(&self, template: &str) -> Result<ClassPrompts> {
         check_template(template)?;
         let texts = self.class_names.iter().map(|name| fill(template, name));
-        let prompts = self.prompts(texts.collect(), Arrangement::in_front(0))?;
-        let features = tch::no_grad(|| passes::run(vec![prompts.pass(self.clip, &self.no_context(), Vec::new())]));
-        Ok(features[0].output.squeeze_dim(0))
+        self.prompts(texts.collect(), Arrangement::in_front(0))
     }
 
     /// Checks that the tower has room for a template with the name of every class.
@@ -88,6 +96,24 @@ impl Words<'_> {
     pub(super) fn context_prompts(&self, initial_words: &str, arrangement: Arrangement) -> Result<ClassPrompts> {
         let phrase = self.phrase(initial_words, arrangement.length)?;
         let texts = self.class_names.iter().map(|name| fill(&format!("{phrase} {{}}."), name));
+        self.prompts(texts.collect(), arrangement)
+    }
+
+    /// Prompts of a template with a context that takes the place of its first tokens.
+    ///
+    /// # Errors
+    /// When fewer tokens than the context stand in front of the class name, or a prompt is too long.
+    pub(super) fn template_prompts(&self, template: &str, arrangement: Arrangement) -> Result<ClassPrompts> {
+        check_template(template)?;
+        let before = template.split("{}").next().unwrap_or_default();
+        let (tokens, length) = (self.tokenizer.encode(before).len() as i64, arrangement.length);
+        if tokens < length {
+            return Err(Error::hinted(
+                format!("`{template}` has {tokens} tokens before the class name, fewer than the context of {length}"),
+                format!("write `{PLACEHOLDER}` for every token of the context: the context takes their place"),
+            ));
+        }
+        let texts = self.class_names.iter().map(|name| fill(template, name));
         self.prompts(texts.collect(), arrangement)
     }
 
@@ -113,11 +139,6 @@ impl Words<'_> {
     pub(super) fn initial_context(&self, initial_words: &str, length: i64) -> Result<Tensor> {
         let tokens = self.tokenizer.encode(&self.phrase(initial_words, length)?);
         Ok(self.clip.token_embeddings(&tokens[..length as usize]))
-    }
-
-    /// A context of no tokens, `(0, text width)`.
-    fn no_context(&self) -> Tensor {
-        Tensor::zeros([0, self.clip.architecture().text_width], (self.clip.kind(), self.clip.device()))
     }
 
     /// The tokens of the text of every class.
@@ -160,7 +181,11 @@ impl Words<'_> {
                 arrange(&words, &context, arrangement.position, name_length)
             })
             .collect();
-        let arrange = |prompts: &[Vec<i64>]| PromptRows::new(prompts, word(&0), positions, self.clip.device());
+        let (padding, device) = (word(&0), self.clip.device());
+        let arrange = |prompts: &[Vec<i64>]| match arrangement.class_tokens {
+            0 => PromptRows::new(prompts, padding, positions, device),
+            count => PromptRows::with_class_tokens(count, prompts, padding, positions, device),
+        };
         let rows = arrange(&prompts)?;
         let parts = match self.parts.of_classes(rows.rows()) {
             1 => Vec::new(),
@@ -192,16 +217,30 @@ impl ClassPrompts {
     /// The pass through the text tower that has these features, some classes a part.
     pub(super) fn pass<'a>(&'a self, clip: &'a Clip, context: &Tensor, deep: Vec<Tensor>) -> Pass<'a> {
         let (clip, prompts) = (Shared(clip), Shared(self));
+        let mut first = 0;
         let part = |rows: &'a PromptRows| -> Part<'a> {
+            let (start, count) = (first, rows.classes());
+            first += count;
             let rows = Shared(rows);
             Box::new(move |inputs| {
                 let table = prompts.get().table(&inputs[0]);
-                clip.get().prompt_features(&table, rows.get(), &inputs[1..])
+                // Of what each class has for itself, that of these classes.
+                let own =
+                    |deep: &Tensor| if deep.dim() == 3 { deep.narrow(0, start, count) } else { deep.shallow_clone() };
+                let deep: Vec<Tensor> = inputs[1..].iter().map(own).collect();
+                clip.get().prompt_features(&table, rows.get(), &deep)
             })
         };
         let rows = if self.parts.is_empty() { std::slice::from_ref(&self.rows) } else { &self.parts };
         let inputs = std::iter::once(context.shallow_clone()).chain(deep).collect();
         Pass::new(inputs, 1, rows.iter().map(part).collect())
+    }
+
+    /// Features `(classes, embedding)` of prompts without any context, of any length, without any gradient.
+    pub(super) fn fixed_features(&self, clip: &Clip) -> Tensor {
+        let no_context = Tensor::zeros([0, clip.architecture().text_width], (clip.kind(), clip.device()));
+        let features = tch::no_grad(|| passes::run(vec![self.pass(clip, &no_context, Vec::new())]));
+        features[0].output.squeeze_dim(0)
     }
 
     /// The same through the text tower as published.

@@ -51,7 +51,7 @@ pub(super) enum Text<'a> {
         prompts: &'a ClassPrompts,
         /// See [`ClassPrompts::features`].
         context: Tensor,
-        /// `deep[i]` replaces the context before block `i + 1`.
+        /// `deep[i]` replaces the context before block `i + 1`; see [`crate::clip::Clip::prompt_features`].
         deep: Vec<Tensor>,
     },
 }

@@ -1,11 +1,47 @@
 //! What plain CLIP says of classes, for learners that compare their own features with it.
 
+use std::cell::OnceCell;
+
 use tch::{Kind, Tensor};
 
-use super::context::Words;
+use super::context::{ClassPrompts, Words};
+use super::loss::{Forward, Term};
 use super::passes::Parts;
 use crate::clip::{Clip, Tokenizer, normalised};
 use maple_pipe::error::Result;
+
+/// Below this a product of lengths counts as this, so that nothing is divided by zero.
+const EPSILON: f64 = 1e-7;
+
+/// CLIP without anything learned, and the text of every class that it reads.
+pub(super) struct Teacher {
+    prompts: ClassPrompts,
+    /// Made when they are first asked for: an evaluation does not need them.
+    features: OnceCell<Tensor>,
+}
+
+impl Teacher {
+    /// Reads a template such as "a photo of a {}.".
+    ///
+    /// # Errors
+    /// When the template has no place for the class name, or the text of a class is too long.
+    pub(super) fn new(words: &Words<'_>, template: &str) -> Result<Teacher> {
+        Ok(Teacher { prompts: words.fixed_prompts(template)?, features: OnceCell::new() })
+    }
+
+    /// Its features of the classes `(classes, embedding)`, normalised, without any gradient.
+    pub(super) fn text_features(&self, clip: &Clip) -> &Tensor {
+        self.features.get_or_init(|| normalised(&self.prompts.fixed_features(clip)))
+    }
+
+    /// The term that holds the classes' features near the teacher's: 1 less the mean cosine of the two, in fp32.
+    pub(super) fn text_distance(&self, forward: &Forward<'_>, weight: f64) -> Term {
+        let teacher = self.text_features(forward.clip).to_kind(Kind::Float);
+        let learned = forward.class_features.squeeze_dim(0).to_kind(Kind::Float);
+        let value: Tensor = 1.0 - Tensor::cosine_similarity(&learned, &teacher, -1, EPSILON).mean(Kind::Float);
+        Term { name: "text_features", weight, value }
+    }
+}
 
 /// The normalised mean feature of texts that `templates` make of each class's name, `(classes, embedding)`, in fp32 whatever the
 /// precision of the model, and without gradients. Each feature has its own length in the mean. One template is computed at a time.

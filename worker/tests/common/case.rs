@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Maple, PromptSrc, Vpt, ZeroShot};
+use maple_pipe::method::learners::{Cocoop, Coop, Ivlp, Kgcoop, Maple, PromptSrc, Tcp, Vpt, ZeroShot};
 use maple_pipe::method::{Learner, Method, Precision};
 use serde::Deserialize;
 use tch::Kind;
@@ -22,6 +22,9 @@ pub struct Case {
     #[serde(default)]
     pub batch: i64,
     pub template: Option<String>,
+    /// What was changed to record it.
+    #[serde(default)]
+    note: String,
     #[serde(default)]
     pub templates_used: Vec<String>,
     #[serde(default)]
@@ -31,11 +34,11 @@ pub struct Case {
     pub loss0: Option<f64>,
     #[serde(default)]
     pub losses: Vec<f64>,
-    #[serde(default)]
-    pub lrs: Vec<f64>,
-    /// The terms of each loss.
+    /// The terms of these, where there are several, under the names of the published code.
     #[serde(default)]
     pub loss_terms: Vec<BTreeMap<String, f64>>,
+    #[serde(default)]
+    pub lrs: Vec<f64>,
     pub gpa: Option<Average>,
 }
 
@@ -100,6 +103,8 @@ impl Case {
             (_, "CoOp") => "coop_ep200",
             (_, "CoCoOp") if words => "cocoop",
             (_, "CoCoOp") => "cocoop_random",
+            (_, "KgCoOp") => "kgcoop",
+            (_, "TCP") => "tcp",
             (trainer, _) => panic!("no method file for `{trainer}` with `{}`", self.config),
         });
         method.precision = match (self.variant.as_str(), folder) {
@@ -110,7 +115,24 @@ impl Case {
             (variant, _) => panic!("`{variant}` is unknown"),
         };
         named_options(&mut method, config);
-        let section = format!("TRAINER.{}.", self.trainer.to_uppercase());
+        let section = match self.trainer.as_str() {
+            // It has none of its own.
+            "KgCoOp" | "TCP" => "TRAINER.COOP.".to_owned(),
+            trainer => format!("TRAINER.{}.", trainer.to_uppercase()),
+        };
+        match (&mut method.learner, self.template.as_deref()) {
+            (Learner::Kgcoop(Kgcoop { teacher_template, .. }), Some(template)) => {
+                *teacher_template = template.to_owned();
+            }
+            (Learner::Tcp(Tcp { teacher_template, prompt_template, class_token_block, .. }), Some(templates)) => {
+                let (teacher, prompt) = templates.split_once(" | ").unwrap();
+                (*teacher_template, *prompt_template) = (teacher.to_owned(), prompt.to_owned());
+                // The tiny tower has no block 8.
+                let (_, block) = self.note.split_once("text block ").unwrap();
+                *class_token_block = block.split(' ').next().unwrap().parse().unwrap();
+            }
+            _ => {}
+        }
         self.opts.chunks_exact(2).for_each(|option| overridden(&mut method, &section, &option[0], &option[1]));
         as_published(&mut method.learner);
         if let Learner::ZeroShot(ZeroShot { templates, dataset_template }) = &mut method.learner
@@ -244,9 +266,22 @@ fn overridden(method: &mut Method, section: &str, option: &str, value: &str) {
         | (
             Learner::Coop(Coop { context_length: length, .. })
             | Learner::Cocoop(Cocoop { context_length: length, .. })
+            | Learner::Kgcoop(Kgcoop { context_length: length, .. })
+            | Learner::Tcp(Tcp { context_length: length, .. })
             | Learner::Maple(Maple { context_length: length, .. }),
             Some("N_CTX"),
         ) => *length = number(),
+        // Whether the words are "a photo of a", and nothing else.
+        (
+            Learner::Kgcoop(Kgcoop { context_initial_words, .. }) | Learner::Tcp(Tcp { context_initial_words, .. }),
+            Some("CTX_INIT"),
+        ) => {
+            *context_initial_words = if value == "True" { "a photo of a" } else { "" }.to_owned();
+        }
+        (Learner::Kgcoop(Kgcoop { teacher_weight, .. }), Some("W")) => *teacher_weight = rate(),
+        // The published code does not look at them.
+        (Learner::Kgcoop(_) | Learner::Tcp(_), Some("CLASS_TOKEN_POSITION")) | (Learner::Tcp(_), Some("W")) => {}
+        (Learner::Kgcoop(_) | Learner::Tcp(_), Some("CSC")) => assert_eq!(value, "False", "`{option}`"),
         (
             Learner::Coop(Coop { context_initial_words, .. })
             | Learner::Cocoop(Cocoop { context_initial_words, .. })

@@ -21,6 +21,7 @@ impl Coop {
             length: options.context_length,
             position: options.class_token_position,
             class_specific: options.class_specific_context,
+            class_tokens: 0,
         };
         let prompts = parts.words.context_prompts(&options.context_initial_words, arrangement)?;
         Ok(Coop { prompts, context: parts.learned.tensor(CONTEXT) })

@@ -4,8 +4,10 @@
 mod cocoop;
 mod coop;
 mod ivlp;
+mod kgcoop;
 mod maple;
 mod promptsrc;
+mod tcp;
 mod vpt;
 mod zero_shot;
 
@@ -26,6 +28,8 @@ pub(super) fn bind(learner: &method::Learner, parts: &Parts<'_>) -> Result<Box<d
         method::Learner::Ivlp(options) => Box::new(ivlp::Ivlp::new(options, parts)?),
         method::Learner::Maple(options) => Box::new(maple::Maple::new(options, parts)?),
         method::Learner::PromptSrc(options) => Box::new(promptsrc::PromptSrc::new(options, parts)?),
+        method::Learner::Kgcoop(options) => Box::new(kgcoop::Kgcoop::new(options, parts)?),
+        method::Learner::Tcp(options) => Box::new(tcp::Tcp::new(options, parts)?),
     };
     Ok(bound)
 }
