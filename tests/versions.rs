@@ -18,7 +18,7 @@ use serde_json::Value;
 const PIPELINE: &str = r#"
 [axes]
 dataset = ["shapes"]
-method = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp"]
+method = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"]
 learning_rate = [0.01, 0.02]
 precision = ["fp32", "published-fp32", "fp16", "mixed", "bf16"]
 
@@ -124,7 +124,7 @@ split = "train"
 [stage.of_features]
 kind = "eval"
 axes = ["dataset", "method", "precision"]
-only = { method = ["coop", "cocoop", "language", "kgcoop", "tcp"] }
+only = { method = ["coop", "cocoop", "language", "kgcoop", "tcp", "prograd"] }
 dataset = "@data"
 prompt = "@train"
 weights = "@clip"
@@ -201,7 +201,7 @@ method = { include = "{method}.toml", precision = "fp32", training = { epochs = 
 "#;
 
 /// The method files, in depths that the tiny model has.
-const METHODS: [(&str, &str); 10] = [
+const METHODS: [(&str, &str); 11] = [
     ("clip", "learner = \"zero-shot\"\ntemplates = [\"a picture of a {}.\"]"),
     ("coop", "learner = \"coop\"\ncontext_length = 4\nclass_token_position = \"middle\""),
     ("cocoop", "learner = \"cocoop\"\ncontext_length = 4\ncontext_initial_words = \"a photo of a\""),
@@ -218,6 +218,7 @@ const METHODS: [(&str, &str); 10] = [
         "kgcoop",
         "learner = \"kgcoop\"\ncontext_length = 4\nteacher_template = \"a picture of a {}.\"\nteacher_weight = 8.0",
     ),
+    ("prograd", "learner = \"prograd\"\ncontext_length = 4\nteacher_template = \"a picture of a {}.\""),
     (
         "tcp",
         "learner = \"tcp\"\ncontext_length = 4\nprompt_template = \"X X X X {}, a shape.\"\n\

@@ -11,7 +11,7 @@ macro_rules! shipped {
 }
 
 /// Names and texts.
-const SHIPPED: [(&str, &str); 20] = shipped![
+const SHIPPED: [(&str, &str); 21] = shipped![
     "clip",
     "clip_7_templates",
     "clip_80_templates",
@@ -32,6 +32,7 @@ const SHIPPED: [(&str, &str); 20] = shipped![
     "promptsrc_fewshot_late",
     "kgcoop",
     "tcp",
+    "prograd",
 ];
 
 /// Every shipped method with its name.
@@ -65,8 +66,8 @@ mod tests {
     #[test]
     fn one_method_of_each_kind_is_trained() {
         let names: Vec<&str> = all_trained().map(|(name, _)| name).collect();
-        let expected = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp"];
-        assert_eq!(names, expected);
+        let first = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"];
+        assert_eq!(names, first);
         assert!(shipped_as("maple").unwrap().training.is_some());
         let error = shipped_as("mapel").unwrap_err();
         assert_eq!(

@@ -91,7 +91,7 @@ fn at_most(name: &str, depth: i64, tower: &str, blocks: i64) -> Result<()> {
 }
 
 /// Checks that initial words are words and nothing else.
-fn initial_words(words: &str) -> Result<()> {
+pub(super) fn initial_words(words: &str) -> Result<()> {
     let wrong =
         [("{}", "leave it out: the learner puts the class name in its place"), ("_", "write spaces between the words")];
     match wrong.iter().find(|(text, _)| words.contains(text)) {

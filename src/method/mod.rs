@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_method_says_of_its_options_no_more_than_it_did() {
         let coop = ["class_specific_context", "class_token_position", "context_initial_words", "context_length"];
-        let learners: [(&str, &str, &[&str]); 9] = [
+        let learners: [(&str, &str, &[&str]); 10] = [
             ("zero-shot", "", &["dataset_template", "templates"]),
             ("coop", "context_length = 4", &coop),
             ("cocoop", "context_length = 4", &["context_initial_words", "context_length"]),
@@ -169,6 +169,11 @@ mod tests {
                 "kgcoop",
                 "context_length = 4\nteacher_template = \"a {}.\"\nteacher_weight = 8.0",
                 &["context_initial_words", "context_length", "teacher_template", "teacher_weight"],
+            ),
+            (
+                "prograd",
+                "context_length = 4\nteacher_template = \"a {}.\"",
+                &["context_initial_words", "context_length", "projection", "teacher_template"],
             ),
             (
                 "tcp",

@@ -200,7 +200,7 @@ fn all_methods_that_fit_are_measured() {
     let all = ["bench", "step", "--method", "all", "--classes", "2", "--batch", "1", "--precision", "fp32"];
     let printed = project.run(&[&all[..], &TINY].concat());
     let methods: Vec<&str> = printed.stdout.lines().skip(3).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!((methods, printed.code), (vec!["coop", "cocoop", "kgcoop"], Some(0)), "{}", printed.stderr);
+    assert_eq!((methods, printed.code), (vec!["coop", "cocoop", "kgcoop", "prograd"], Some(0)), "{}", printed.stderr);
     for deep in ["vpt", "language", "ivlp", "maple", "promptsrc", "tcp"] {
         assert!(printed.stderr.contains(&format!("left out: `{deep}`: ")), "{}", printed.stderr);
     }

@@ -102,7 +102,7 @@ fn sensitivity(learner: &Learner) -> Sensitivity {
         Learner::Ivlp(_) => (0.9, 0.35),
         Learner::Maple(_) => (1.05, 0.25),
         Learner::PromptSrc(_) => (0.9, 0.15),
-        Learner::Kgcoop(_) => (0.4, 0.4),
+        Learner::Kgcoop(_) | Learner::Prograd(_) => (0.4, 0.4),
         Learner::Tcp(_) => (0.3, 0.3),
     };
     Sensitivity { gradient, loss }
@@ -119,7 +119,7 @@ fn growth(learner: &Learner) -> f64 {
         Learner::Vpt(_) => 120.0,
         Learner::Maple(_) => 150.0,
         Learner::Ivlp(_) | Learner::PromptSrc(_) => 400.0,
-        Learner::Kgcoop(_) | Learner::Tcp(_) => 20.0,
+        Learner::Kgcoop(_) | Learner::Prograd(_) | Learner::Tcp(_) => 20.0,
     }
 }
 
@@ -901,6 +901,7 @@ fn every_learner() -> Vec<Method> {
          vision_context_length = 4\nvision_depth = 3\naggregation_mean = 1\naggregation_deviation = 1\n\
          teacher_templates = ['a photo of a {}.', 'the {} in a video game.']",
         "learner = 'kgcoop'\ncontext_length = 4\nteacher_template = 'a {}.'\nteacher_weight = 8.0",
+        "learner = 'prograd'\ncontext_length = 4\nteacher_template = 'a {}.'",
         "learner = 'tcp'\ncontext_length = 4\nprompt_template = 'X X X X {}.'\nteacher_template = 'a {}.'\n\
          teacher_weight = 8.0\nclass_token_block = 1",
         "learner = 'tcp'\ncontext_length = 5\nprompt_template = 'a photo of a person doing {}, a test'\n\

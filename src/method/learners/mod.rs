@@ -9,6 +9,7 @@ mod coop;
 mod ivlp;
 mod kgcoop;
 mod maple;
+mod prograd;
 mod promptsrc;
 mod tcp;
 mod vpt;
@@ -135,6 +136,7 @@ learners! {
     "promptsrc" => promptsrc::PromptSrc,
     "kgcoop" => kgcoop::Kgcoop,
     "tcp" => tcp::Tcp,
+    "prograd" => prograd::Prograd,
 }
 
 impl Learner {
@@ -244,7 +246,8 @@ mod tests {
     /// Two that learn the same cannot be told apart by it; that which needs no more than its prompts is the first.
     #[test]
     fn learners_that_learn_the_same_are_recognised_together() {
-        let alike: [(usize, &[&str]); 2] = [(4, &["ivlp", "promptsrc"]), (0, &["coop", "ivlp", "promptsrc", "kgcoop"])];
+        let alike: [(usize, &[&str]); 2] =
+            [(4, &["ivlp", "promptsrc"]), (0, &["coop", "ivlp", "promptsrc", "kgcoop", "prograd"])];
         for (one, expected) in alike {
             let first = learners().remove(one);
             let found = Learner::of_tensors(&shapes(&first));

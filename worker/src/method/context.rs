@@ -132,13 +132,12 @@ impl Words<'_> {
         Ok(initial_words.to_owned())
     }
 
-    /// The embeddings of the first `length` tokens of `initial_words`, `(length, text width)`.
-    ///
-    /// # Errors
-    /// When the initial words have fewer tokens.
-    pub(super) fn initial_context(&self, initial_words: &str, length: i64) -> Result<Tensor> {
-        let tokens = self.tokenizer.encode(&self.phrase(initial_words, length)?);
-        Ok(self.clip.token_embeddings(&tokens[..length as usize]))
+    /// The embeddings of the first `length` tokens of `initial_words`, `(length, text width)`; where they are fewer, behind zeros.
+    pub(super) fn initial_context(&self, initial_words: &str, length: i64) -> Tensor {
+        let tokens = self.tokenizer.encode(initial_words);
+        let words = self.clip.token_embeddings(&tokens[..tokens.len().min(length as usize)]);
+        let lacking = length - words.size()[0];
+        Tensor::cat(&[Tensor::zeros([lacking, words.size()[1]], (words.kind(), words.device())), words], 0)
     }
 
     /// The tokens of the text of every class.

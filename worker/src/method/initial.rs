@@ -3,7 +3,6 @@
 //! The distributions are those of the published code; the numbers are not PyTorch's.
 
 use maple_pipe::data::random;
-use maple_pipe::error::Result;
 use maple_pipe::method::learnable::{Form, Learned, Length};
 use tch::{Device, Kind, Tensor};
 
@@ -18,10 +17,7 @@ pub(super) struct LearnedTensors(Vec<(String, Tensor)>);
 
 impl LearnedTensors {
     /// What a learner learns, at its start for these classes.
-    ///
-    /// # Errors
-    /// When words that a context starts from have fewer tokens than the context.
-    pub(super) fn new(learned: &[Learned], initial: Initial, words: &Words<'_>) -> Result<LearnedTensors> {
+    pub(super) fn new(learned: &[Learned], initial: Initial, words: &Words<'_>) -> LearnedTensors {
         let mut tensors = Vec::new();
         for one in learned {
             let initial = if one.wide { Initial { kind: Kind::Float, ..initial } } else { initial };
@@ -31,14 +27,14 @@ impl LearnedTensors {
                 one.tensors().into_iter().map(|(name, axes)| (name, shape(axes))).unzip();
             let values = match &one.form {
                 Form::Tokens { initial_words, count, .. } if !initial_words.is_empty() => {
-                    vec![words.initial_context(initial_words, *count)?]
+                    vec![words.initial_context(initial_words, *count)]
                 }
                 Form::Tokens { .. } => shapes.iter().map(|shape| initial.normal(&one.name, shape)).collect(),
                 Form::Linear { drawn_as, .. } => initial.linear(drawn_as, &shapes),
             };
             tensors.extend(names.into_iter().zip(values.iter().map(|values| initial.leaf(values))));
         }
-        Ok(LearnedTensors(tensors))
+        LearnedTensors(tensors)
     }
 
     /// The tensors with their names.

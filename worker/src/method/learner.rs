@@ -29,6 +29,18 @@ pub(super) trait Learner {
         vec![forward.cross_entropy()]
     }
 
+    /// Whether a step goes along what [`Learner::direction`] makes of the gradient of each term, and not along the gradient of
+    /// the terms' weighted sum.
+    fn takes_terms_apart(&self) -> bool {
+        false
+    }
+
+    /// What a learned tensor moves along, given its gradient by each term, without their weights. It reads nothing from the
+    /// device, and computes the same at every step.
+    fn direction(&self, of_terms: &[Tensor]) -> Tensor {
+        of_terms[0].shallow_clone()
+    }
+
     /// Hears of every step, before gradients are on again. The learned tensors have moved, unless the step was left out. It
     /// reads nothing from the device, and computes the same at every step: on a card its operations are recorded once.
     fn after_step(&mut self) {}

@@ -71,7 +71,7 @@ impl Loss {
     /// libtorch's.
     pub(crate) fn go_back(&self, learned: &[(String, Tensor)]) -> Result<()> {
         match &self.terms[0].value {
-            sum if sum.requires_grad() => self.found(sum, learned).map(drop),
+            sum if sum.requires_grad() => self.found(sum, learned, false).map(drop),
             _ => Ok(()),
         }
     }
@@ -81,16 +81,34 @@ impl Loss {
     /// # Errors
     /// When a learned tensor has no part in it.
     pub fn gradients(&self, scalar: &Tensor, learned: &[(String, Tensor)]) -> Result<Vec<Tensor>> {
-        let found = self.found(scalar, learned)?;
+        self.gradients_by(scalar, learned, false)
+    }
+
+    /// Those of several scalars, one after the other.
+    ///
+    /// # Errors
+    /// When a learned tensor has no part in one.
+    pub(super) fn gradients_of_each(
+        &self,
+        scalars: &[Tensor],
+        learned: &[(String, Tensor)],
+    ) -> Result<Vec<Vec<Tensor>>> {
+        let of = |(place, scalar): (usize, &Tensor)| self.gradients_by(scalar, learned, place + 1 < scalars.len());
+        scalars.iter().enumerate().map(of).collect()
+    }
+
+    /// The gradients of a scalar; with `keep` another scalar may follow.
+    fn gradients_by(&self, scalar: &Tensor, learned: &[(String, Tensor)], keep: bool) -> Result<Vec<Tensor>> {
+        let found = self.found(scalar, learned, keep)?;
         let lacking = |name: &str| Error::invalid(format!("`{name}` has no part in the loss"));
         let named = learned.iter().zip(found);
         named.map(|((name, _), gradient)| gradient.ok_or_else(|| lacking(name))).collect()
     }
 
     /// The gradients of a scalar, `None` for what has no part in it.
-    fn found(&self, scalar: &Tensor, learned: &[(String, Tensor)]) -> Result<Vec<Option<Tensor>>> {
+    fn found(&self, scalar: &Tensor, learned: &[(String, Tensor)], keep: bool) -> Result<Vec<Option<Tensor>>> {
         let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-        passes::gradients(scalar, &self.passes, &tensors).map_err(torch)
+        passes::gradients(scalar, &self.passes, &tensors, keep).map_err(torch)
     }
 }
 
@@ -136,7 +154,7 @@ impl<'a> Model<'a> {
         assert_eq!(clip.precision(), method.precision, "a model computes as its method says");
         let kind = if method.precision == Precision::Fp16 { Kind::Half } else { Kind::Float };
         let initial = Initial { seed, device: clip.device(), kind };
-        let learned = LearnedTensors::new(&method.learner.learned(), initial, &words)?;
+        let learned = LearnedTensors::new(&method.learner.learned(), initial, &words);
         let learner = learners::bind(&method.learner, &learner::Parts { words, learned: &learned, inputs })?;
         Ok(Model { clip, learned, learner, has_image_teacher: method.learner.teacher().images, parts })
     }
@@ -267,6 +285,16 @@ impl<'a> Model<'a> {
     /// To be called behind the last step of every epoch of so many, which are counted from 1.
     pub fn end_epoch(&mut self, epoch: u32, epochs: u32) {
         no_grad(|| self.learner.after_epoch(epoch, epochs));
+    }
+
+    /// Whether a step goes along what the learner makes of the gradient of each term.
+    pub(super) fn takes_terms_apart(&self) -> bool {
+        self.learner.takes_terms_apart()
+    }
+
+    /// What a learned tensor moves along, given its gradient by each term.
+    pub(super) fn direction(&self, of_terms: &[Tensor]) -> Tensor {
+        self.learner.direction(of_terms)
     }
 
     /// The tensors that the learner keeps beside the learned ones.

@@ -172,7 +172,7 @@ pub(super) fn run(passes: Vec<Pass<'_>>) -> Vec<Passed> {
 }
 
 /// The gradients of a scalar for tensors, `None` for one that has no part in it. The scalar was made of what these passes put
-/// out; passes that were run together stand together, in the order in which they were run.
+/// out; passes that were run together stand together, in the order in which they were run. With `keep` another scalar may follow.
 ///
 /// # Errors
 /// libtorch's.
@@ -180,6 +180,7 @@ pub(super) fn gradients(
     scalar: &Tensor,
     passes: &[Vec<Passed>],
     tensors: &[Tensor],
+    keep: bool,
 ) -> Result<Vec<Option<Tensor>>, TchError> {
     let cut = |passed: &&Passed| passed.output.requires_grad() && !passed.parts.is_empty();
     let mut waves: Vec<Vec<&Passed>> = passes.iter().map(|wave| wave.iter().filter(cut).collect()).collect();
@@ -190,12 +191,12 @@ pub(super) fn gradients(
         let earlier = waves.iter().flatten().map(|passed| &passed.output);
         let of: Vec<&Tensor> = tensors.iter().chain(earlier).collect();
         // What is learned may have come into several passes by the same operations.
-        let found = Tensor::f_run_backward(&roots, &of, !waves.is_empty(), false)?;
+        let found = Tensor::f_run_backward(&roots, &of, keep || !waves.is_empty(), false)?;
         sums.add(found);
         let Some(wave) = waves.pop() else { break };
         let at = tensors.len() + waves.iter().map(Vec::len).sum::<usize>();
         let of_outputs = sums.0.split_off(at);
-        roots = back(&wave, &of_outputs)?;
+        roots = back(&wave, &of_outputs, keep)?;
         if roots.is_empty() {
             break;
         }
@@ -221,7 +222,7 @@ impl Gradients {
 
 /// Goes back through the parts of passes that were run together, given the gradients of their outputs. Returns scalars whose
 /// gradients are those that the passes' inputs have by them.
-fn back(wave: &[&Passed], of_outputs: &[Option<Tensor>]) -> Result<Vec<Tensor>, TchError> {
+fn back(wave: &[&Passed], of_outputs: &[Option<Tensor>], keep: bool) -> Result<Vec<Tensor>, TchError> {
     let mut work = Vec::new();
     for (passed, gradient) in wave.iter().zip(of_outputs) {
         let Some(gradient) = gradient else { continue };
@@ -238,7 +239,7 @@ fn back(wave: &[&Passed], of_outputs: &[Option<Tensor>]) -> Result<Vec<Tensor>, 
         if !output.requires_grad() {
             return Ok(Vec::new());
         }
-        with_grad(|| Tensor::f_run_backward(&[product(&output, &gradient)], &leaves, false, false))
+        with_grad(|| Tensor::f_run_backward(&[product(&output, &gradient)], &leaves, keep, false))
     };
     let parts: Vec<_> = parts.collect();
     let mut found = share(parts, true, one).into_iter();

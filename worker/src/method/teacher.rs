@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad};
 
 use super::context::{ClassPrompts, Words};
 use super::loss::{Forward, Term};
@@ -32,6 +32,18 @@ impl Teacher {
     /// Its features of the classes `(classes, embedding)`, normalised, without any gradient.
     pub(super) fn text_features(&self, clip: &Clip) -> &Tensor {
         self.features.get_or_init(|| normalised(&self.prompts.fixed_features(clip)))
+    }
+
+    /// The term that holds what the model says of images near what the teacher says: the cross-entropy of the logits for the
+    /// teacher's probabilities, the mean over the batch, in fp32. It is for learners with the image tower of plain CLIP.
+    pub(super) fn logits_distance(&self, forward: &Forward<'_>) -> Term {
+        let probabilities = no_grad(|| {
+            let logits = forward.image_features.matmul(&self.text_features(forward.clip).tr());
+            (forward.clip.logit_scale() * logits).softmax(-1, Kind::Float)
+        });
+        let by_class = probabilities * forward.logits.log_softmax(-1, Kind::Float);
+        let value = -by_class.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float).mean(Kind::Float);
+        Term { name: "teacher_logits", weight: 1.0, value }
     }
 
     /// The term that holds the classes' features near the teacher's: 1 less the mean cosine of the two, in fp32.

@@ -6,6 +6,7 @@ mod coop;
 mod ivlp;
 mod kgcoop;
 mod maple;
+mod prograd;
 mod promptsrc;
 mod tcp;
 mod vpt;
@@ -29,6 +30,7 @@ pub(super) fn bind(learner: &method::Learner, parts: &Parts<'_>) -> Result<Box<d
         method::Learner::Maple(options) => Box::new(maple::Maple::new(options, parts)?),
         method::Learner::PromptSrc(options) => Box::new(promptsrc::PromptSrc::new(options, parts)?),
         method::Learner::Kgcoop(options) => Box::new(kgcoop::Kgcoop::new(options, parts)?),
+        method::Learner::Prograd(options) => Box::new(prograd::Prograd::new(options, parts)?),
         method::Learner::Tcp(options) => Box::new(tcp::Tcp::new(options, parts)?),
     };
     Ok(bound)
