@@ -378,8 +378,32 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
     if case.gpa.as_ref().is_some_and(|average| average.loaded_into_model) {
         averaged(setting, case, method, recorded, &model, &mut report);
     }
+    text_teacher(setting, case, method, recorded, &mut report);
     report.print();
     report
+}
+
+/// The features that a frozen teacher has of the classes, by what they say of images: zero-shot CLIP with its text says the same.
+fn text_teacher(setting: &Setting, case: &Case, method: &Method, recorded: &Weights, report: &mut Report<'_>) {
+    let template = match &method.learner {
+        Learner::Kgcoop(options) => &options.teacher_template,
+        Learner::Tcp(options) => &options.teacher_template,
+        _ => return,
+    };
+    let learner = Learner::ZeroShot(ZeroShot { templates: vec![template.clone()], dataset_template: false });
+    let model = setting.model(&Method { learner, training: None, ..method.clone() }, &case.classes, "");
+    let (images, features) = (setting.images("test_images"), recorded.get("teacher.text_features").unwrap());
+    let said = no_grad(|| {
+        let images = normalised(&model.image_features(images));
+        setting.clip.logit_scale() * images.matmul(&features.to_kind(images.kind()).tr())
+    });
+    // The published one is in half even there.
+    let precision = match method.precision {
+        Precision::PublishedFp32 => Precision::Fp16,
+        precision => precision,
+    };
+    let bound = bounds(&Method { precision, ..method.clone() }).logits;
+    report.note("teacher", difference(&model.evaluator().logits(images), &said), bound);
 }
 
 /// What plain CLIP says of classes and of images, where it was recorded. Texts are computed in fp32 in every variant.

@@ -399,7 +399,7 @@ mod tests {
         let classes = ["cat", "dog", "big sea lion"].map(str::to_owned);
         let smallest = Parts { images: 1, rows: 8 };
         let mut conflicts = Vec::new();
-        for precision in ["fp32", "published-fp32"] {
+        for precision in ["fp32", "mixed"] {
             let method = Method::parse(&format!("{options}\nprecision = '{precision}'\n{training}")).unwrap();
             let clip = clip(&method);
             let images = batch(&clip, 0).0;
@@ -444,7 +444,8 @@ mod tests {
                 let moved = moved.unwrap();
                 // What is left of a gradient may be short, and is as far off as the gradient.
                 let apart = (&moved - &expected).norm().double_value(&[]) / a.norm().double_value(&[]);
-                assert!(apart < 1e-3, "{precision} {labels:?} {parts:?}: {apart}");
+                let bound = if precision == "fp32" { 1e-3 } else { 5e-2 };
+                assert!(apart < bound, "{precision} {labels:?} {parts:?}: {apart}");
             }
         }
         assert!(conflicts.contains(&true) && conflicts.contains(&false), "{conflicts:?}");
