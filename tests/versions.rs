@@ -18,7 +18,10 @@ use serde_json::Value;
 const PIPELINE: &str = r#"
 [axes]
 dataset = ["shapes"]
-method = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"]
+method = [
+    "clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd",
+    "linear_probe", "zs_lp", "clap", "task_residual", "clip_adapter", "tip_adapter", "tip_adapter_f",
+]
 learning_rate = [0.01, 0.02]
 precision = ["fp32", "published-fp32", "fp16", "mixed", "bf16"]
 
@@ -73,7 +76,7 @@ classes = "base"
 [stage.train]
 kind = "train"
 axes = ["method", "precision"]
-exclude = { method = "clip" }
+only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple"] }
 shots = "@shots"
 weights = "@clip"
 seed = 1
@@ -102,7 +105,7 @@ classes = "all"
 [stage.eval]
 kind = "eval"
 axes = ["dataset", "method", "precision"]
-exclude = { method = "clip" }
+only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple"] }
 dataset = "@data"
 prompt = "@train"
 weights = "@clip"
@@ -130,6 +133,50 @@ prompt = "@train"
 weights = "@clip"
 features = "@features"
 classes = "all"
+
+[stage.views]
+kind = "features"
+axes = ["precision"]
+shots = "@shots"
+weights = "@clip"
+split = "train"
+views = { epochs = 2, seed = 1, augmentation = { crop_scale = [0.5, 1.0] } }
+precision = "{precision}"
+
+[stage.validation]
+kind = "features"
+axes = ["precision"]
+shots = "@shots"
+weights = "@clip"
+split = "val"
+precision = "{precision}"
+
+[stage.behind]
+kind = "train"
+axes = ["method", "precision"]
+only = { method = ["linear_probe", "zs_lp", "clap", "task_residual", "clip_adapter", "tip_adapter", "tip_adapter_f"] }
+shots = "@shots"
+weights = "@clip"
+features = "@views"
+validation = "@validation"
+seed = 1
+method = { include = "{method}.toml", precision = "{precision}", augmentation = { crop_scale = [0.5, 1.0] } }
+
+[stage.eval_behind]
+kind = "eval"
+axes = ["dataset", "method", "precision"]
+only = { method = ["linear_probe", "zs_lp", "clap", "task_residual", "clip_adapter", "tip_adapter", "tip_adapter_f"] }
+dataset = "@data"
+prompt = "@behind"
+weights = "@clip"
+classes = "base"
+
+[stage.probe_shots]
+kind = "fewshot"
+dataset = "@data"
+shots = 3
+seed = 1
+generator = "numpy"
 
 [stage.sweep]
 kind = "train"
@@ -200,8 +247,12 @@ checkpoint = "@fp32"
 method = { include = "{method}.toml", precision = "fp32", training = { epochs = 1, batch_size = 3, learning_rate = 0.01 } }
 "#;
 
+/// Six steps behind the towers; a table of its own, which the learners without steps do not have.
+const BEHIND: &str =
+    "[training]\nepochs = 3\nbatch_size = 3\nlearning_rate = 0.05\nweight_decay = 0.05\nannealing = \"step\"";
+
 /// The method files, in depths that the tiny model has.
-const METHODS: [(&str, &str); 11] = [
+const METHODS: [(&str, &str); 18] = [
     ("clip", "learner = \"zero-shot\"\ntemplates = [\"a picture of a {}.\"]"),
     ("coop", "learner = \"coop\"\ncontext_length = 4\nclass_token_position = \"middle\""),
     ("cocoop", "learner = \"cocoop\"\ncontext_length = 4\ncontext_initial_words = \"a photo of a\""),
@@ -224,6 +275,13 @@ const METHODS: [(&str, &str); 11] = [
         "learner = \"tcp\"\ncontext_length = 4\nprompt_template = \"X X X X {}, a shape.\"\n\
          teacher_template = \"a picture of a {}.\"\nteacher_weight = 8.0\nclass_token_block = 2",
     ),
+    ("linear_probe", "learner = \"linear-probe\""),
+    ("zs_lp", "learner = \"zs-lp\"\nBEHIND"),
+    ("clap", "learner = \"zs-lp\"\nclass_adaptive_penalty = true\nBEHIND"),
+    ("task_residual", "learner = \"task-residual\"\nBEHIND"),
+    ("clip_adapter", "learner = \"clip-adapter\"\nBEHIND"),
+    ("tip_adapter", "learner = \"tip-adapter\""),
+    ("tip_adapter_f", "learner = \"tip-adapter\"\nBEHIND"),
 ];
 
 /// What is pinned of a node.
@@ -256,7 +314,7 @@ fn every_stage_means_what_its_version_says() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("pipeline.toml"), PIPELINE).unwrap();
     for (name, text) in METHODS {
-        fs::write(folder.path().join(name).with_extension("toml"), text).unwrap();
+        fs::write(folder.path().join(name).with_extension("toml"), text.replace("BEHIND", BEHIND)).unwrap();
     }
     let output = Command::new(env!("CARGO_BIN_EXE_maple-pipe"))
         .args(["run", "pipeline.toml", "--store", "store", "--devices", "cpu"])
@@ -319,7 +377,7 @@ fn pins_tell_meanings_apart() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("pipeline.toml"), PIPELINE).unwrap();
     for (name, text) in METHODS {
-        fs::write(folder.path().join(name).with_extension("toml"), text).unwrap();
+        fs::write(folder.path().join(name).with_extension("toml"), text.replace("BEHIND", BEHIND)).unwrap();
     }
     for changed in
         ["momentum=0.79", "weight_decay=0.045", "learning_rate=0.049", "warmup_learning_rate=0.0097", "epochs=2"]

@@ -17,7 +17,7 @@ use super::image::decode;
 use super::item::Indexed;
 use super::pixels::{Form, Images, PixelCache, Pixels};
 use super::random;
-use super::transform::{Normalisation, Transform, View};
+use super::transform::{Normalisation, Transform};
 use crate::backbone::Preprocessing;
 use crate::error::{Error, Result};
 use crate::tally::Tally;
@@ -221,9 +221,7 @@ impl Loader {
         let mut random = random::generator(self.seed, "augmentation", epoch, place as u64);
         let square = match (self.prepared.get(place), self.transform) {
             (Some(square), Transform::Evaluation { .. }) => return Ok(Cow::Borrowed(square.into_raw())),
-            (Some(picture), Transform::Training { size }) => {
-                View::draw(picture.width(), picture.height(), &mut random).of(&picture, size)
-            }
+            (Some(picture), transform) => transform.apply(&picture, &mut random),
             (None, transform) => transform.apply(&*self.picture(place)?, &mut random),
         };
         Ok(Cow::Owned(square.into_raw()))
@@ -331,6 +329,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Augmentation;
     use crate::data::item::Item;
 
     /// A folder of `count` small images, their index, and each image's decoded bytes.
@@ -381,7 +380,15 @@ mod tests {
     #[test]
     fn augmentation_depends_on_seed_epoch_and_image_not_on_the_batch() {
         let (folder, items) = images(4);
-        let loader = |seed| Loader::new(folder.path(), items.clone(), Transform::Training { size: 6 }, seed, 1 << 20);
+        let loader = |seed| {
+            Loader::new(
+                folder.path(),
+                items.clone(),
+                Transform::Training { size: 6, augmentation: Augmentation::default() },
+                seed,
+                1 << 20,
+            )
+        };
         let first = loader(1);
         let together = first.batch(&[0, 1, 2, 3], 2).unwrap().pixels;
         let alone = |loader: &Loader, epoch| loader.batch(&[2], epoch).unwrap().pixels;

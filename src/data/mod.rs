@@ -27,6 +27,6 @@ pub use item::{Indexed, Item, Labelled};
 pub use manifest::Manifest;
 pub use pixels::PixelCache;
 pub use reader::Reader;
-pub use sampling::few_shot;
+pub use sampling::{few_shot, few_shot_of_probe};
 pub use split::{Split, SplitPart};
-pub use transform::{Normalisation, Transform};
+pub use transform::{Augmentation, Normalisation, Transform};

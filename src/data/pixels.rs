@@ -333,7 +333,7 @@ mod tests {
 
     use super::*;
     use crate::data::batch::Loader;
-    use crate::data::{Indexed, Item, OnBadImage, Transform};
+    use crate::data::{Augmentation, Indexed, Item, OnBadImage, Transform};
 
     /// A folder of `count` small images with a loader of them, and an empty cache.
     fn setting(count: usize) -> (tempfile::TempDir, impl Fn() -> Loader, PixelCache) {
@@ -456,7 +456,13 @@ mod tests {
         let (folder, loader, cache) = setting(4);
         let training = |places: &[usize], seed| {
             let items = places.iter().map(|&place| loader().items()[place].clone()).collect();
-            Loader::new(folder.path(), items, Transform::Training { size: 6 }, seed, 0)
+            Loader::new(
+                folder.path(),
+                items,
+                Transform::Training { size: 6, augmentation: Augmentation::default() },
+                seed,
+                0,
+            )
         };
         let expected: Vec<_> = (0..3).map(|epoch| training(&[0, 1, 2], 1).batch(&[2, 0], epoch).unwrap()).collect();
         let prepared = training(&[0, 1, 2], 1).prepared(&cache, &|| false).unwrap();
@@ -472,7 +478,13 @@ mod tests {
     #[test]
     fn images_beyond_the_limit_are_not_read() {
         let (folder, loader, cache) = setting(TOGETHER + 5);
-        let loader = Loader::new(folder.path(), loader().items().to_vec(), Transform::Training { size: 6 }, 0, 0);
+        let loader = Loader::new(
+            folder.path(),
+            loader().items().to_vec(),
+            Transform::Training { size: 6, augmentation: Augmentation::default() },
+            0,
+            0,
+        );
         // Who reads a missing image fails.
         let path = |place: usize| folder.path().join(format!("{place}.png"));
         (TOGETHER..TOGETHER + 5).for_each(|place| fs::remove_file(path(place)).unwrap());

@@ -3,9 +3,9 @@
 //! The usual resampling libraries round weights to 15 bits and take columns first, which moves some values by 1 or 2;
 //! Pillow takes rows first, with 22-bit weights, and rounds to 8 bits in between.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use image::RgbImage;
+use image::{ImageBuffer, Rgb, RgbImage};
 
 /// Weights are whole numbers in units of 2^-22.
 const PRECISION_BITS: u32 = 22;
@@ -29,7 +29,11 @@ impl Side {
 }
 
 /// Resizes with `BICUBIC`, antialiased where the image shrinks, and gives the wanted part, which must not be empty.
-pub fn resize(image: &RgbImage, width: &Side, height: &Side) -> RgbImage {
+pub fn resize<Pixels: Deref<Target = [u8]>>(
+    image: &ImageBuffer<Rgb<u8>, Pixels>,
+    width: &Side,
+    height: &Side,
+) -> RgbImage {
     resize_columns(&resize_rows(image, width), height)
 }
 
@@ -76,11 +80,11 @@ fn to_u8(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION_BITS - 1))) >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-fn resize_rows(image: &RgbImage, width: &Side) -> RgbImage {
+fn resize_rows<Pixels: Deref<Target = [u8]>>(image: &ImageBuffer<Rgb<u8>, Pixels>, width: &Side) -> RgbImage {
     let windows = windows(image.width(), width);
     let mut target = RgbImage::new(windows.len() as u32, image.height());
     let (source_row, target_row) = (image.width() as usize * RGB, windows.len() * RGB);
-    for (source, target) in image.chunks_exact(source_row).zip(target.chunks_exact_mut(target_row)) {
+    for (source, target) in image.as_raw().chunks_exact(source_row).zip(target.chunks_exact_mut(target_row)) {
         for (window, target) in windows.iter().zip(target.chunks_exact_mut(RGB)) {
             let mut sums = [0; RGB];
             for (weight, pixel) in window.weights.iter().zip(source[window.start * RGB..].chunks_exact(RGB)) {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use rand_mt::Mt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::item::Labelled;
@@ -22,6 +23,35 @@ pub struct Sample<T> {
     pub train: Vec<T>,
     /// min(`shots`, 4) validation images per class.
     pub val: Vec<T>,
+}
+
+/// How a sample is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Generator {
+    /// By Python's `random`, as Dassl draws it for prompt learners.
+    #[default]
+    Python,
+    /// By numpy's `RandomState`, as CoOp's linear probe draws it.
+    Numpy,
+}
+
+/// The sample of CoOp's linear probe (`lpclip/linear_probe.py`): as [`few_shot`], by another generator, classes in the order of
+/// their labels.
+pub fn few_shot_of_probe<T: Labelled>(split: &Split<T>, shots: NonZeroUsize, seed: u32) -> Sample<T> {
+    let mut random = NumpyRandom::new(seed);
+    let mut draw = |items: &[T], shots: NonZeroUsize| {
+        let mut classes = by_first_appearance(items);
+        classes.sort_by_key(|class| class.first().map(|item| item.label()));
+        let drawn = classes.into_iter().flat_map(|class| match class.len() < shots.get() {
+            true => class.into_iter().cloned().collect::<Vec<T>>(),
+            false => random.choice(class.len(), shots.get()).into_iter().map(|place| class[place].clone()).collect(),
+        });
+        drawn.collect()
+    };
+    let train = draw(&split.train, shots);
+    let val = draw(&split.val, shots.min(VALIDATION_SHOTS));
+    Sample { train, val }
 }
 
 /// Draws `shots` training images of every class, then min(`shots`, 4) validation images from the same generator.
@@ -78,6 +108,40 @@ fn by_first_appearance<T: Labelled>(items: &[T]) -> Vec<Vec<&T>> {
         classes[place].push(item);
     }
     classes
+}
+
+/// numpy's legacy `RandomState`: the Mersenne Twister, and `choice` without replacement.
+struct NumpyRandom {
+    twister: Mt,
+}
+
+impl NumpyRandom {
+    /// `numpy.random.seed(seed)`.
+    fn new(seed: u32) -> NumpyRandom {
+        NumpyRandom { twister: Mt::new(seed) }
+    }
+
+    /// `choice(length, count, replace=False)`: the first numbers of a permutation.
+    fn choice(&mut self, length: usize, count: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..length).collect();
+        for last in (1..length).rev() {
+            let other = self.up_to(u32::try_from(last).expect("no class has four billion images"));
+            numbers.swap(last, other as usize);
+        }
+        numbers.truncate(count);
+        numbers
+    }
+
+    /// A number from 0 to `largest`: as many of the lowest bits as it has, until they do not exceed it.
+    fn up_to(&mut self, largest: u32) -> u32 {
+        let mask = u32::MAX >> largest.leading_zeros();
+        loop {
+            let value = self.twister.next_u32() & mask;
+            if value <= largest {
+                return value;
+            }
+        }
+    }
 }
 
 /// CPython's `random.Random`: the Mersenne Twister, and `sample` as `Lib/random.py` draws it (3.6 to 3.14).
@@ -189,6 +253,35 @@ mod tests {
         let item =
             |(place, &label): (usize, &usize)| Item { path: place.to_string(), label, class_name: label.to_string() };
         labels.iter().enumerate().map(item).collect()
+    }
+
+    /// The recorded sample of CoOp's linear probe: 20 training and 6 validation images of each of 5 classes.
+    #[test]
+    fn numpy_draws_as_recorded() {
+        let labels = |count: usize| (0..5).flat_map(|label| vec![label; count]).collect::<Vec<_>>();
+        let split = Split { train: items(&labels(20)), val: items(&labels(6)), test: vec![] };
+        let drawn = |shots: usize, seed: u32| {
+            let sample = few_shot_of_probe(&split, NonZeroUsize::new(shots).unwrap(), seed);
+            [sample.train, sample.val]
+                .map(|items| items.iter().map(|item| item.path.clone()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(drawn(1, 1), ["3 35 44 70 95", "2 9 14 19 27"]);
+        assert_eq!(
+            drawn(4, 2),
+            [
+                "12 4 18 0 33 34 22 29 45 57 43 51 67 64 61 79 95 99 92 89",
+                "2 0 4 1 11 10 9 7 16 13 12 15 23 22 20 18 25 29 28 26"
+            ]
+        );
+        assert_eq!(
+            drawn(16, 3),
+            [
+                "14 2 1 17 4 16 6 7 15 12 9 11 19 18 13 5 24 29 27 26 39 20 36 31 33 28 25 30 \
+             23 21 32 35 52 50 49 43 51 42 53 48 40 46 47 58 57 59 54 44 77 71 62 69 72 66 60 68 \
+             63 64 70 79 73 78 75 76 96 90 83 86 95 88 87 99 89 82 92 84 81 97 98 94",
+                "3 5 1 4 8 9 11 10 15 14 17 16 19 23 18 20 26 25 27 24"
+            ]
+        );
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::ops::Deref;
 use image::imageops::flip_horizontal_in_place;
 use image::{ImageBuffer, Rgb, RgbImage};
 use rand_chacha::rand_core::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::random::{below, uniform};
 use super::resize::{Side, resize};
 use crate::backbone::Preprocessing;
+use crate::error::{Error, Result};
 
 /// The share of the image's area that a training crop covers (torchvision's default).
-const SCALE: (f64, f64) = (0.08, 1.0);
+const SCALE: [f64; 2] = [0.08, 1.0];
 /// The aspect ratio, width by height, of a training crop (torchvision's default).
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 /// How often a training crop is drawn before the central one is taken (as in torchvision).
@@ -20,8 +22,56 @@ const TRIES: usize = 10;
 /// The probability that a training image is flipped.
 const FLIP: f64 = 0.5;
 
+/// How training images are changed at random. The default is that of the published prompt learners.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augmentation {
+    /// Whether a random part of an image is seen; if not, its centre, as in an evaluation.
+    pub crop: bool,
+    /// The least and the largest share of the image's area that a crop covers.
+    pub crop_scale: [f64; 2],
+    /// Whether every other image is mirrored.
+    pub flip: bool,
+}
+
+impl Default for Augmentation {
+    fn default() -> Augmentation {
+        Augmentation { crop: true, crop_scale: SCALE, flip: true }
+    }
+}
+
+impl Augmentation {
+    /// Whether it is the default, which keys do not name.
+    pub fn is_default(&self) -> bool {
+        *self == Augmentation::default()
+    }
+
+    /// Whether nothing is random: images are seen as in an evaluation.
+    pub fn is_none(&self) -> bool {
+        !self.crop && !self.flip
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the option that makes no sense, and what would.
+    pub fn validate(&self) -> Result<()> {
+        let [least, largest] = self.crop_scale;
+        if !(0.0 < least && least <= largest && largest <= 1.0) {
+            let message = format!("`crop_scale` is from {least} to {largest}");
+            return Err(Error::hinted(message, "give two shares of the area: 0 < least <= largest <= 1")
+                .about("augmentation.crop_scale"));
+        }
+        if !self.crop && self.crop_scale != SCALE {
+            let message = "`crop_scale` is an option of crops, and `crop` is false";
+            return Err(Error::hinted(message, "remove one of the two").about("augmentation.crop_scale"));
+        }
+        Ok(())
+    }
+}
+
 /// How an image becomes a square of `size` x `size` pixels; `size` must not be 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Transform {
     /// Shorter side to `size`, then the centre; draws nothing.
@@ -29,10 +79,12 @@ pub enum Transform {
         /// Pixels per side.
         size: u32,
     },
-    /// A random crop resized to `size`, flipped every other time.
+    /// A random view resized to `size`.
     Training {
         /// Pixels per side.
         size: u32,
+        /// What is random.
+        augmentation: Augmentation,
     },
 }
 
@@ -40,15 +92,28 @@ impl Transform {
     /// Pixels per side of the result.
     pub fn size(self) -> u32 {
         match self {
-            Transform::Evaluation { size } | Transform::Training { size } => size,
+            Transform::Evaluation { size } | Transform::Training { size, .. } => size,
         }
     }
 
     /// The square that the vision tower sees, still in 8 bits. The image must have pixels.
-    pub fn apply(self, image: &RgbImage, random: &mut impl Rng) -> RgbImage {
+    pub fn apply<Pixels: Deref<Target = [u8]>>(
+        self,
+        image: &ImageBuffer<Rgb<u8>, Pixels>,
+        random: &mut impl Rng,
+    ) -> RgbImage {
         match self {
+            Transform::Training { size, augmentation } if augmentation.crop => {
+                View::draw(image.width(), image.height(), &augmentation, random).of(image, size)
+            }
+            Transform::Training { size, augmentation } => {
+                let mut square = shorter_side_and_centre(image, size);
+                if augmentation.flip && uniform(random) < FLIP {
+                    flip_horizontal_in_place(&mut square);
+                }
+                square
+            }
             Transform::Evaluation { size } => shorter_side_and_centre(image, size),
-            Transform::Training { size } => View::draw(image.width(), image.height(), random).of(image, size),
         }
     }
 }
@@ -70,16 +135,16 @@ pub struct View {
 
 impl View {
     /// torchvision's `RandomResizedCrop.get_params`, then `RandomHorizontalFlip`, on an image of this size.
-    pub fn draw(width: u32, height: u32, random: &mut impl Rng) -> View {
-        let view = (0..TRIES).find_map(|_| View::try_draw(width, height, random));
+    pub fn draw(width: u32, height: u32, augmentation: &Augmentation, random: &mut impl Rng) -> View {
+        let view = (0..TRIES).find_map(|_| View::try_draw(width, height, augmentation.crop_scale, random));
         let view = view.unwrap_or_else(|| View::central(width, height));
-        View { flip: uniform(random) < FLIP, ..view }
+        View { flip: augmentation.flip && uniform(random) < FLIP, ..view }
     }
 
     /// One try: an area and an aspect ratio, then a place if they fit.
-    fn try_draw(width: u32, height: u32, random: &mut impl Rng) -> Option<View> {
+    fn try_draw(width: u32, height: u32, [least, largest]: [f64; 2], random: &mut impl Rng) -> Option<View> {
         let between = |(low, high): (f64, f64), share: f64| low + (high - low) * share;
-        let area = f64::from(width) * f64::from(height) * between(SCALE, uniform(random));
+        let area = f64::from(width) * f64::from(height) * between((least, largest), uniform(random));
         let ratio = libm::exp(between((libm::log(RATIO.0), libm::log(RATIO.1)), uniform(random)));
         let crop_width = (area * ratio).sqrt().round_ties_even() as u32;
         let crop_height = (area / ratio).sqrt().round_ties_even() as u32;
@@ -123,7 +188,7 @@ impl View {
 }
 
 /// torchvision's `Resize(size)` and `CenterCrop(size)`.
-fn shorter_side_and_centre(image: &RgbImage, size: u32) -> RgbImage {
+fn shorter_side_and_centre<Pixels: Deref<Target = [u8]>>(image: &ImageBuffer<Rgb<u8>, Pixels>, size: u32) -> RgbImage {
     let shorter = image.width().min(image.height());
     let side = |length: u32| {
         let length = (f64::from(size) * f64::from(length) / f64::from(shorter)) as u32;
@@ -215,7 +280,7 @@ mod tests {
             };
             let fits = |&(area, ratio): &(f64, f64)| area * ratio.exp() <= shape && area / ratio.exp() <= 1.0 / shape;
             let ratios = (RATIO.0.ln(), RATIO.1.ln());
-            let all = grid(SCALE).flat_map(|area| grid(ratios).map(move |ratio| (area, ratio)));
+            let all = grid(SCALE.into()).flat_map(|area| grid(ratios).map(move |ratio| (area, ratio)));
             let boxes: Vec<(f64, f64)> = all.filter(fits).collect();
             let fallback = (1.0 - boxes.len() as f64 / (STEPS * STEPS) as f64).powi(TRIES as i32);
             Definition { boxes, fallback }
@@ -249,8 +314,9 @@ mod tests {
         for (width, height) in [(40_000u32, 40_000u32), (33_300, 25_100), (20_000, 50_000), (8_000, 60_000)] {
             let size = f64::from(width) * f64::from(height);
             let definition = Definition::new(f64::from(width) / f64::from(height));
-            let views: Vec<View> =
-                (0..DRAWS).map(|index| View::draw(width, height, &mut generator(1, "view", 0, index))).collect();
+            let views: Vec<View> = (0..DRAWS)
+                .map(|index| View::draw(width, height, &Augmentation::default(), &mut generator(1, "view", 0, index)))
+                .collect();
             let flips = views.iter().filter(|view| view.flip).count() as f64 / DRAWS as f64;
             assert!((flips - 0.5).abs() < 3.3 * (0.25 / DRAWS as f64).sqrt(), "{flips}");
             let whole = View::central(width, height);
@@ -278,11 +344,39 @@ mod tests {
     #[test]
     fn images_too_narrow_for_a_crop_give_the_central_one() {
         let box_of = |width, height| {
-            let view = View::draw(width, height, &mut generator(0, "view", 0, 0));
+            let view = View::draw(width, height, &Augmentation::default(), &mut generator(0, "view", 0, 0));
             [view.top, view.left, view.height, view.width]
         };
         assert_eq!(box_of(10_000, 3), [0, 4_998, 3, 4]);
         assert_eq!(box_of(3, 10_000), [4_998, 0, 4, 3]);
+    }
+
+    #[test]
+    fn an_augmentation_decides_what_is_random() {
+        let shares = |augmentation: Augmentation| {
+            let draw = |index| View::draw(1_000, 1_000, &augmentation, &mut generator(1, "view", 0, index));
+            let views: Vec<View> = (0..500).map(draw).collect();
+            let shares = views.iter().map(|view| f64::from(view.width * view.height) / 1e6);
+            let least = shares.clone().fold(1.0, f64::min);
+            (least, shares.fold(0.0, f64::max), views.iter().filter(|view| view.flip).count())
+        };
+        let (least, largest, flips) =
+            shares(Augmentation { crop_scale: [0.5, 0.75], flip: false, ..Augmentation::default() });
+        assert!((0.49..0.51).contains(&least) && (0.74..0.76).contains(&largest), "{least} {largest}");
+        assert_eq!(flips, 0);
+        let image = RgbImage::from_fn(5, 4, |x, y| image::Rgb([40 * x as u8, 60 * y as u8, 0]));
+        let of = |transform: Transform, index| transform.apply(&image, &mut generator(1, "view", 0, index));
+        let whole = of(Transform::Evaluation { size: 4 }, 0);
+        let training = |crop, flip| {
+            let augmentation = Augmentation { crop, flip, ..Augmentation::default() };
+            let views = (0..40).map(|index| of(Transform::Training { size: 4, augmentation }, index));
+            views.filter(|view| *view != whole).collect::<Vec<_>>()
+        };
+        assert_eq!(training(false, false), []);
+        let mut mirrored = whole.clone();
+        flip_horizontal_in_place(&mut mirrored);
+        let flipped = training(false, true);
+        assert!((10..30).contains(&flipped.len()) && flipped.iter().all(|view| *view == mirrored));
     }
 
     #[test]

@@ -61,8 +61,7 @@ impl Load<'_> {
     /// Steps of the epochs behind so many.
     fn steps_of(&self, epochs: usize) -> usize {
         let Load::Training { method: Method { training: Some(training), .. }, images, .. } = self else { return 0 };
-        let batch = (training.batch_size as usize).min(*images).max(1);
-        (training.epochs as usize).saturating_sub(epochs) * (images / batch)
+        (training.epochs as usize).saturating_sub(epochs) * training.steps_of_epoch(*images)
     }
 
     /// Images per step of a training.
@@ -129,7 +128,10 @@ impl Graph {
         if let Some(Train { method, .. }) = work.as_kind() {
             let (classes, images) = self.sample(node.source("shots")?)?;
             let views = node.source("features").and_then(|views| self.node(views).work.as_kind::<Features>()?.views);
-            let known_epochs = views.map_or(0, |views| views.epochs.get() as usize);
+            let known_epochs = match method.learner.works_on_features() {
+                true => usize::MAX,
+                false => views.map_or(0, |views| views.epochs.get() as usize),
+            };
             return Some(Load::Training { method, classes, images, known_epochs });
         }
         if let Some(Eval { classes, split, method, .. }) = work.as_kind() {

@@ -11,7 +11,7 @@ macro_rules! shipped {
 }
 
 /// Names and texts.
-const SHIPPED: [(&str, &str); 21] = shipped![
+const SHIPPED: [(&str, &str); 29] = shipped![
     "clip",
     "clip_7_templates",
     "clip_80_templates",
@@ -33,6 +33,14 @@ const SHIPPED: [(&str, &str); 21] = shipped![
     "kgcoop",
     "tcp",
     "prograd",
+    "linear_probe",
+    "zs_lp",
+    "clap",
+    "taskres",
+    "clip_adapter",
+    "tip_adapter",
+    "tip_adapter_f",
+    "tip_adapter_f_chosen_on_test",
 ];
 
 /// Every shipped method with its name.
@@ -53,9 +61,10 @@ pub fn shipped_as(name: &str) -> Result<Method> {
     })
 }
 
-/// The shipped methods that are trained, one of each kind: variants of a method have a `_` in their names.
+/// The shipped methods that are trained on images, one of each kind: variants of a method have a `_` in their names.
 pub fn all_trained() -> impl Iterator<Item = (&'static str, Method)> {
-    shipped().filter(|(name, method)| !name.contains('_') && method.training.is_some())
+    let of_its_kind = |name: &str, method: &Method| !name.contains('_') && !method.learner.works_on_features();
+    shipped().filter(move |(name, method)| of_its_kind(name, method) && method.training.is_some())
 }
 
 #[cfg(test)]

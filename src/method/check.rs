@@ -65,6 +65,28 @@ pub fn check_template(template: &str) -> Result<()> {
     Err(Error::hinted(message, "write `{}` where the class name goes"))
 }
 
+/// Checks texts of which each class has the mean of the features.
+pub(super) fn check_templates(templates: &[String]) -> Result<()> {
+    if templates.is_empty() {
+        let hint = "give texts with `{}` where the class name goes";
+        return Err(Error::hinted("`templates` is empty", hint).about("templates"));
+    }
+    templates.iter().try_for_each(|template| check_template(template).map_err(|error| error.about("templates")))
+}
+
+/// The text of a class where nothing else is said.
+pub(super) fn plain_templates() -> Vec<String> {
+    vec!["a photo of a {}.".to_owned()]
+}
+
+/// Checks a number that may have a fraction.
+pub(super) fn from_zero_up(name: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up").about(name))
+}
+
 /// Checks that the text tower has at least `depth` blocks.
 pub(super) fn in_text(name: &str, depth: i64, architecture: &Architecture) -> Result<()> {
     at_most(name, depth, "text", architecture.text_layers)

@@ -32,11 +32,13 @@ pub enum Length {
     Reduced(i64),
     /// One for each class.
     Classes,
+    /// One for each image of the few-shot sample.
+    Images,
 }
 
 impl Length {
-    /// The number in a model and with so many classes.
-    pub fn of(self, architecture: &Architecture, classes: usize) -> i64 {
+    /// The number in a model and with so many classes and images.
+    pub fn of(self, architecture: &Architecture, classes: usize, images: usize) -> i64 {
         match self {
             Length::Count(count) => count,
             Length::Text => architecture.text_width,
@@ -45,6 +47,7 @@ impl Length {
             Length::Embedding => architecture.embedding,
             Length::Reduced(divisor) => architecture.embedding / divisor,
             Length::Classes => classes as i64,
+            Length::Images => images as i64,
         }
     }
 }
@@ -85,6 +88,24 @@ pub enum Form {
         /// The name under which it starts at random: layers that share it start alike.
         drawn_as: String,
     },
+    /// A tensor behind the towers, such as weights of classes.
+    Free {
+        /// Its shape.
+        axes: Vec<Length>,
+        /// Where it starts.
+        start: Start,
+    },
+}
+
+/// Where a tensor behind the towers starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At random, as the weight of a linear layer.
+    Uniform,
+    /// From what the learner puts there; zeros before that.
+    Given,
+    /// The same, and no step moves it.
+    Fixed,
 }
 
 /// The towers of CLIP.
@@ -129,15 +150,21 @@ impl Learned {
         Learned { name, form: Form::Linear { output, input, drawn_as }, wide: false }
     }
 
+    /// A tensor behind the towers, in fp32.
+    pub(super) fn free(name: &str, axes: &[Length], start: Start) -> Learned {
+        Learned { name: name.to_owned(), form: Form::Free { axes: axes.to_vec(), start }, wide: true }
+    }
+
     /// The names and shapes of its tensors.
     pub fn tensors(&self) -> Vec<(String, Vec<Length>)> {
-        match self.form {
-            Form::Tokens { tower, count, per_class, .. } => {
+        match &self.form {
+            &Form::Tokens { tower, count, per_class, .. } => {
                 let width = if tower == Tower::Text { Length::Text } else { Length::Vision };
                 let classes = per_class.then_some(Length::Classes);
                 vec![(self.name.clone(), classes.into_iter().chain([Length::Count(count), width]).collect())]
             }
-            Form::Linear { output, input, .. } => {
+            Form::Free { axes, .. } => vec![(self.name.clone(), axes.clone())],
+            &Form::Linear { output, input, .. } => {
                 let [weight, bias] = ["weight", "bias"].map(|part| format!("{}.{part}", self.name));
                 vec![(weight, vec![output, input]), (bias, vec![output])]
             }

@@ -20,13 +20,14 @@ use serde::{Deserialize, Serialize};
 pub use catalogue::{all_trained, shipped, shipped_as};
 pub use check::check_template;
 pub use learners::{ClassTokenPosition, Learner};
-pub use options::{Input, Options, Teacher};
+pub use options::{Input, Options, Steps, Teacher};
 pub use precision::Precision;
 pub use pretraining::Pretraining;
 pub use prompt::{Description, Prompt};
-pub use training::{Optimizer, Training};
+pub use training::{Annealing, Optimizer, Training};
 pub use vocabulary::{Interpretation, Neighbour};
 
+use crate::data::Augmentation;
 use crate::document::read_text;
 use crate::error::{Error, Result};
 
@@ -39,7 +40,10 @@ pub struct Method {
     /// The number formats in which it computes.
     #[serde(default)]
     pub precision: Precision,
-    /// How the learner is trained; absent for `zero-shot`, which is not.
+    /// How training images are changed at random.
+    #[serde(default, skip_serializing_if = "Augmentation::is_default")]
+    pub augmentation: Augmentation,
+    /// How the learner is trained by steps; absent where there are none, as for `zero-shot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
 }
@@ -56,20 +60,27 @@ impl Method {
         Ok(method)
     }
 
+    /// Whether it learns anything.
+    pub fn is_trained(&self) -> bool {
+        !self.learner.learned().is_empty()
+    }
+
     /// Checks the values.
     ///
     /// # Errors
     /// Names the option that makes no sense, and what would.
     pub fn validate(&self) -> Result<()> {
         self.learner.validate()?;
-        match (self.learner.learned().is_empty(), &self.training) {
-            (true, None) => Ok(()),
-            (true, Some(_)) => {
-                let message = format!("`{}` is not trained", self.learner.name());
+        self.augmentation.validate()?;
+        match (self.learner.steps(), &self.training) {
+            (Steps::Never | Steps::Maybe, None) => Ok(()),
+            (Steps::Never, Some(_)) => {
+                let how = if self.is_trained() { "is trained without steps" } else { "is not trained" };
+                let message = format!("`{}` {how}", self.learner.name());
                 Err(Error::hinted(message, "remove the table `[training]`"))
             }
-            (false, Some(training)) => training.validate(),
-            (false, None) => Err(Error::hinted(
+            (Steps::Maybe | Steps::Always, Some(training)) => training.validate(),
+            (Steps::Always, None) => Err(Error::hinted(
                 "the table `[training]` is missing",
                 "add it with `epochs`, `batch_size` and `learning_rate`",
             )),
@@ -137,7 +148,9 @@ mod tests {
     #[test]
     fn a_method_says_of_its_options_no_more_than_it_did() {
         let coop = ["class_specific_context", "class_token_position", "context_initial_words", "context_length"];
-        let learners: [(&str, &str, &[&str]); 10] = [
+        let tip =
+            ["alpha", "alpha_end", "alpha_values", "beta", "beta_end", "beta_values", "chosen_on_test", "templates"];
+        let learners: [(&str, &str, &[&str]); 15] = [
             ("zero-shot", "", &["dataset_template", "templates"]),
             ("coop", "context_length = 4", &coop),
             ("cocoop", "context_length = 4", &["context_initial_words", "context_length"]),
@@ -187,13 +200,18 @@ mod tests {
                     "teacher_weight",
                 ],
             ),
+            ("linear-probe", "", &["halvings", "tolerance"]),
+            ("zs-lp", "", &["class_adaptive_penalty", "templates"]),
+            ("task-residual", "", &["residual_scale", "templates"]),
+            ("clip-adapter", "", &["ratio", "templates"]),
+            ("tip-adapter", "", &tip),
         ];
         let names = |value: &serde_json::Value| -> BTreeSet<String> {
             value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
         };
         let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
         for (learner, options, expected) in learners {
-            let training = if learner == "zero-shot" { "" } else { TRAINING };
+            let training = if ["zero-shot", "linear-probe"].contains(&learner) { "" } else { TRAINING };
             let method = Method::parse(&format!("learner = \"{learner}\"\n{options}\n{training}")).unwrap();
             let json = serde_json::to_value(&method).unwrap();
             let always: &[&str] =
@@ -203,9 +221,28 @@ mod tests {
         }
         assert_eq!(learners.len(), Learner::NAMES.len(), "every learner stands here");
         let trained = ["batch_size", "epochs", "learning_rate"];
+        let by_step = Method::parse(&format!("{MAPLE}annealing = \"step\"\nkeep_last_batch = true\n")).unwrap();
+        let json = serde_json::to_value(&by_step).unwrap();
+        assert_eq!(
+            (&json["training"]["annealing"], &json["training"]["keep_last_batch"]),
+            (&"step".into(), &true.into())
+        );
+        assert_eq!(serde_json::from_value::<Method>(json).unwrap(), by_step);
         let always = ["momentum", "warmup_epochs", "warmup_learning_rate", "weight_decay"];
         let json = serde_json::to_value(Method::parse(MAPLE).unwrap()).unwrap();
         assert_eq!(names(&json["training"]), set(&[&trained[..], &always].concat()));
+    }
+
+    #[test]
+    fn an_augmentation_stands_in_the_json_where_it_is_not_the_default() {
+        let augmentation = |text: &str| {
+            let method = Method::parse(&format!("{MAPLE}{text}")).unwrap();
+            serde_json::to_value(method).unwrap()["augmentation"].take()
+        };
+        let default = "[augmentation]\ncrop = true\ncrop_scale = [0.08, 1.0]\nflip = true\n";
+        assert_eq!([augmentation(""), augmentation(default)], [serde_json::Value::Null, serde_json::Value::Null]);
+        let half = serde_json::json!({ "crop": true, "crop_scale": [0.5, 1.0], "flip": true });
+        assert_eq!(augmentation("[augmentation]\ncrop_scale = [0.5, 1.0]\n"), half);
     }
 
     #[test]
@@ -274,6 +311,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         let with_words =
             |words: &str| MAPLE.replace("depth = 9", &format!("depth = 9\ncontext_initial_words = \"{words}\""));
+        let augmented = |options: &str| format!("{MAPLE}[augmentation]\n{options}\n");
         let cases = [
             (MAPLE.replace("depth", "depht"), "unknown key `depht`"),
             (MAPLE.replace("epochs", "epoch"), "unknown key `epoch`"),
@@ -294,6 +332,14 @@ mod tests {
             (MAPLE.replace("maple", "zero-shot").replace("context_length = 2\ndepth = 9\n", ""), "is not trained"),
             ("learner = \"zero-shot\"\ndataset_template = false\n".to_owned(), "there is no template"),
             ("learner = \"zero-shot\"\ntemplates = [\"a photo\"]\n".to_owned(), "`a photo` does not hold `{}` once"),
+            (augmented("crop_scale = [0.5, 1.1]"), "`crop_scale` is from 0.5 to 1.1"),
+            (augmented("crop_scale = [0.5, 0.1]"), "`crop_scale` is from 0.5 to 0.1"),
+            (augmented("crop_scale = [0.0, 1.0]"), "`crop_scale` is from 0 to 1"),
+            (
+                augmented("crop = false\ncrop_scale = [0.5, 1.0]"),
+                "`crop_scale` is an option of crops, and `crop` is false",
+            ),
+            (augmented("flips = false"), "unknown field `flips`"),
         ];
         for (text, expected) in cases {
             let message = Method::parse(&text).unwrap_err().to_string();

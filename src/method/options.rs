@@ -2,6 +2,7 @@
 
 use super::learnable::{Learned, TensorShapes};
 use crate::architecture::Architecture;
+use crate::data::SplitPart;
 use crate::error::Result;
 
 /// What follows from a learner's options alone. Everything of the options is in the keys of nodes: an option that comes
@@ -45,6 +46,26 @@ pub trait Options {
         false
     }
 
+    /// Whether it works behind the towers: its training takes all its image features from a `features` stage.
+    fn works_on_features(&self) -> bool {
+        false
+    }
+
+    /// Whether what is learned is found by steps down a loss.
+    fn steps(&self) -> Steps {
+        if self.learned().is_empty() { Steps::Never } else { Steps::Always }
+    }
+
+    /// The images by which a training chooses what steps do not find, such as the strength of a penalty.
+    fn chooses_by(&self) -> &'static [SplitPart] {
+        &[]
+    }
+
+    /// How many texts a class has.
+    fn texts_per_class(&self) -> usize {
+        1
+    }
+
     /// What it reads beside images and weights.
     fn inputs(&self) -> Vec<Input> {
         Vec::new()
@@ -77,6 +98,17 @@ pub struct Teacher {
     pub in_evaluations: bool,
     /// Whether the images of every step run through the image tower of plain CLIP, too.
     pub images: bool,
+}
+
+/// Whether a learner is trained by steps down a loss, as a table `[training]` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// What it learns, if it learns anything, it finds in another way.
+    Never,
+    /// With a table `[training]`, by steps; without one, in another way.
+    Maybe,
+    /// By steps alone.
+    Always,
 }
 
 /// What a learner may read beside images and weights: an output of its data set's node.

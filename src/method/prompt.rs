@@ -2,7 +2,8 @@
 //! belong to in a note beside them. Also the checkpoints of the published code, which become such files.
 //!
 //! The tensors know nothing of the classes that they were trained on, so they serve novel classes and other data sets.
-//! The exception is CoOp's class-specific context, which belongs to its own classes in their order.
+//! The exceptions are those with an axis of classes, such as CoOp's class-specific context, which belong to their own classes in
+//! their order.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -38,6 +38,23 @@ pub struct Training {
     /// The constant learning rate of the warm-up.
     #[serde(default = "warmup_learning_rate")]
     pub warmup_learning_rate: f64,
+    /// How often the learning rate changes behind the warm-up.
+    #[serde(default)]
+    pub annealing: Annealing,
+    /// Whether the images of an epoch that do not fill a batch make a step, too.
+    #[serde(default)]
+    pub keep_last_batch: bool,
+}
+
+/// How often the learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Annealing {
+    /// With every epoch.
+    #[default]
+    Epoch,
+    /// With every step.
+    Step,
 }
 
 /// What makes a step of a gradient.
@@ -68,6 +85,8 @@ impl Serialize for Training {
             weight_decay,
             warmup_epochs,
             warmup_learning_rate,
+            annealing,
+            keep_last_batch,
         } = self;
         let mut table = serializer.serialize_map(None)?;
         table.serialize_entry("epochs", epochs)?;
@@ -85,6 +104,12 @@ impl Serialize for Training {
         table.serialize_entry("weight_decay", weight_decay)?;
         table.serialize_entry("warmup_epochs", warmup_epochs)?;
         table.serialize_entry("warmup_learning_rate", warmup_learning_rate)?;
+        if *annealing != Annealing::default() {
+            table.serialize_entry("annealing", annealing)?;
+        }
+        if *keep_last_batch {
+            table.serialize_entry("keep_last_batch", keep_last_batch)?;
+        }
         table.end()
     }
 }
@@ -114,6 +139,17 @@ const fn warmup_learning_rate() -> f64 {
 }
 
 impl Training {
+    /// Images of each step of an epoch with so many images.
+    pub fn batch_of(&self, images: usize) -> usize {
+        (self.batch_size as usize).min(images).max(1)
+    }
+
+    /// Steps of an epoch with so many images. The last incomplete batch is left out, unless it is the only one or kept.
+    pub fn steps_of_epoch(&self, images: usize) -> usize {
+        let batch = self.batch_of(images);
+        if self.keep_last_batch { images.div_ceil(batch) } else { images / batch }
+    }
+
     /// Checks the values.
     ///
     /// # Errors

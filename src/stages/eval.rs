@@ -96,7 +96,7 @@ impl Work for Eval {
         let mut ports = vec![weights()];
         match (&self.method, given.has("prompt")) {
             (None, true) => ports.push(prompt),
-            (Some(method), false) if method.training.is_none() => {
+            (Some(method), false) if !method.is_trained() => {
                 reads.extend(method.learner.inputs().into_iter().map(Input::output));
             }
             (Some(_), false) => {

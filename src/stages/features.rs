@@ -10,7 +10,7 @@ use super::dataset::test_output;
 use super::pretrain::weights;
 use super::{dataset, fewshot, pretrain};
 use crate::backbone::BackboneOptions;
-use crate::data::{Classes, OnBadImage, SplitPart};
+use crate::data::{Augmentation, Classes, OnBadImage, SplitPart};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Work, file};
 use crate::method::{Method, Precision};
@@ -63,10 +63,13 @@ pub struct Features {
 #[serde(deny_unknown_fields)]
 pub struct Views {
     /// As many views of each image. A training with more epochs computes the others itself, so as many are enough as two
-    /// trainings have in common.
+    /// trainings have in common; one that works on features alone begins with the first view again.
     pub epochs: NonZeroU32,
     /// The seed of the trainings.
     pub seed: u64,
+    /// How the trainings change their images at random.
+    #[serde(default, skip_serializing_if = "Augmentation::is_default")]
+    pub augmentation: Augmentation,
 }
 
 /// The input with the list of images: of a few-shot sample, or of a data set.
@@ -117,6 +120,7 @@ impl Work for Features {
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
         let output = list_output(self.split, self.classes);
         let from_shots = takes_shots(&KIND, self.split, given)?;
+        self.views.map_or(Ok(()), |views| views.augmentation.validate())?;
         if from_shots && self.classes != Classes::All {
             return Err(Error::hinted(
                 "`classes` is not for a few-shot sample, which has been cut to its classes",

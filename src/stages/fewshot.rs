@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset;
 use super::dataset::Index;
-use crate::data::sampling::small_classes;
-use crate::data::{Classes, Split, few_shot};
+use crate::data::sampling::{Generator, small_classes};
+use crate::data::{Classes, Split, few_shot, few_shot_of_probe};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Here, Kind, Place, Port, Work, file};
 use crate::task::Task;
@@ -30,11 +30,18 @@ pub static KIND: Kind = Kind {
 pub struct FewShot {
     /// Training images per class.
     pub shots: NonZeroUsize,
-    /// For Python's `random`, as in the published code.
+    /// For the generator, as in the published code.
     pub seed: u64,
     /// The classes that are kept.
     #[serde(default)]
     pub classes: Classes,
+    /// What draws the sample.
+    #[serde(default, skip_serializing_if = "is_python")]
+    pub generator: Generator,
+}
+
+fn is_python(generator: &Generator) -> bool {
+    *generator == Generator::Python
 }
 
 impl Work for FewShot {
@@ -43,11 +50,23 @@ impl Work for FewShot {
     }
 
     fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
+        if self.generator == Generator::Numpy {
+            self.numpy_seed()?;
+        }
         Ok(vec![Port::one("dataset", &dataset::KIND, vec!["classes", "train", "val"]).with_location()])
     }
 
     fn place(&self) -> Place<'_> {
         Place::Here(self)
+    }
+}
+
+impl FewShot {
+    fn numpy_seed(&self) -> Result<u32> {
+        u32::try_from(self.seed).map_err(|_| {
+            Error::hinted(format!("`seed` is {}", self.seed), "numpy's generator takes seeds below 4294967296")
+                .about("seed")
+        })
     }
 }
 
@@ -61,7 +80,11 @@ impl Here for FewShot {
                 "it is for testing only: draw the sample from another one, such as `imagenet`",
             ));
         }
-        let sample = few_shot(&Split { train, val, test: Vec::new() }, self.shots, self.seed);
+        let split = Split { train, val, test: Vec::new() };
+        let sample = match self.generator {
+            Generator::Python => few_shot(&split, self.shots, self.seed),
+            Generator::Numpy => few_shot_of_probe(&split, self.shots, self.numpy_seed()?),
+        };
         let train = self.classes.select(&sample.train, class_names.len());
         let kept = self.classes.names(&class_names);
         check(&train, kept).map_err(|message| {

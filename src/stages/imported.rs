@@ -35,7 +35,7 @@ impl Work for Imported {
 
     fn ports(&self, _given: &Given<'_>) -> Result<Vec<Port>> {
         self.method.validate()?;
-        if self.method.training.is_none() {
+        if !self.method.is_trained() {
             return Err(Error::hinted(
                 "an `imported` stage has a method that is not trained",
                 "leave it out with `exclude`, and give the `eval` stage the `method`",

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::features::{Features, Views};
+use super::fewshot::FewShot;
 use super::pretrain::weights;
 use super::{features, fewshot, pretrain};
 use crate::backbone::BackboneOptions;
-use crate::data::OnBadImage;
+use crate::data::{OnBadImage, SplitPart};
 use crate::error::{Error, Result};
 use crate::kind::{Given, Kind, Place, Port, Section, Work, file};
 use crate::method::{Method, Precision};
@@ -21,9 +22,19 @@ pub static KIND: Kind = Kind {
         ("shots", "A `fewshot` stage."),
         ("weights", pretrain::INPUT),
         (
+            "validation",
+            "A `features` stage of the same `shots` with `split = \"val\"`: images by which a method chooses what steps do not \
+             find; all others ignore it.",
+        ),
+        (
+            "test",
+            "A `features` stage with `split = \"test\"`: images by which published code chooses, for methods that ask for that; all \
+             others ignore it.",
+        ),
+        (
             "features",
             "A `features` stage with `views` of the same `shots`, whose features are taken instead of images by methods with \
-             the image tower of plain CLIP in the same precision; all others ignore it.",
+             the image tower of plain CLIP in the same precision and with the same augmentation; all others ignore it.",
         ),
     ],
     outputs: &[file("prompt", "prompt.safetensors"), file("log", "training.jsonl")],
@@ -72,19 +83,35 @@ impl Work for Train {
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
         self.method.validate()?;
-        if self.method.training.is_none() {
+        if !self.method.is_trained() {
             return Err(Error::hinted(
                 "a `train` stage has a method that is not trained",
                 "leave it out: `exclude = { method = \"...\" }`, and give the `eval` stage the `method`",
             ));
         }
         let mut ports = vec![Port::one("shots", &fewshot::KIND, vec!["classes", "train"]).with_location(), weights()];
-        if given.has("features") {
-            ports.push(if self.takes_features(given)? {
-                Port::one("features", &features::KIND, vec!["features", "images"]).with_common(&["shots", "weights"])
-            } else {
-                Port::unread("features")
-            });
+        let works_on_features = self.method.learner.works_on_features();
+        let takes_features = given.has("features") && self.takes_features(given)?;
+        if works_on_features && !takes_features {
+            return Err(self.features_wanted(given));
+        }
+        if takes_features {
+            let port = Port::one("features", &features::KIND, vec!["features", "images"]);
+            ports.push(port.with_common(&["shots", "weights"]));
+        } else if given.has("features") {
+            ports.push(Port::unread("features"));
+        }
+        for (name, split) in [("validation", SplitPart::Val), ("test", SplitPart::Test)] {
+            let common: &[&str] = if split.is_test() { &["weights"] } else { &["shots", "weights"] };
+            match (self.method.learner.chooses_by().contains(&split), given.has(name)) {
+                (true, given_it) => {
+                    self.check_choice(name, split, given.work(name).filter(|_| given_it), given)?;
+                    let port = Port::one(name, &features::KIND, vec!["features", "images"]);
+                    ports.push(port.with_common(common));
+                }
+                (false, true) => ports.push(Port::unread(name)),
+                (false, false) => {}
+            }
         }
         Ok(ports)
     }
@@ -107,11 +134,55 @@ impl Work for Train {
 }
 
 impl Train {
+    /// A learner that works behind the towers has no features that it can take.
+    fn features_wanted(&self, given: &Given<'_>) -> Error {
+        let name = self.method.learner.name();
+        match given.has("features") {
+            false => Error::hinted(
+                format!("`{name}` learns from image features, and this stage has none"),
+                "add a `features` stage of the same `shots`, and give it: `features = \"@views\"`",
+            ),
+            true => Error::hinted(
+                format!("`{name}` learns from image features, and those that are given are not of its method"),
+                "give both stages the same `precision`, `backbone` and `augmentation`",
+            ),
+        }
+    }
+
+    /// Checks that images by which something is chosen are those of this split and of the classes of the sample.
+    fn check_choice(&self, name: &str, split: SplitPart, work: Option<&dyn Work>, given: &Given<'_>) -> Result<()> {
+        let learner = self.method.learner.name();
+        let classes = given.work("shots").and_then(<dyn Work>::as_kind::<FewShot>).map(|shots| shots.classes);
+        let said = if split.is_test() { "test" } else { "val" };
+        let hint = format!("give `{name}` a `features` stage with `split = \"{said}\"` and without `views`");
+        // Anything but a `features` stage is refused where it is connected.
+        let features = work.map(<dyn Work>::as_kind::<Features>);
+        match features {
+            None => Err(Error::hinted(format!("`{learner}` chooses by {split} images, and this stage has none"), hint)),
+            Some(Some(features)) if features.split != split || features.views.is_some() => {
+                Err(Error::hinted(format!("`{name}` are not features of whole {split} images"), hint))
+            }
+            Some(Some(features)) if !features.are_of(&self.method, &self.backbone) => Err(Error::hinted(
+                format!("`{name}` are not features of this method's image tower"),
+                "give both stages the same `precision` and `backbone`",
+            )),
+            // Those of a sample have been cut to its classes.
+            Some(Some(features)) if split.is_test() && Some(features.classes) != classes => Err(Error::hinted(
+                format!("`{name}` are features of {} classes, and the sample has others", features.classes),
+                "give both stages the same `classes`",
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Whether the features that are given are those of the views that this training sees, made as its image tower would.
     fn takes_features(&self, given: &Given<'_>) -> Result<bool> {
         // Anything but a `features` stage is refused where it is connected.
         let Some(features) = given.work("features").and_then(<dyn Work>::as_kind::<Features>) else { return Ok(true) };
         match features.views {
+            None if self.method.augmentation.is_none() && features.split == SplitPart::Train => {
+                Ok(features.are_of(&self.method, &self.backbone))
+            }
             None => Err(Error::hinted(
                 "`features` are those of whole images, and a training sees random views of them",
                 "give that stage `views = { epochs = 10, seed = \"{seed}\" }`, with the seed of this one",
@@ -123,7 +194,9 @@ impl Train {
                 ),
                 "give both stages the same seed",
             )),
-            Some(_) => Ok(features.are_of(&self.method, &self.backbone)),
+            Some(Views { augmentation, .. }) => {
+                Ok(augmentation == self.method.augmentation && features.are_of(&self.method, &self.backbone))
+            }
         }
     }
 }

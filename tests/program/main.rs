@@ -16,6 +16,7 @@ mod errors;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod failures;
 mod faults;
+mod feature_learners;
 mod features;
 mod gc;
 mod graph;

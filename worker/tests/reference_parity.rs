@@ -104,6 +104,11 @@ fn sensitivity(learner: &Learner) -> Sensitivity {
         Learner::PromptSrc(_) => (0.9, 0.15),
         Learner::Kgcoop(_) | Learner::Prograd(_) => (0.4, 0.4),
         Learner::Tcp(_) => (0.3, 0.3),
+        Learner::LinearProbe(_)
+        | Learner::ZsLp(_)
+        | Learner::TaskResidual(_)
+        | Learner::ClipAdapter(_)
+        | Learner::TipAdapter(_) => unreachable!("`feature_parity.rs` compares learners behind the towers"),
     };
     Sensitivity { gradient, loss }
 }
@@ -120,6 +125,11 @@ fn growth(learner: &Learner) -> f64 {
         Learner::Maple(_) => 150.0,
         Learner::Ivlp(_) | Learner::PromptSrc(_) => 400.0,
         Learner::Kgcoop(_) | Learner::Prograd(_) | Learner::Tcp(_) => 20.0,
+        Learner::LinearProbe(_)
+        | Learner::ZsLp(_)
+        | Learner::TaskResidual(_)
+        | Learner::ClipAdapter(_)
+        | Learner::TipAdapter(_) => unreachable!("`feature_parity.rs` compares learners behind the towers"),
     }
 }
 
@@ -248,7 +258,7 @@ impl Setting {
     }
 
     fn model(&self, method: &Method, classes: &[String], template: &str) -> Model<'_> {
-        let inputs = Inputs { template: template.to_owned() };
+        let inputs = Inputs { template: template.to_owned(), ..Inputs::default() };
         Model::new(&self.clip, &self.tokenizer, method, classes, &inputs, 1).unwrap()
     }
 
@@ -517,7 +527,7 @@ fn new_classes(
         }
         None => {
             let message = unpacked.unwrap_err().to_string();
-            assert!(message.contains("class-specific context, which serves its own classes alone"), "{message}");
+            assert!(message.contains("for each class, which serves its own classes alone"), "{message}");
         }
     }
 }
@@ -545,7 +555,10 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     let inner = folder.join("cases");
     let folder = if inner.is_dir() { &inner } else { folder };
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("meta.json").is_file()).collect();
+    // Others are of learners that have no trainer: `feature_parity.rs`.
+    let has_trainer =
+        |path: &PathBuf| std::fs::read_to_string(path.join("meta.json")).is_ok_and(|text| text.contains("\"trainer\""));
+    let mut folders: Vec<PathBuf> = entries.filter(has_trainer).collect();
     folders.sort();
     println!("{} cases in {}", folders.len(), folder.display());
     assert!(!folders.is_empty(), "no folder in {} holds a `meta.json`", folder.display());
@@ -564,11 +577,12 @@ fn a_folder_of_cases_may_hold_other_things() {
     let folder = tempfile::tempdir().unwrap();
     let make = |path: &str| {
         std::fs::create_dir_all(folder.path().join(path)).unwrap();
-        std::fs::write(folder.path().join(path).join("meta.json"), "{}").unwrap();
+        std::fs::write(folder.path().join(path).join("meta.json"), "{\"trainer\": \"MaPLe\"}").unwrap();
         folder.path().join(path)
     };
     std::fs::write(folder.path().join("README.md"), "").unwrap();
     std::fs::create_dir(folder.path().join("preprocess")).unwrap();
+    std::fs::write(folder.path().join("preprocess/meta.json"), "{}").unwrap();
     let plain = make("maple");
     assert_eq!(folders(folder.path()), [plain]);
     let inner = [make("cases/coop"), make("cases/maple")];
@@ -1104,7 +1118,7 @@ fn what_does_not_fit_together_is_refused() {
     let setting = Setting::new(Precision::Fp32);
     let classes = ["cat".to_owned(), "dog".to_owned()];
     let refused = |method: &Method, classes: &[String], template: &str| {
-        let inputs = Inputs { template: template.to_owned() };
+        let inputs = Inputs { template: template.to_owned(), ..Inputs::default() };
         let model = Model::new(&setting.clip, &setting.tokenizer, method, classes, &inputs, 1);
         model.err().map(|error| error.to_string()).unwrap_or_default()
     };

@@ -75,7 +75,7 @@ fn learners_that_leave_the_vision_tower_alone_work() {
             "[training]\nepochs = 1\nbatch_size = 1\nlearning_rate = 0.1"
         };
         let method = Method::parse(&format!("{learner}\n{training}")).unwrap();
-        let inputs = Inputs { template: "a photo of a {}.".to_owned() };
+        let inputs = Inputs { template: "a photo of a {}.".to_owned(), ..Inputs::default() };
         Model::new(&clip, &tokenizer, &method, &classes, &inputs, 1)
     };
     for learner in

@@ -103,6 +103,10 @@ impl Step {
             let message = format!("the method `{}` is not trained, so it has no steps", untrained.name);
             return Err(Error::hinted(message, "measure its evaluation: `maple-pipe bench eval`"));
         }
+        if let Some(one) = methods.iter().find(|one| one.method.learner.works_on_features()) {
+            let message = format!("the method `{}` learns from image features, so its steps see no images", one.name);
+            return Err(Error::hinted(message, "measure its evaluation: `maple-pipe bench eval`"));
+        }
         self.subject.measure(methods, &self.classes, self.batch, &HEADER, step_line, Conditions::step)
     }
 }

@@ -4,16 +4,21 @@
 //! The list below is the only place that names them all; from it come what method files may say, their schema and
 //! reference, and what is known of a checkpoint by its tensors.
 
+mod clip_adapter;
 mod cocoop;
 mod coop;
 mod ivlp;
 mod kgcoop;
+mod linear_probe;
 mod maple;
 mod prograd;
 mod promptsrc;
+mod task_residual;
 mod tcp;
+mod tip_adapter;
 mod vpt;
 mod zero_shot;
+mod zs_lp;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,11 +29,17 @@ pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
 pub use promptsrc::Aggregate;
 pub use tcp::CLASS_TOKENS;
 
+pub use clip_adapter::LAYERS as ADAPTER_LAYERS;
 pub use cocoop::linear as meta_net;
+pub use linear_probe::{BIAS, C, WEIGHT};
+pub use task_residual::RESIDUAL;
+pub use tip_adapter::{ALPHA, BETA, COUNTS, KEYS};
+pub use zs_lp::CLASS_WEIGHTS;
 
 use super::learnable::{Form, Learned, Length, TensorShapes, Tower, is_below};
-use super::options::{Input, Options, Teacher};
+use super::options::{Input, Options, Steps, Teacher};
 use crate::architecture::Architecture;
+use crate::data::SplitPart;
 use crate::error::Result;
 
 macro_rules! learners {
@@ -81,6 +92,26 @@ macro_rules! learners {
             /// Whether every image has prompts of its own: they come of its features.
             pub fn has_texts_per_image(&self) -> bool {
                 match self { $(Learner::$options(options) => options.has_texts_per_image(),)+ }
+            }
+
+            /// Whether it works behind the towers: its training takes all its image features from a `features` stage.
+            pub fn works_on_features(&self) -> bool {
+                match self { $(Learner::$options(options) => options.works_on_features(),)+ }
+            }
+
+            /// Whether what is learned is found by steps down a loss.
+            pub(super) fn steps(&self) -> Steps {
+                match self { $(Learner::$options(options) => options.steps(),)+ }
+            }
+
+            /// The images by which a training chooses what steps do not find.
+            pub fn chooses_by(&self) -> &'static [SplitPart] {
+                match self { $(Learner::$options(options) => options.chooses_by(),)+ }
+            }
+
+            /// How many texts a class has.
+            pub fn texts_per_class(&self) -> usize {
+                match self { $(Learner::$options(options) => options.texts_per_class(),)+ }
             }
 
             /// What it reads beside images and weights.
@@ -137,6 +168,11 @@ learners! {
     "kgcoop" => kgcoop::Kgcoop,
     "tcp" => tcp::Tcp,
     "prograd" => prograd::Prograd,
+    "linear-probe" => linear_probe::LinearProbe,
+    "zs-lp" => zs_lp::ZsLp,
+    "task-residual" => task_residual::TaskResidual,
+    "clip-adapter" => clip_adapter::ClipAdapter,
+    "tip-adapter" => tip_adapter::TipAdapter,
 }
 
 impl Learner {
@@ -150,17 +186,9 @@ impl Learner {
         self.learned().iter().any(|one| matches!(one.form, Form::Tokens { tower: Tower::Text, .. }))
     }
 
-    /// How many texts a class has.
-    pub fn texts_per_class(&self) -> usize {
-        match self {
-            Learner::ZeroShot(options) => options.templates.len() + usize::from(options.dataset_template),
-            _ => 1,
-        }
-    }
-
     /// Whether what is learned belongs to certain classes.
     pub(super) fn is_bound(&self) -> bool {
-        self.learned().iter().any(|one| matches!(one.form, Form::Tokens { per_class: true, .. }))
+        self.learnable().iter().any(|(_, axes)| axes.contains(&Length::Classes))
     }
 
     /// Whether a tensor is one that checkpoints of this learner hold and that nothing uses.
@@ -199,7 +227,7 @@ mod tests {
     use super::*;
 
     fn shapes(learner: &Learner) -> TensorShapes {
-        let length = |length: Length| length.of(&Architecture::vit_b16(), 37);
+        let length = |length: Length| length.of(&Architecture::vit_b16(), 37, 74);
         let learnable = learner.learnable().into_iter();
         TensorShapes(learnable.map(|(name, axes)| (name, axes.into_iter().map(length).collect())).collect())
     }
@@ -222,6 +250,7 @@ mod tests {
                 vision_depth,
             })
         };
+        let of = |text: &str| toml::from_str::<Learner>(text).unwrap();
         let maple = |depth| Learner::Maple(Maple { context_length: 2, context_initial_words: String::new(), depth });
         vec![
             coop(false),
@@ -240,6 +269,11 @@ mod tests {
                 teacher_weight: 8.0,
                 class_token_block: 8,
             }),
+            of("learner = 'linear-probe'"),
+            of("learner = 'zs-lp'"),
+            of("learner = 'task-residual'"),
+            of("learner = 'clip-adapter'"),
+            of("learner = 'tip-adapter'"),
         ]
     }
 
@@ -305,7 +339,9 @@ mod tests {
         let told = |learner: &Learner| (learner.learns_text(), learner.has_texts_per_image());
         let all: Vec<(bool, bool)> = learners().iter().map(told).collect();
         let [no_text, shared, per_image] = [(false, false), (true, false), (true, true)];
-        assert_eq!(all, [shared, shared, per_image, no_text, shared, shared, shared, shared, shared]);
+        let on_features = [no_text; 5];
+        assert_eq!(all[..9], [shared, shared, per_image, no_text, shared, shared, shared, shared, shared]);
+        assert_eq!(all[9..], on_features);
     }
 
     #[test]

@@ -43,6 +43,10 @@ impl Options for ZeroShot {
         Vec::new()
     }
 
+    fn texts_per_class(&self) -> usize {
+        self.templates.len() + usize::from(self.dataset_template)
+    }
+
     fn inputs(&self) -> Vec<Input> {
         self.dataset_template.then_some(Input::Template).into_iter().collect()
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::RgbImage;
 use maple_pipe::backbone::Preprocessing;
-use maple_pipe::data::{Indexed, Item, Loader, Transform};
+use maple_pipe::data::{Augmentation, Indexed, Item, Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use tempfile::TempDir;
 
@@ -17,7 +17,13 @@ const KEPT: usize = 2 << 30;
 pub(super) fn loader(count: usize, classes: usize, preprocessing: &Preprocessing) -> Result<(Loader, TempDir)> {
     let folder = TempDir::new().map_err(Error::io("write in", std::env::temp_dir()))?;
     let items = (0..count).map(|number| picture(folder.path(), number, number % classes)).collect::<Result<_>>()?;
-    let loader = Loader::new(folder.path(), items, Transform::Training { size: preprocessing.size }, 1, KEPT);
+    let loader = Loader::new(
+        folder.path(),
+        items,
+        Transform::Training { size: preprocessing.size, augmentation: Augmentation::default() },
+        1,
+        KEPT,
+    );
     Ok((loader.normalised_for(preprocessing), folder))
 }
 

@@ -35,7 +35,7 @@ impl Subject<'_> {
 
     /// The learner, bound to the classes.
     pub(super) fn model(&self) -> Result<Model<'_>> {
-        let inputs = Inputs { template: "a photo of a {}.".to_owned() };
+        let inputs = Inputs { template: "a photo of a {}.".to_owned(), ..Inputs::default() };
         Model::new(&self.clip, &Tokenizer::new(), &self.request.method, &self.class_names, &inputs, 1)
     }
 

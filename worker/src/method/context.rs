@@ -207,6 +207,13 @@ fn arrange(words: &[i64], context: &[i64], position: ClassTokenPosition, name_le
 }
 
 impl ClassPrompts {
+    /// Features `(classes, embedding)` of prompts without any context, without any gradient.
+    pub(super) fn fixed_features(&self, clip: &Clip) -> Tensor {
+        let no_context = Tensor::zeros([0, clip.architecture().text_width], (clip.kind(), clip.device()));
+        let features = tch::no_grad(|| passes::run(vec![self.pass(clip, &no_context, Vec::new())]));
+        features[0].output.squeeze_dim(0)
+    }
+
     /// Features `(G, classes, embedding)`, not normalised. The context is `(n, text width)`, or `(G, n, text width)`
     /// with one for each of `G` images; a class-specific one is `(classes * n, text width)`.
     pub(super) fn features(&self, clip: &Clip, context: &Tensor, deep: &[Tensor]) -> Tensor {
@@ -233,13 +240,6 @@ impl ClassPrompts {
         let rows = if self.parts.is_empty() { std::slice::from_ref(&self.rows) } else { &self.parts };
         let inputs = std::iter::once(context.shallow_clone()).chain(deep).collect();
         Pass::new(inputs, 1, rows.iter().map(part).collect())
-    }
-
-    /// Features `(classes, embedding)` of prompts without any context, of any length, without any gradient.
-    pub(super) fn fixed_features(&self, clip: &Clip) -> Tensor {
-        let no_context = Tensor::zeros([0, clip.architecture().text_width], (clip.kind(), clip.device()));
-        let features = tch::no_grad(|| passes::run(vec![self.pass(clip, &no_context, Vec::new())]));
-        features[0].output.squeeze_dim(0)
     }
 
     /// The same through the text tower as published.

@@ -3,7 +3,7 @@
 //! The distributions are those of the published code; the numbers are not PyTorch's.
 
 use maple_pipe::data::random;
-use maple_pipe::method::learnable::{Form, Learned, Length};
+use maple_pipe::method::learnable::{Form, Learned, Length, Start};
 use tch::{Device, Kind, Tensor};
 
 use super::context::Words;
@@ -16,13 +16,13 @@ const CONTEXT_DEVIATION: f64 = 0.02;
 pub(super) struct LearnedTensors(Vec<(String, Tensor)>);
 
 impl LearnedTensors {
-    /// What a learner learns, at its start for these classes.
-    pub(super) fn new(learned: &[Learned], initial: Initial, words: &Words<'_>) -> LearnedTensors {
+    /// What a learner learns, at its start for these classes and so many images of a sample.
+    pub(super) fn new(learned: &[Learned], initial: Initial, words: &Words<'_>, images: usize) -> LearnedTensors {
         let mut tensors = Vec::new();
         for one in learned {
             let initial = if one.wide { Initial { kind: Kind::Float, ..initial } } else { initial };
             let (architecture, classes) = (words.clip.architecture(), words.class_names.len());
-            let shape = |axes: Vec<Length>| axes.iter().map(|axis| axis.of(architecture, classes)).collect();
+            let shape = |axes: Vec<Length>| axes.iter().map(|axis| axis.of(architecture, classes, images)).collect();
             let (names, shapes): (Vec<String>, Vec<Vec<i64>>) =
                 one.tensors().into_iter().map(|(name, axes)| (name, shape(axes))).unzip();
             let values = match &one.form {
@@ -31,8 +31,14 @@ impl LearnedTensors {
                 }
                 Form::Tokens { .. } => shapes.iter().map(|shape| initial.normal(&one.name, shape)).collect(),
                 Form::Linear { drawn_as, .. } => initial.linear(drawn_as, &shapes),
+                Form::Free { start: Start::Uniform, .. } => initial.linear(&one.name, &shapes),
+                Form::Free { .. } => {
+                    shapes.iter().map(|shape| Tensor::zeros(shape, (Kind::Float, Device::Cpu))).collect()
+                }
             };
-            tensors.extend(names.into_iter().zip(values.iter().map(|values| initial.leaf(values))));
+            let moves = !matches!(one.form, Form::Free { start: Start::Fixed, .. });
+            let leaf = |values: &Tensor| initial.leaf(values).set_requires_grad(moves);
+            tensors.extend(names.into_iter().zip(values.iter().map(leaf)));
         }
         LearnedTensors(tensors)
     }

@@ -1,11 +1,12 @@
 //! What a learner is.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::context::{ClassPrompts, Words};
 use super::initial::LearnedTensors;
 use super::loss::{Forward, Term};
-use crate::clip::VisionPrompts;
+use crate::clip::{Clip, VisionPrompts, normalised};
+use maple_pipe::error::Result;
 
 /// What a learner adds to CLIP, and what it learns by. It is bound to a model and to the names of some classes.
 ///
@@ -22,6 +23,25 @@ pub(super) trait Learner {
     /// Whether [`Learner::text`] depends on the images, in which case it yields a context for each.
     fn per_image(&self) -> bool {
         false
+    }
+
+    /// Logits `(B, classes)` of a batch.
+    fn logits(&self, features: &Features<'_>) -> Tensor {
+        features.cosines()
+    }
+
+    /// Takes up the sample that is to be learned from, before the first of so many epochs and without gradients; of a training
+    /// that goes on, the learned tensors get their values behind it. Without any epoch, what is learned is found now.
+    ///
+    /// # Errors
+    /// When it cannot be found.
+    fn fit(&mut self, _clip: &Clip, _sample: Sample, _epochs: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it has found in another way than by steps, for a note.
+    fn found(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
     }
 
     /// The terms of the loss of a batch.
@@ -54,9 +74,77 @@ pub(super) trait Learner {
     }
 }
 
+/// What logits are made of.
+pub(super) struct Features<'a> {
+    pub(super) clip: &'a Clip,
+    /// Of the images, `(B, embedding)`, of any length.
+    pub(super) images: &'a Tensor,
+    /// The same, normalised.
+    pub(super) normalised: &'a Tensor,
+    /// Of the classes, normalised, `(1, classes, embedding)`, or `(B, classes, embedding)` where they depend on the image.
+    pub(super) classes: &'a Tensor,
+}
+
+impl Features<'_> {
+    /// CLIP's logits.
+    pub(super) fn cosines(&self) -> Tensor {
+        let products = match self.classes.size()[0] {
+            1 => self.normalised.matmul(&self.classes.squeeze_dim(0).tr()),
+            _ => self.classes.matmul(&self.normalised.unsqueeze(-1)).squeeze_dim(-1),
+        };
+        self.clip.logit_scale() * products
+    }
+
+    /// The features of the images in fp32, whatever the precision of the towers.
+    pub(super) fn wide_images(&self) -> Tensor {
+        self.images.to_kind(Kind::Float)
+    }
+
+    /// CLIP's logits of other image features, and of class features that all images share, in fp32.
+    pub(super) fn wide_cosines(&self, images: &Tensor) -> Tensor {
+        wide_cosines(self.clip, images, &self.classes.squeeze_dim(0))
+    }
+}
+
+/// CLIP's logits `(B, classes)` of image features `(B, embedding)` and class features `(classes, embedding)`, of any length,
+/// in fp32.
+pub(super) fn wide_cosines(clip: &Clip, images: &Tensor, classes: &Tensor) -> Tensor {
+    let [images, classes] = [images, classes].map(|features| normalised(&features.to_kind(Kind::Float)));
+    clip.logit_scale().to_kind(Kind::Float) * images.matmul(&classes.tr())
+}
+
+/// The images of a few-shot sample, as their features.
+#[derive(Debug)]
+pub struct Sample {
+    /// Of the views that the epochs see, `(views, images, embedding)`, of any length.
+    pub views: Tensor,
+    /// `(images,)`.
+    pub labels: Tensor,
+    /// Images by which something is chosen, where the learner asks for them.
+    pub validation: Option<Labelled>,
+    /// Test images, by which published code chooses something, where the learner asks for them.
+    pub test: Option<Labelled>,
+}
+
+/// Images with their labels.
+#[derive(Debug)]
+pub struct Labelled {
+    /// `(n, embedding)`, of any length.
+    pub features: Tensor,
+    /// `(n,)`.
+    pub labels: Tensor,
+}
+
+impl Labelled {
+    /// How many of them logits `(n, classes)` tell rightly, without axes.
+    pub(super) fn correct(&self, logits: &Tensor) -> Tensor {
+        logits.argmax(-1, false).eq_tensor(&self.labels).sum(Kind::Int64)
+    }
+}
+
 /// The text side of a learner.
 pub(super) enum Text<'a> {
-    /// Features `(classes, embedding)` that never change.
+    /// Features `(classes, embedding)` that no text tower makes in a step.
     Fixed(Tensor),
     /// Prompts to run through the text tower.
     Prompts {
@@ -73,6 +161,8 @@ pub(super) enum Text<'a> {
 pub struct Inputs {
     /// The data set's own template, such as "a photo of a {}."; empty where nobody reads it.
     pub template: String,
+    /// The images of the sample that it was or is to be trained on, where it keeps something of each.
+    pub images: usize,
 }
 
 /// What a learner is made from, beside its options.

@@ -16,12 +16,12 @@ mod state;
 mod teacher;
 mod trainer;
 
-pub use learner::Inputs;
+pub use learner::{Inputs, Labelled, Sample};
 pub use loss::{Forward, Term, cross_entropy, total};
 pub use loss_scale::LossScale;
 pub use model::{Evaluator, Loss, Model, Seen};
 pub use optimizer::Optimizer;
 pub use passes::{Parts, image_features};
-pub use schedule::learning_rate;
+pub use schedule::{learning_rate, learning_rate_of_step};
 pub use teacher::mean_text_features;
 pub use trainer::{Losses, StepLosses, Trainer};

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::context::Words;
 use super::initial::{Initial, LearnedTensors};
-use super::learner::{self, Inputs, Learner, Text};
+use super::learner::{self, Features, Inputs, Learner, Sample, Text};
 use super::learners;
 use super::loss::{Forward, Term};
 use super::passes::{self, Part, Parts, Pass, Passed, Shared};
@@ -154,7 +154,7 @@ impl<'a> Model<'a> {
         assert_eq!(clip.precision(), method.precision, "a model computes as its method says");
         let kind = if method.precision == Precision::Fp16 { Kind::Half } else { Kind::Float };
         let initial = Initial { seed, device: clip.device(), kind };
-        let learned = LearnedTensors::new(&method.learner.learned(), initial, &words);
+        let learned = LearnedTensors::new(&method.learner.learned(), initial, &words, inputs.images);
         let learner = learners::bind(&method.learner, &learner::Parts { words, learned: &learned, inputs })?;
         Ok(Model { clip, learned, learner, has_image_teacher: method.learner.teacher().images, parts })
     }
@@ -170,6 +170,25 @@ impl<'a> Model<'a> {
     /// When a name or a shape differs; nothing has changed then.
     pub fn load(&mut self, trained: &Weights) -> Result<()> {
         copy_into(&self.learnable(), trained)
+    }
+
+    /// Takes up the sample that is to be learned from, before the first of so many epochs; without any, what is learned is found
+    /// now.
+    ///
+    /// # Errors
+    /// When it cannot be found.
+    pub fn fit(&mut self, sample: Sample, epochs: u32) -> Result<()> {
+        no_grad(|| self.learner.fit(self.clip, sample, epochs))
+    }
+
+    /// What was found in another way than by steps, for a note.
+    pub fn found(&self) -> Vec<(&'static str, f64)> {
+        self.learner.found()
+    }
+
+    /// The learned tensors that steps move.
+    pub(super) fn moving(&self) -> Vec<(String, Tensor)> {
+        self.learnable().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect()
     }
 
     /// Where the model computes.
@@ -189,8 +208,8 @@ impl<'a> Model<'a> {
 
     /// The terms of the loss of what is seen, with labels `(B,)`.
     pub fn loss(&self, seen: Seen<'_>, labels: &Tensor) -> Loss {
-        let Features { image_features, frozen_image_features, class_features, passes } = self.features(seen);
-        let logits = self.compare(&image_features, &class_features);
+        let Made { of_any_length, image_features, frozen_image_features, class_features, passes } = self.features(seen);
+        let logits = self.compare(&of_any_length, &image_features, &class_features);
         let images = if let Seen::Images(images) = seen { Some(images) } else { None };
         let clip = self.clip;
         let forward = Forward { clip, images, labels, image_features, frozen_image_features, class_features, logits };
@@ -199,29 +218,26 @@ impl<'a> Model<'a> {
 
     /// Features of images and of the classes, with the passes in which they were made: all towers together where the text does
     /// not depend on the images.
-    fn features(&self, seen: Seen<'_>) -> Features {
-        let (image_features, frozen_image_features, mut passes) = match seen {
+    fn features(&self, seen: Seen<'_>) -> Made {
+        let frozen = |passed: &[Passed]| self.has_image_teacher.then(|| normalised(&passed[1].output));
+        let (of_any_length, frozen_image_features, mut passes) = match seen {
             Seen::Images(images) => {
                 let first = self.all_of_images(images);
-                let of_images = |passed: &[Passed]| {
-                    let frozen = self.has_image_teacher.then(|| normalised(&passed[1].output));
-                    (normalised(&passed[0].output), frozen)
-                };
                 if !self.learner.per_image() {
                     let (class_features, passed) = self.text_features(first, &self.no_images());
-                    let (image_features, frozen_image_features) = of_images(&passed);
-                    let passes = vec![passed];
-                    return Features { image_features, frozen_image_features, class_features, passes };
+                    let (of_any_length, frozen_image_features) = (passed[0].output.shallow_clone(), frozen(&passed));
+                    let (image_features, passes) = (normalised(&of_any_length), vec![passed]);
+                    return Made { of_any_length, image_features, frozen_image_features, class_features, passes };
                 }
                 let passed = passes::run(first);
-                let (image_features, frozen_image_features) = of_images(&passed);
-                (image_features, frozen_image_features, vec![passed])
+                (passed[0].output.shallow_clone(), frozen(&passed), vec![passed])
             }
-            Seen::Features(features) => (normalised(features), None, Vec::new()),
+            Seen::Features(features) => (features.shallow_clone(), None, Vec::new()),
         };
+        let image_features = normalised(&of_any_length);
         let (class_features, classes) = self.text_features(Vec::new(), &image_features);
         passes.push(classes);
-        Features { image_features, frozen_image_features, class_features, passes }
+        Made { of_any_length, image_features, frozen_image_features, class_features, passes }
     }
 
     /// All passes of a step that images `(B, 3, R, R)` make: first that with what is learned in the vision tower, then that of
@@ -309,18 +325,19 @@ impl<'a> Model<'a> {
 
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`.
     pub fn logits_of_features(&self, image_features: &Tensor) -> Tensor {
-        let image_features = normalised(image_features);
-        self.compare(&image_features, &self.class_features(&image_features))
+        let normalised = normalised(image_features);
+        self.compare(image_features, &normalised, &self.class_features(&normalised))
     }
 
     /// [`Model::logits`] through the text tower as published, all 77 positions of every class. Slow; tests compare.
     pub fn logits_reference(&self, images: &Tensor) -> Tensor {
-        let image_features = normalised(&self.image_features(images));
+        let of_any_length = self.image_features(images);
+        let image_features = normalised(&of_any_length);
         let class_features = match self.learner.text(&image_features) {
             Text::Fixed(features) => features.unsqueeze(0),
             Text::Prompts { prompts, context, deep } => prompts.features_reference(self.clip, &context, &deep),
         };
-        self.compare(&image_features, &normalised(&class_features))
+        self.compare(&of_any_length, &image_features, &normalised(&class_features))
     }
 
     /// Readies the model for many batches: what depends on the classes alone is computed now, without gradients.
@@ -338,13 +355,9 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// Logits of normalised features.
-    fn compare(&self, image_features: &Tensor, class_features: &Tensor) -> Tensor {
-        let products = match class_features.size()[0] {
-            1 => image_features.matmul(&class_features.squeeze_dim(0).tr()),
-            _ => class_features.matmul(&image_features.unsqueeze(-1)).squeeze_dim(-1),
-        };
-        self.clip.logit_scale() * products
+    /// Logits of image features of any length, the same normalised, and normalised ones of the classes.
+    fn compare(&self, images: &Tensor, normalised: &Tensor, classes: &Tensor) -> Tensor {
+        self.learner.logits(&Features { clip: self.clip, images, normalised, classes })
     }
 
     /// How many images are evaluated at a time that have prompts of their own.
@@ -357,10 +370,12 @@ impl<'a> Model<'a> {
 }
 
 /// What the towers make of a step.
-struct Features {
-    /// Normalised, `(B, embedding)`.
+struct Made {
+    /// Of images, `(B, embedding)`.
+    of_any_length: Tensor,
+    /// The same, normalised.
     image_features: Tensor,
-    /// The same of plain CLIP.
+    /// Those of plain CLIP, normalised.
     frozen_image_features: Option<Tensor>,
     /// Normalised, `(1, classes, embedding)` or `(B, classes, embedding)`.
     class_features: Tensor,
@@ -383,7 +398,7 @@ impl Evaluator<'_> {
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits_of_features(&self, image_features: &Tensor) -> Tensor {
         let logits = no_grad(|| match &self.class_features {
-            Some(class_features) => self.model.compare(&normalised(image_features), class_features),
+            Some(class_features) => self.model.compare(image_features, &normalised(image_features), class_features),
             None => {
                 let model = Shared(self.model);
                 let part =

@@ -1,9 +1,22 @@
 //! The learning rate of each epoch: constant while warming up, then cosine annealing (Dassl's `ConstantWarmupScheduler`
-//! over PyTorch's `CosineAnnealingLR`).
+//! over PyTorch's `CosineAnnealingLR`), or by step.
 
 use std::f64::consts::PI;
 
-use maple_pipe::method::Training;
+use maple_pipe::method::{Annealing, Training};
+
+/// The learning rate of a step, counted from 0 in its `epoch` of `steps` steps, which is counted from 0, too. The annealing by
+/// steps has the period of all steps behind the warm-up.
+pub fn learning_rate_of_step(training: &Training, epoch: u32, step: usize, steps: usize) -> f64 {
+    match (training.annealing, epoch.checked_sub(training.warmup_epochs)) {
+        (Annealing::Step, Some(annealed)) => {
+            let done = f64::from(annealed) * steps as f64 + step as f64;
+            let all = f64::from(training.epochs - training.warmup_epochs) * steps as f64;
+            training.learning_rate * (1.0 + libm::cos(PI * done / all)) / 2.0
+        }
+        (Annealing::Epoch, _) | (_, None) => learning_rate(training, epoch),
+    }
+}
 
 /// The learning rate of `epoch`, counted from 0. The annealing counts its own epochs, from the end of the warm-up, over
 /// a period of `training.epochs`; so the first epoch behind the warm-up runs at the full rate.

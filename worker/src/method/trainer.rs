@@ -91,7 +91,7 @@ impl StepLosses {
 impl<'a> Trainer<'a> {
     /// Ready for the first step.
     pub fn new(model: Model<'a>, training: &Training, precision: Precision) -> Trainer<'a> {
-        let optimizer = Optimizer::new(model.learnable(), training);
+        let optimizer = Optimizer::new(model.moving(), training);
         let device = model.device();
         let recording = if device.is_cuda() { Recording::After(STEPS_BEFORE_RECORDING) } else { Recording::Never };
         Trainer { model, optimizer, loss_scale: LossScale::new(precision, device), epochs: training.epochs, recording }

@@ -48,7 +48,8 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             let description = prompt::describe(&trained)?;
             let (method, average) = (&description.method, description.method.clip_average());
             clip = models::averaged_clip(task, &stage.backbone, device, method.precision, average)?;
-            let mut model = Model::new(&clip, &tokenizer, method, class_names, &Inputs::default(), 0)?;
+            let read = prompt::inputs(&trained, &description);
+            let mut model = Model::new(&clip, &tokenizer, method, class_names, &read, 0)?;
             prompt::unpack(&trained, &description, &mut model, class_names)?;
             model
         }

@@ -20,8 +20,8 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let clip = models::clip(task, &stage.backbone, device, stage.precision)?;
     let size = clip.backbone().preprocessing.size;
     let (epochs, loader) = match stage.views {
-        Some(Views { epochs, seed }) => {
-            let transform = Transform::Training { size };
+        Some(Views { epochs, seed, augmentation }) => {
+            let transform = Transform::Training { size, augmentation };
             (epochs.get(), Loader::new(location, items, transform, seed, inputs::CACHE_BYTES))
         }
         None => (1, Loader::new(location, items, Transform::Evaluation { size }, 0, 0)),

@@ -51,6 +51,18 @@ pub(super) fn send(tensor: &Tensor, device: Device) -> Tensor {
     }
 }
 
+/// The features in an input of the task, `(images, embedding)` or `(epochs, images, embedding)`, and these images; `None` where it
+/// has no such input.
+pub(super) fn features_of(task: &Task, input: &str) -> Result<Option<(Tensor, Index)>> {
+    let name = format!("{input}.features");
+    if !task.inputs.contains_key(&name) {
+        return Ok(None);
+    }
+    let file = Weights::read(&task.one(&name).path)?;
+    let features = file.get(FEATURES).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
+    Ok(Some((features.shallow_clone(), task.json(&format!("{input}.images"))?)))
+}
+
 /// The features that a task has of images, in a list of its own: the tensor, and the row of each image by path and digest.
 pub(super) struct Known {
     /// `(images, embedding)`, or `(epochs, images, embedding)` of views.
@@ -62,15 +74,9 @@ pub(super) struct Known {
 impl Known {
     /// The task's, if it has any.
     pub(super) fn of(task: &Task, on_bad_image: OnBadImage) -> Result<Option<Known>> {
-        if !task.inputs.contains_key("features.features") {
-            return Ok(None);
-        }
-        let file = Weights::read(&task.one("features.features").path)?;
-        let features =
-            file.get(FEATURES).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
-        let listed: Index = task.json("features.images")?;
+        let Some((features, listed)) = features_of(task, "features")? else { return Ok(None) };
         let rows = listed.into_iter().map(|item| (item.path, item.digest)).zip(0..).collect();
-        Ok(Some(Known { features: features.shallow_clone(), rows, on_bad_image }))
+        Ok(Some(Known { features, rows, on_bad_image }))
     }
 
     /// The row of an image; none of one that is to be left out.

@@ -14,7 +14,9 @@ use super::models;
 use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{Inputs, Losses, Model, Seen, StepLosses, Trainer, learning_rate, prompt};
+use crate::method::{
+    Inputs, Labelled, Losses, Model, Sample, Seen, StepLosses, Trainer, learning_rate_of_step, prompt,
+};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
@@ -64,23 +66,51 @@ impl Position {
     }
 }
 
-/// Features of the views that the first epochs see.
+/// Features of the views that epochs see.
 struct Views {
-    /// `(epochs, images, embedding)`.
+    /// `(views, images, embedding)`.
     features: Tensor,
     /// For each image of the sample its row there; none for one that is left out.
     rows: Vec<Option<i64>>,
+    /// Whether epochs behind the last view begin with the first again.
+    repeat: bool,
 }
 
 impl Views {
-    /// Those of a sample's images.
-    fn new(known: &Known, items: &Index, device: Device) -> Result<Views> {
+    /// Those of a sample's images. Features of whole images are those of every epoch.
+    fn new(known: &Known, items: &Index, repeat: bool, device: Device) -> Result<Views> {
         let rows = items.iter().map(|item| known.row(item)).collect::<Result<_>>()?;
-        Ok(Views { features: known.features.to_device(device), rows })
+        let features = known.features.to_device(device);
+        match features.dim() {
+            2 => Ok(Views { features: features.unsqueeze(0), rows, repeat: true }),
+            _ => Ok(Views { features, rows, repeat }),
+        }
     }
 
+    /// The first epochs whose views these are.
     fn epochs(&self) -> u32 {
-        self.features.size()[0] as u32
+        if self.repeat { u32::MAX } else { self.features.size()[0] as u32 }
+    }
+
+    /// The sample for a learner that works behind the towers, with the images by which it chooses.
+    fn sample(&self, task: &Task, items: &Index) -> Result<Sample> {
+        let device = self.features.device();
+        let known = items.iter().zip(&self.rows).filter_map(|(item, row)| Some((item.label as i64, (*row)?)));
+        let (labels, rows): (Vec<i64>, Vec<i64>) = known.unzip();
+        let [labels, rows] = [labels, rows].map(|numbers| Tensor::from_slice(&numbers).to_device(device));
+        let labelled = |input: &str| -> Result<Option<Labelled>> {
+            let of = |(features, listed): (Tensor, Index)| {
+                let labels: Vec<i64> = listed.iter().map(|item| item.label as i64).collect();
+                Labelled { features: features.to_device(device), labels: Tensor::from_slice(&labels).to_device(device) }
+            };
+            Ok(inputs::features_of(task, input)?.map(of))
+        };
+        Ok(Sample {
+            views: self.features.index_select(1, &rows),
+            labels,
+            validation: labelled("validation")?,
+            test: labelled("test")?,
+        })
     }
 
     /// How many images are left out.
@@ -95,7 +125,8 @@ impl Views {
         let labels: Vec<i64> = places.iter().map(|&place| loader.items()[place].label as i64).collect();
         let device = self.features.device();
         let [rows, labels] = [rows, labels].map(|numbers| inputs::send(&Tensor::from_slice(&numbers), device));
-        (places, self.features.get(epoch.into()).index_select(0, &rows), labels)
+        let view = i64::from(epoch) % self.features.size()[0];
+        (places, self.features.get(view).index_select(0, &rows), labels)
     }
 }
 
@@ -109,17 +140,31 @@ struct At {
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Train = task.parameters()?;
-    let training = stage.method.training.as_ref().expect("the graph refuses a method that is not trained");
+    let epochs = stage.method.training.as_ref().map_or(0, |training| training.epochs);
     let clip = models::clip(task, &stage.backbone, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
-    let model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, &Inputs::default(), stage.seed)?;
+    let works_on_features = stage.method.learner.works_on_features();
+    let views = Known::of(task, stage.on_bad_image)?;
+    let views = views.map(|known| Views::new(&known, &items, works_on_features, device)).transpose()?;
+    let images = items.len() - views.as_ref().map_or(0, Views::lacking);
+    let read = Inputs { images, ..Inputs::default() };
+    let mut model = Model::new(&clip, &Tokenizer::new(), &stage.method, &class_names, &read, stage.seed)?;
+    if let Some(views) = views.as_ref().filter(|_| works_on_features) {
+        model.fit(views.sample(task, &items)?, epochs)?;
+    }
+    let lacking = views.as_ref().map_or(0, Views::lacking);
+    let Some(training) = &stage.method.training else {
+        prompt::pack(&model, &Description::new(&stage.method, epochs, &class_names))?.write(&task.output("prompt"))?;
+        write_log(task, &[])?;
+        return Ok(found(&model) + &inputs::skipped_note(lacking));
+    };
     let mut trainer = Trainer::new(model, training, stage.method.precision);
     let size = clip.backbone().preprocessing.size;
     let folder = &task.one("shots.location").path;
-    let views = Known::of(task, stage.on_bad_image)?.map(|known| Views::new(&known, &items, device)).transpose()?;
     let viewed = views.as_ref().map_or(0, Views::epochs);
-    let loader = Loader::new(folder, items, Transform::Training { size }, stage.seed, inputs::CACHE_BYTES);
+    let transform = Transform::Training { size, augmentation: stage.method.augmentation };
+    let loader = Loader::new(folder, items, transform, stage.seed, inputs::CACHE_BYTES);
     let loader = match training.epochs <= viewed {
         true => loader,
         false => inputs::ready(loader, task, &clip, stage.on_bad_image, control)?,
@@ -127,15 +172,16 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let upload = inputs::Upload::new(&loader, device);
     let partial = task.partial.join("epoch.safetensors");
     let mut position = resume(&partial, &mut trainer);
-    // The last incomplete batch is dropped, unless it is the only one.
-    let batch = (training.batch_size as usize).min(loader.items().len());
-    let steps_an_epoch = loader.items().len() / batch;
+    let batch = training.batch_of(loader.items().len());
+    let steps_an_epoch = training.steps_of_epoch(loader.items().len());
     let mut step = position.log.len() * steps_an_epoch + position.steps;
     let mut events = events(task, step + 1);
     let mut unread = Unread::new(device);
     for epoch in position.log.len() as u32..training.epochs {
         let started = Instant::now();
-        let rate = learning_rate(training, epoch);
+        let rate_of = |step| learning_rate_of_step(training, epoch, step, steps_an_epoch);
+        // That of the last step.
+        let rate = rate_of(steps_an_epoch - 1);
         let order = loader.order(epoch.into());
         let resumed = position.steps;
         let mut read = |steps: Vec<(At, StepLosses)>, position: &mut Position| -> Result<()> {
@@ -148,8 +194,9 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                     return Err(Error::hinted(
                         format!(
                             "the loss is {value} in epoch {} of {of}, step {number} of {steps_an_epoch}, at learning rate \
-                             {rate:?}, on {}",
+                             {:?}, on {}",
                             epoch + 1,
+                            rate_of(number - 1),
                             few(3, images),
                         ),
                         match position.log.is_empty() && position.trained == 0 {
@@ -160,7 +207,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                 }
                 position.add(&losses);
                 let tags: Vec<String> = losses.terms.iter().map(|(name, _)| format!("loss/{name}")).collect();
-                let mut scalars = vec![("loss", value), ("learning_rate", rate)];
+                let mut scalars = vec![("loss", value), ("learning_rate", rate_of(at.step_of_epoch - 1))];
                 scalars.extend(tags.iter().map(String::as_str).zip(losses.terms.iter().map(|(_, value)| *value)));
                 events.scalars(at.step, &scalars);
             }
@@ -177,11 +224,11 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             if places.is_empty() {
                 return Ok(());
             }
-            let losses = trainer.step(seen, labels, rate)?;
+            let losses = trainer.step(seen, labels, rate_of(position.steps - 1))?;
             let at = At { step, step_of_epoch: position.steps, places: places.to_owned() };
             read(unread.add((at, losses)), &mut position)
         };
-        let batches = order.chunks_exact(batch).skip(resumed);
+        let batches = order.chunks(batch).take(steps_an_epoch).skip(resumed);
         let waited = match views.as_ref().filter(|_| epoch < viewed) {
             Some(views) => {
                 for places in batches {
@@ -237,9 +284,16 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     prompt::pack(trainer.model(), &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
-    let lacking = views.map_or(0, |views| views.lacking());
+    let found = found(trainer.model());
+    let note = if found.is_empty() { note } else { format!("{note}, {found}") };
     inputs::warn_of_skipped(&loader);
     Ok(note + &inputs::skipped_note(loader.skipped().len().max(lacking)))
+}
+
+/// What a learner found in another way than by steps, for a note.
+fn found(model: &Model<'_>) -> String {
+    let words = |(name, value): (&str, f64)| format!("{name} {}", (value * 1e3).round() / 1e3);
+    model.found().into_iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 /// A learned tensor that holds a value which is infinite or no number.
@@ -255,8 +309,8 @@ fn not_finite(model: &Model<'_>) -> Result<Option<String>> {
 /// Writes the training log, one JSON object per line.
 fn write_log(task: &Task, log: &[Epoch]) -> Result<()> {
     let path = task.output("log");
-    let lines: Vec<String> = log.iter().map(|line| serde_json::to_string(line).expect("plain data")).collect();
-    std::fs::write(&path, lines.join("\n") + "\n").map_err(Error::io("write", &path))
+    let lines = log.iter().map(|line| serde_json::to_string(line).expect("plain data") + "\n");
+    std::fs::write(&path, lines.collect::<String>()).map_err(Error::io("write", &path))
 }
 
 /// Keeps everything that the next step starts from, in one file, so that it is whole or absent.

@@ -1,16 +1,23 @@
 //! The learners, one file each. Their options, and the names and shapes of what they learn, are in the files of the same
 //! names in the package `maple-pipe`.
 
+mod class_texts;
+mod clip_adapter;
 mod cocoop;
 mod coop;
 mod ivlp;
 mod kgcoop;
+mod linear_probe;
+mod logistic_regression;
 mod maple;
 mod prograd;
 mod promptsrc;
+mod task_residual;
 mod tcp;
+mod tip_adapter;
 mod vpt;
 mod zero_shot;
+mod zs_lp;
 
 use super::learner::{Learner, Parts};
 use maple_pipe::error::Result;
@@ -32,6 +39,11 @@ pub(super) fn bind(learner: &method::Learner, parts: &Parts<'_>) -> Result<Box<d
         method::Learner::Kgcoop(options) => Box::new(kgcoop::Kgcoop::new(options, parts)?),
         method::Learner::Prograd(options) => Box::new(prograd::Prograd::new(options, parts)?),
         method::Learner::Tcp(options) => Box::new(tcp::Tcp::new(options, parts)?),
+        method::Learner::LinearProbe(options) => Box::new(linear_probe::LinearProbe::new(options, parts)),
+        method::Learner::ZsLp(options) => Box::new(zs_lp::ZsLp::new(options, parts)?),
+        method::Learner::TaskResidual(options) => Box::new(task_residual::TaskResidual::new(options, parts)?),
+        method::Learner::ClipAdapter(options) => Box::new(clip_adapter::ClipAdapter::new(options, parts)?),
+        method::Learner::TipAdapter(options) => Box::new(tip_adapter::TipAdapter::new(options, parts)?),
     };
     Ok(bound)
 }
