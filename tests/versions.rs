@@ -76,7 +76,7 @@ classes = "base"
 [stage.train]
 kind = "train"
 axes = ["method", "precision"]
-only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple"] }
+only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"] }
 shots = "@shots"
 weights = "@clip"
 seed = 1
@@ -105,7 +105,7 @@ classes = "all"
 [stage.eval]
 kind = "eval"
 axes = ["dataset", "method", "precision"]
-only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple"] }
+only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"] }
 dataset = "@data"
 prompt = "@train"
 weights = "@clip"
