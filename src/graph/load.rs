@@ -61,7 +61,8 @@ impl Load<'_> {
     /// Steps of the epochs behind so many.
     fn steps_of(&self, epochs: usize) -> usize {
         let Load::Training { method: Method { training: Some(training), .. }, images, .. } = self else { return 0 };
-        (training.epochs as usize).saturating_sub(epochs) * training.steps_of_epoch(*images)
+        let steps_of_epoch = training.steps_of_epoch(*images);
+        training.steps(steps_of_epoch).saturating_sub(epochs * steps_of_epoch)
     }
 
     /// Images per step of a training.

@@ -79,7 +79,14 @@ impl Method {
                 let message = format!("`{}` {how}", self.learner.name());
                 Err(Error::hinted(message, "remove the table `[training]`"))
             }
-            (Steps::Maybe | Steps::Always, Some(training)) => training.validate(),
+            (Steps::Maybe | Steps::Always, Some(training)) => {
+                training.validate()?;
+                if training.iterations > 0 && !self.learner.clip_average(1).is_empty() {
+                    let message = "`iterations` do not say over how many epochs the model is averaged";
+                    return Err(Error::hinted(message, "give `epochs` in their place").about("training.iterations"));
+                }
+                Ok(())
+            }
             (Steps::Always, None) => Err(Error::hinted(
                 "the table `[training]` is missing",
                 "add it with `epochs`, `batch_size` and `learning_rate`",
@@ -267,6 +274,23 @@ mod tests {
         ] {
             let message = training(text).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}\ndoes not say: {expected}");
+        }
+    }
+
+    #[test]
+    fn a_training_has_epochs_or_iterations() {
+        let training = |text: &str| Method::parse(&MAPLE.replace("epochs = 5\n", text));
+        let json = |text: &str| serde_json::to_value(training(text).unwrap().training).unwrap();
+        let by_steps = json("iterations = 50\nschedule = \"step\"\nfinal_learning_rate = 1e-6\n");
+        assert_eq!((&by_steps["iterations"], &by_steps["schedule"]), (&50.into(), &"step".into()));
+        assert_eq!((&by_steps["final_learning_rate"], &by_steps["epochs"]), (&1e-6.into(), &serde_json::Value::Null));
+        assert_eq!(json("epochs = 5\nschedule = \"epoch\"\nfinal_learning_rate = 0.0\n"), json("epochs = 5\n"));
+        for (text, expected) in [
+            ("epochs = 5\niterations = 50\n", "both `epochs` and `iterations` are given"),
+            ("", "`epochs` is 0"),
+            ("epochs = 5\nfinal_learning_rate = -1.0\n", "`final_learning_rate` is -1"),
+        ] {
+            assert_eq!(training(text).unwrap_err().to_string(), expected);
         }
     }
 

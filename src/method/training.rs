@@ -7,16 +7,23 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::check::at_least_one;
 use crate::error::{Error, Result};
 
-/// How a learner is trained: by an optimizer, with a constant warm-up, then cosine annealing by epoch.
+/// How a learner is trained: by an optimizer, with a constant warm-up, then cosine annealing.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Passes over the training images, the warm-up included.
+    /// Passes over the training images, the warm-up included; either these or `iterations` are given.
+    #[serde(default)]
     pub epochs: u32,
+    /// Steps, the warm-up included, in place of `epochs`; the last epoch ends with them.
+    #[serde(default)]
+    pub iterations: u32,
     /// Images per step.
     pub batch_size: u32,
     /// The learning rate from which the annealing starts.
     pub learning_rate: f64,
+    /// The learning rate at which the annealing would end, one period behind the warm-up's end.
+    #[serde(default)]
+    pub final_learning_rate: f64,
     /// What makes a step of a gradient.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -76,8 +83,10 @@ impl Serialize for Training {
         // All of them: an option that is not written below is in no key.
         let Training {
             epochs,
+            iterations,
             batch_size,
             learning_rate,
+            final_learning_rate,
             optimizer,
             momentum,
             betas,
@@ -89,9 +98,15 @@ impl Serialize for Training {
             keep_last_batch,
         } = self;
         let mut table = serializer.serialize_map(None)?;
-        table.serialize_entry("epochs", epochs)?;
+        match iterations {
+            0 => table.serialize_entry("epochs", epochs)?,
+            _ => table.serialize_entry("iterations", iterations)?,
+        }
         table.serialize_entry("batch_size", batch_size)?;
         table.serialize_entry("learning_rate", learning_rate)?;
+        if *final_learning_rate != 0.0 {
+            table.serialize_entry("final_learning_rate", final_learning_rate)?;
+        }
         match optimizer {
             // The first, and so the one that keys do not name.
             Optimizer::Sgd => table.serialize_entry("momentum", momentum)?,
@@ -150,15 +165,39 @@ impl Training {
         if self.keep_last_batch { images.div_ceil(batch) } else { images / batch }
     }
 
+    /// How many steps it has in all, where an epoch has so many; that is at least one.
+    pub fn steps(&self, steps_an_epoch: usize) -> usize {
+        match self.iterations {
+            0 => self.epochs as usize * steps_an_epoch,
+            iterations => iterations as usize,
+        }
+    }
+
+    /// How many epochs it has, where one has so many steps; the last one may be cut.
+    pub fn epochs(&self, steps_an_epoch: usize) -> u32 {
+        match self.iterations {
+            0 => self.epochs,
+            iterations => iterations.div_ceil(u32::try_from(steps_an_epoch.max(1)).unwrap_or(u32::MAX)),
+        }
+    }
+
     /// Checks the values.
     ///
     /// # Errors
     /// Names the option that makes no sense, and what would.
     pub(super) fn validate(&self) -> Result<()> {
-        at_least_one("epochs", i64::from(self.epochs))?;
+        if self.iterations > 0 && self.epochs > 0 {
+            return Err(
+                Error::hinted("both `epochs` and `iterations` are given", "remove one of the two").about("iterations")
+            );
+        }
+        if self.iterations == 0 {
+            at_least_one("epochs", i64::from(self.epochs))?;
+        }
         at_least_one("batch_size", i64::from(self.batch_size))?;
         let values = [
             ("learning_rate", self.learning_rate),
+            ("final_learning_rate", self.final_learning_rate),
             ("momentum", self.momentum),
             ("betas", self.betas[0]),
             ("betas", self.betas[1]),

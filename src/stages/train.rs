@@ -53,7 +53,7 @@ pub struct Epoch {
     /// The terms of the loss as they enter the sum, where there are several.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub terms: BTreeMap<String, f64>,
-    /// The learning rate of its steps.
+    /// The learning rate of its steps, or of the last of them.
     pub learning_rate: f64,
 }
 

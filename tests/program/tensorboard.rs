@@ -201,6 +201,34 @@ fn a_resumed_training_goes_on_in_its_folder() {
     }
 }
 
+/// Three steps where an epoch has two: the second epoch ends with the training.
+#[test]
+fn a_training_of_so_many_steps_has_a_rate_for_each() {
+    const NODE: &str = "train/shapes/coop/seed1";
+    let project = Project::after_a_run();
+    let options = [
+        "epochs=0",
+        "iterations=3",
+        "schedule=step",
+        "learning_rate=0.01",
+        "final_learning_rate=0.001",
+        "warmup_epochs=0",
+    ];
+    let set = options.iter().flat_map(|option| ["--set".to_owned(), format!("stage.train.method.training.{option}")]);
+    let set: Vec<String> = set.collect();
+    let arguments = ["run", PIPELINE, "--only", NODE].into_iter().chain(set.iter().map(String::as_str));
+    let before = project.curves(NODE);
+    project.ran(&arguments.collect::<Vec<_>>());
+    let folder = project.curves(NODE).into_iter().find(|folder| !before.contains(folder)).unwrap();
+    let scalars = project.scalars(NODE, folder.file_name().unwrap().to_str().unwrap());
+    assert_eq!(steps(&scalars["loss"]), [1, 2, 3]);
+    assert_eq!(steps(&scalars["epoch_loss"]), [2, 3]);
+    let rates: Vec<f32> = scalars["learning_rate"].iter().map(|(_, rate)| *rate).collect();
+    for (found, expected) in rates.iter().zip([0.01, 0.00775, 0.00325]) {
+        assert!((found - expected).abs() < 1e-8, "{rates:?}");
+    }
+}
+
 #[test]
 fn a_node_that_cannot_write_events_runs_without_them() {
     let project = Project::after_a_run();

@@ -11,8 +11,7 @@ use maple_pipe::method::learners::{ADAPTER_LAYERS, ALPHA, BETA, BIAS, C, CLASS_W
 use maple_pipe::method::{Description, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights};
 use maple_pipe_worker::method::{
-    Inputs, Labelled, Losses, Model, Sample, Seen, StepLosses, Trainer, cross_entropy, learning_rate_of_step, prompt,
-    total,
+    Inputs, Labelled, Losses, Model, Sample, Seen, StepLosses, Trainer, cross_entropy, learning_rate, prompt, total,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad};
@@ -189,7 +188,7 @@ fn tip_adapter_f_is_the_published_one() {
         let number = |list: &str, step: usize| recorded[list][step].as_f64().unwrap();
         for epoch in 0..training.epochs {
             for (at, first) in [0, 8, 16].into_iter().enumerate() {
-                let rate = learning_rate_of_step(training, epoch, at, 3);
+                let rate = learning_rate(training, 3, 3 * epoch as usize + at);
                 assert!((rate - number("lrs", step)).abs() < 1e-9, "step {step}: {rate}");
                 let count = (20 - first).min(8);
                 let features = sample.views.get(i64::from(epoch) % 3).narrow(0, first, count);
@@ -206,7 +205,7 @@ fn tip_adapter_f_is_the_published_one() {
             if epoch + 1 == training.epochs {
                 worst_keys = worst_keys.max(apart(&learned(trainer.model(), KEYS), &tensor(&tensors, "f.last_step")));
             }
-            trainer.end_epoch(epoch + 1);
+            trainer.end_epoch(epoch + 1, training.epochs);
         }
         let kept = apart(&learned(trainer.model(), KEYS), &tensor(&tensors, "f.best_weight"));
         println!(
@@ -242,7 +241,7 @@ fn tip_adapter_f_goes_on_with_the_same_bits() {
             let Sample { views, labels, .. } = tip_sample(&tensors);
             let view = views.get(i64::from(epoch) % 3);
             trainer.step(Seen::Features(&view), &labels, 1e-3).unwrap();
-            trainer.end_epoch(epoch + 1);
+            trainer.end_epoch(epoch + 1, method.training.as_ref().unwrap().epochs);
         }
     };
     let values = |trainer: &Trainer<'_>| -> Vec<(String, Tensor)> {

@@ -340,7 +340,7 @@ fn trained<'a>(setting: &Setting, case: &'a Case, method: &Method, recorded: &We
             }
         };
         let (loss, Loss { terms, .. }) = loss();
-        let rate = learning_rate(training, step as u32 / 2);
+        let rate = learning_rate(training, 2, step);
         report.note("learning rate", (rate - case.lrs[step]).abs() / training.learning_rate, LEARNING_RATE);
         let loss_difference = (loss.double_value(&[]) - case.losses[step]).abs() / case.losses[step];
         if step < meaningful {

@@ -22,6 +22,6 @@ pub use loss_scale::LossScale;
 pub use model::{Evaluator, Loss, Model, Seen};
 pub use optimizer::Optimizer;
 pub use passes::{Parts, image_features};
-pub use schedule::{learning_rate, learning_rate_of_step};
+pub use schedule::learning_rate;
 pub use teacher::mean_text_features;
 pub use trainer::{Losses, StepLosses, Trainer};

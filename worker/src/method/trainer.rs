@@ -26,7 +26,6 @@ pub struct Trainer<'a> {
     optimizer: Optimizer,
     /// Absent where losses are not scaled.
     loss_scale: Option<LossScale>,
-    epochs: u32,
     recording: Recording,
 }
 
@@ -94,7 +93,7 @@ impl<'a> Trainer<'a> {
         let optimizer = Optimizer::new(model.moving(), training);
         let device = model.device();
         let recording = if device.is_cuda() { Recording::After(STEPS_BEFORE_RECORDING) } else { Recording::Never };
-        Trainer { model, optimizer, loss_scale: LossScale::new(precision, device), epochs: training.epochs, recording }
+        Trainer { model, optimizer, loss_scale: LossScale::new(precision, device), recording }
     }
 
     /// The same, with every step computed operation by operation, also on a card.
@@ -189,9 +188,9 @@ impl<'a> Trainer<'a> {
         }))
     }
 
-    /// To be called behind the last step of every epoch, which are counted from 1.
-    pub fn end_epoch(&mut self, epoch: u32) {
-        self.model.end_epoch(epoch, self.epochs);
+    /// To be called behind the last step of every epoch, which are counted from 1, of so many.
+    pub fn end_epoch(&mut self, epoch: u32, epochs: u32) {
+        self.model.end_epoch(epoch, epochs);
     }
 
     /// The tensors that another trainer needs to go on.
@@ -338,7 +337,7 @@ mod tests {
             let (images, labels) = batch(clip, step);
             trainer.step(Seen::Images(&images), &labels, 0.01).unwrap();
             if (step + 1) % STEPS == 0 {
-                trainer.end_epoch((step + 1) / STEPS);
+                trainer.end_epoch((step + 1) / STEPS, EPOCHS);
             }
         }
     }

@@ -14,13 +14,11 @@ use super::models;
 use super::unread::Unread;
 use crate::Control;
 use crate::clip::{Tokenizer, Weights, torch};
-use crate::method::{
-    Inputs, Labelled, Losses, Model, Sample, Seen, StepLosses, Trainer, learning_rate_of_step, prompt,
-};
+use crate::method::{Inputs, Labelled, Losses, Model, Sample, Seen, StepLosses, Trainer, learning_rate, prompt};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::write_atomically;
-use maple_pipe::method::Description;
+use maple_pipe::method::{Description, Training};
 use maple_pipe::stages::dataset::Index;
 use maple_pipe::stages::train::{Epoch, Train};
 use maple_pipe::task::{Progress, Task};
@@ -140,10 +138,11 @@ struct At {
 
 pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<String> {
     let stage: Train = task.parameters()?;
-    let epochs = stage.method.training.as_ref().map_or(0, |training| training.epochs);
     let clip = models::clip(task, &stage.backbone, device, stage.method.precision)?;
     let class_names: Vec<String> = task.json("shots.classes")?;
     let items: Index = task.json("shots.train")?;
+    let epochs_of = |training: &Training| training.epochs(training.steps_of_epoch(items.len()));
+    let epochs = stage.method.training.as_ref().map_or(0, epochs_of);
     let works_on_features = stage.method.learner.works_on_features();
     let views = Known::of(task, stage.on_bad_image)?;
     let views = views.map(|known| Views::new(&known, &items, works_on_features, device)).transpose()?;
@@ -165,23 +164,25 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let viewed = views.as_ref().map_or(0, Views::epochs);
     let transform = Transform::Training { size, augmentation: stage.method.augmentation };
     let loader = Loader::new(folder, items, transform, stage.seed, inputs::CACHE_BYTES);
-    let loader = match training.epochs <= viewed {
+    let batch = training.batch_of(loader.items().len());
+    let steps_of_epoch = training.steps_of_epoch(loader.items().len());
+    let (epochs, all_steps) = (training.epochs(steps_of_epoch), training.steps(steps_of_epoch));
+    let loader = match epochs <= viewed {
         true => loader,
         false => inputs::ready(loader, task, &clip, stage.on_bad_image, control)?,
     };
     let upload = inputs::Upload::new(&loader, device);
     let partial = task.partial.join("epoch.safetensors");
     let mut position = resume(&partial, &mut trainer);
-    let batch = training.batch_of(loader.items().len());
-    let steps_an_epoch = training.steps_of_epoch(loader.items().len());
-    let mut step = position.log.len() * steps_an_epoch + position.steps;
+    let mut step = position.log.len() * steps_of_epoch + position.steps;
     let mut events = events(task, step + 1);
     let mut unread = Unread::new(device);
-    for epoch in position.log.len() as u32..training.epochs {
+    for epoch in position.log.len() as u32..epochs {
         let started = Instant::now();
-        let rate_of = |step| learning_rate_of_step(training, epoch, step, steps_an_epoch);
-        // That of the last step.
-        let rate = rate_of(steps_an_epoch - 1);
+        let first = epoch as usize * steps_of_epoch;
+        // The last epoch ends with the training.
+        let steps_here = steps_of_epoch.min(all_steps - first);
+        let rate_of = |step_of_epoch: usize| learning_rate(training, steps_of_epoch, first + step_of_epoch - 1);
         let order = loader.order(epoch.into());
         let resumed = position.steps;
         let mut read = |steps: Vec<(At, StepLosses)>, position: &mut Position| -> Result<()> {
@@ -190,13 +191,13 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                 let value = losses.total;
                 if !value.is_finite() {
                     let images = at.places.iter().map(|&place| format!("`{}`", loader.items()[place].path));
-                    let (of, number) = (training.epochs, at.step_of_epoch);
+                    let (of, number) = (epochs, at.step_of_epoch);
                     return Err(Error::hinted(
                         format!(
-                            "the loss is {value} in epoch {} of {of}, step {number} of {steps_an_epoch}, at learning rate \
+                            "the loss is {value} in epoch {} of {of}, step {number} of {steps_here}, at learning rate \
                              {:?}, on {}",
                             epoch + 1,
-                            rate_of(number - 1),
+                            rate_of(number),
                             few(3, images),
                         ),
                         match position.log.is_empty() && position.trained == 0 {
@@ -224,11 +225,11 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             if places.is_empty() {
                 return Ok(());
             }
-            let losses = trainer.step(seen, labels, rate_of(position.steps - 1))?;
+            let losses = trainer.step(seen, labels, rate_of(position.steps))?;
             let at = At { step, step_of_epoch: position.steps, places: places.to_owned() };
             read(unread.add((at, losses)), &mut position)
         };
-        let batches = order.chunks(batch).take(steps_an_epoch).skip(resumed);
+        let batches = order.chunks(batch).take(steps_here).skip(resumed);
         let waited = match views.as_ref().filter(|_| epoch < viewed) {
             Some(views) => {
                 for places in batches {
@@ -247,17 +248,18 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
             return Err(Error::invalid(format!(
                 "none of the training images of epoch {} of {} could be decoded",
                 epoch + 1,
-                training.epochs
+                epochs
             )));
         }
-        trainer.end_epoch(epoch + 1);
+        trainer.end_epoch(epoch + 1, epochs);
+        let rate = rate_of(steps_here);
         if let Some(name) = not_finite(trainer.model())? {
             return Err(Error::hinted(
                 format!(
-                    "`{name}` is no longer finite behind epoch {} of {}, step {steps_an_epoch} of {steps_an_epoch}, at \
+                    "`{name}` is no longer finite behind epoch {} of {}, step {steps_here} of {steps_here}, at \
                      learning rate {rate:?}",
                     epoch + 1,
-                    training.epochs,
+                    epochs,
                 ),
                 SMALLER_RATE,
             ));
@@ -274,13 +276,13 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         events.scalars(step, &[&[("epoch_loss", loss)], &speeds[..]].concat());
         control.progress(Progress::Epoch {
             epoch: epoch as usize + 1,
-            epochs: training.epochs as usize,
+            epochs: epochs as usize,
             loss,
             learning_rate: rate,
             images_per_second,
         });
     }
-    let description = Description::new(&stage.method, training.epochs, &class_names);
+    let description = Description::new(&stage.method, epochs, &class_names);
     prompt::pack(trainer.model(), &description)?.write(&task.output("prompt"))?;
     write_log(task, &position.log)?;
     let note = position.log.last().map_or_else(String::new, |last| format!("loss {:.3}", last.loss));
