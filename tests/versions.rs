@@ -20,7 +20,7 @@ const PIPELINE: &str = r#"
 dataset = ["shapes"]
 method = [
     "clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd",
-    "linear_probe", "zs_lp", "clap", "task_residual", "clip_adapter", "tip_adapter", "tip_adapter_f",
+    "linear_probe", "zs_lp", "clap", "task_residual", "clip_adapter", "tip_adapter", "tip_adapter_f", "clip-lora", "mma",
 ]
 learning_rate = [0.01, 0.02]
 precision = ["fp32", "published-fp32", "fp16", "mixed", "bf16"]
@@ -76,7 +76,7 @@ classes = "base"
 [stage.train]
 kind = "train"
 axes = ["method", "precision"]
-only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"] }
+only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd", "clip-lora", "mma"] }
 shots = "@shots"
 weights = "@clip"
 seed = 1
@@ -105,7 +105,7 @@ classes = "all"
 [stage.eval]
 kind = "eval"
 axes = ["dataset", "method", "precision"]
-only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"] }
+only = { method = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd", "clip-lora", "mma"] }
 dataset = "@data"
 prompt = "@train"
 weights = "@clip"
@@ -252,7 +252,7 @@ const BEHIND: &str =
     "[training]\nepochs = 3\nbatch_size = 3\nlearning_rate = 0.05\nweight_decay = 0.05\nannealing = \"step\"";
 
 /// The method files, in depths that the tiny model has.
-const METHODS: [(&str, &str); 18] = [
+const METHODS: [(&str, &str); 20] = [
     ("clip", "learner = \"zero-shot\"\ntemplates = [\"a picture of a {}.\"]"),
     ("coop", "learner = \"coop\"\ncontext_length = 4\nclass_token_position = \"middle\""),
     ("cocoop", "learner = \"cocoop\"\ncontext_length = 4\ncontext_initial_words = \"a photo of a\""),
@@ -282,6 +282,8 @@ const METHODS: [(&str, &str); 18] = [
     ("clip_adapter", "learner = \"clip-adapter\"\nBEHIND"),
     ("tip_adapter", "learner = \"tip-adapter\""),
     ("tip_adapter_f", "learner = \"tip-adapter\"\nBEHIND"),
+    ("clip-lora", "learner = \"clip-lora\"\nrank = 2\ndropout = 0.25\ntext_blocks = [1, 3]\nvision_blocks = [2, 4]"),
+    ("mma", "learner = \"mma\"\nblocks = [2, 3]\nwidth = 4\nscale = 0.01"),
 ];
 
 /// What is pinned of a node.

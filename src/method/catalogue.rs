@@ -11,7 +11,7 @@ macro_rules! shipped {
 }
 
 /// Names and texts.
-const SHIPPED: [(&str, &str); 29] = shipped![
+const SHIPPED: [(&str, &str); 31] = shipped![
     "clip",
     "clip_7_templates",
     "clip_80_templates",
@@ -41,6 +41,8 @@ const SHIPPED: [(&str, &str); 29] = shipped![
     "tip_adapter",
     "tip_adapter_f",
     "tip_adapter_f_chosen_on_test",
+    "clip-lora",
+    "mma",
 ];
 
 /// Every shipped method with its name.
@@ -75,7 +77,20 @@ mod tests {
     #[test]
     fn one_method_of_each_kind_is_trained() {
         let names: Vec<&str> = all_trained().map(|(name, _)| name).collect();
-        let first = ["coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop", "tcp", "prograd"];
+        let first = [
+            "coop",
+            "cocoop",
+            "vpt",
+            "language",
+            "ivlp",
+            "maple",
+            "promptsrc",
+            "kgcoop",
+            "tcp",
+            "prograd",
+            "clip-lora",
+            "mma",
+        ];
         assert_eq!(names, first);
         assert!(shipped_as("maple").unwrap().training.is_some());
         let error = shipped_as("mapel").unwrap_err();

@@ -1,5 +1,6 @@
 //! What several options have to keep to.
 
+use super::learnable::{Blocks, DEEPEST};
 use crate::architecture::{Architecture, VisionLayers};
 use crate::error::{Error, Result};
 
@@ -7,8 +8,6 @@ use crate::error::{Error, Result};
 const LONGEST_CONTEXT: i64 = 75;
 /// More tokens than any vision tower was ever given; what is allowed is what is allocated.
 const LONGEST_VISION_CONTEXT: i64 = 1_000;
-/// More blocks than any tower has.
-const DEEPEST: i64 = 1_000;
 
 /// In MaPLe and IVLP initial words may be longer than the context, of which the published code starts up to so many
 /// tokens from them, and any longer one at random.
@@ -51,6 +50,16 @@ pub(super) fn weight(name: &str, value: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::hinted(format!("`{name}` is {value}"), "give a number from 0 up").about(name))
+}
+
+/// The first and the last block of a tower that a method changes.
+pub(super) fn blocks(name: &str, blocks: Blocks) -> Result<()> {
+    let Blocks([first, last]) = blocks;
+    if (1..=last).contains(&first) && last <= DEEPEST {
+        return Ok(());
+    }
+    let hint = format!("give the first and the last block, both from 1 to {DEEPEST}, such as `[5, 12]`");
+    Err(Error::hinted(format!("`{name}` is [{first}, {last}]"), hint).about(name))
 }
 
 /// Checks that a text has one place for the class name.

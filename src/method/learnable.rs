@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::architecture::Architecture;
 
 /// The context, in every learner with a learned text.
@@ -14,6 +17,9 @@ pub(super) const META_NET: &str = "prompt_learner.meta_net";
 pub const VISION: &str = "image_encoder.VPT";
 /// The tokens of the vision tower's blocks behind the first; `*` is the number of the block, from 1.
 pub const VISION_BLOCKS: &str = "image_encoder.transformer.resblocks.*.VPT_shallow";
+
+/// More blocks than any tower has.
+pub(super) const DEEPEST: i64 = 1_000;
 
 /// The length of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,33 @@ impl Length {
             Length::Classes => classes as i64,
             Length::Images => images as i64,
         }
+    }
+}
+
+/// Neighbouring blocks of a tower: the first and the last of them, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Blocks(pub [i64; 2]);
+
+impl Blocks {
+    /// The last of them, from 1.
+    pub fn last(self) -> i64 {
+        self.0[1]
+    }
+
+    /// Their numbers, from 0.
+    pub fn numbers(self) -> impl Iterator<Item = i64> {
+        let Blocks([first, last]) = self;
+        first - 1..last
+    }
+
+    /// These and others, and what is between them.
+    pub(super) fn with(self, Blocks([first, last]): Blocks) -> Blocks {
+        Blocks([self.0[0].min(first), self.0[1].max(last)])
+    }
+
+    /// The blocks in front of each of them.
+    pub(super) fn one_less(self) -> Blocks {
+        Blocks(self.0.map(|number| number - 1))
     }
 }
 
@@ -94,6 +127,22 @@ pub enum Form {
         axes: Vec<Length>,
         /// Where it starts.
         start: Start,
+    },
+    /// An update of a square product in a tower: `NAME.w_lora_A`, `(rank, width)`, which starts as a linear layer does, and
+    /// `NAME.w_lora_B`, `(width, rank)`, which starts at zero.
+    LowRank {
+        /// Which tower.
+        tower: Tower,
+        /// The rank.
+        rank: i64,
+    },
+    /// A linear layer of an adapter in a tower, `NAME.weight` and `NAME.bias`: its weight starts from a normal distribution
+    /// with a variance of two over the width that it leads to, its bias at zero.
+    AdapterLayer {
+        /// The width that it leads to.
+        output: Length,
+        /// The width that it leads from.
+        input: Length,
     },
 }
 
@@ -164,7 +213,12 @@ impl Learned {
                 vec![(self.name.clone(), classes.into_iter().chain([Length::Count(count), width]).collect())]
             }
             Form::Free { axes, .. } => vec![(self.name.clone(), axes.clone())],
-            &Form::Linear { output, input, .. } => {
+            &Form::LowRank { tower, rank } => {
+                let width = if tower == Tower::Text { Length::Text } else { Length::Vision };
+                let (down, up) = (vec![Length::Count(rank), width], vec![width, Length::Count(rank)]);
+                vec![(format!("{}.w_lora_A", self.name), down), (format!("{}.w_lora_B", self.name), up)]
+            }
+            &(Form::Linear { output, input, .. } | Form::AdapterLayer { output, input }) => {
                 let [weight, bias] = ["weight", "bias"].map(|part| format!("{}.{part}", self.name));
                 vec![(weight, vec![output, input]), (bias, vec![output])]
             }
@@ -206,6 +260,14 @@ impl TensorShapes {
     /// The width that a linear layer leads to.
     pub(super) fn outputs(&self, layer: &str) -> Option<i64> {
         ["weight", "bias"].iter().find_map(|part| self.get(&format!("{layer}.{part}"))?.first().copied())
+    }
+
+    /// The blocks whose numbers stand for the `*` in names of this form, which count from 0; none where none has one.
+    pub(super) fn blocks(&self, form: &str) -> Option<Blocks> {
+        let (front, behind) = form.split_once('*')?;
+        let number = |name: &String| name.strip_prefix(front)?.strip_suffix(behind)?.parse::<i64>().ok();
+        let numbers = self.0.keys().filter_map(number).filter(|number| (0..DEEPEST).contains(number));
+        numbers.map(|number| Blocks([number + 1; 2])).reduce(Blocks::with)
     }
 
     /// How many tensors have a name of this form, with any number for its `*`.

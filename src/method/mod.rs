@@ -157,7 +157,7 @@ mod tests {
         let coop = ["class_specific_context", "class_token_position", "context_initial_words", "context_length"];
         let tip =
             ["alpha", "alpha_end", "alpha_values", "beta", "beta_end", "beta_values", "chosen_on_test", "templates"];
-        let learners: [(&str, &str, &[&str]); 15] = [
+        let learners: [(&str, &str, &[&str]); 17] = [
             ("zero-shot", "", &["dataset_template", "templates"]),
             ("coop", "context_length = 4", &coop),
             ("cocoop", "context_length = 4", &["context_initial_words", "context_length"]),
@@ -212,6 +212,12 @@ mod tests {
             ("task-residual", "", &["residual_scale", "templates"]),
             ("clip-adapter", "", &["ratio", "templates"]),
             ("tip-adapter", "", &tip),
+            (
+                "clip-lora",
+                "rank = 2\ntext_blocks = [1, 3]",
+                &["alpha", "dropout", "products", "rank", "template", "text_blocks"],
+            ),
+            ("mma", "blocks = [2, 3]\nwidth = 4\nscale = 0.001", &["blocks", "scale", "width"]),
         ];
         let names = |value: &serde_json::Value| -> BTreeSet<String> {
             value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
@@ -292,6 +298,35 @@ mod tests {
         ] {
             assert_eq!(training(text).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn what_is_added_to_the_towers_has_to_make_sense() {
+        let method = |text: &str| Method::parse(&format!("{text}\n{TRAINING}"));
+        let lora = |text: &str| method(&format!("learner = \"clip-lora\"\nrank = 2\n{text}"));
+        let mma = |text: &str| method(&format!("learner = \"mma\"\n{text}"));
+        let cases = [
+            (lora(""), "no block is updated"),
+            (lora("text_blocks = [2, 1]"), "`text_blocks` is [2, 1]"),
+            (lora("vision_blocks = [0, 1]"), "`vision_blocks` is [0, 1]"),
+            (lora("text_blocks = [1, 1001]"), "`text_blocks` is [1, 1001]"),
+            (lora("text_blocks = [1, 2]\ndropout = 1.0"), "`dropout` is 1"),
+            (lora("text_blocks = [1, 2]\nalpha = 0.0"), "`alpha` is 0"),
+            (lora("text_blocks = [1, 2]\nproducts = []"), "`products` names nothing, or something twice"),
+            (lora("text_blocks = [1, 2]\ntemplate = \"a photo\""), "the template `a photo` does not hold `{}` once"),
+            (mma("blocks = [5, 12]\nwidth = 0\nscale = 0.001"), "`width` is 0"),
+            (mma("blocks = [5, 12]\nwidth = 32\nscale = 0.0"), "`scale` is 0"),
+        ];
+        for (method, expected) in cases {
+            assert_eq!(method.unwrap_err().to_string(), expected);
+        }
+        let fits =
+            |method: Result<Method>| method.unwrap().learner.fits(&Architecture::tiny()).unwrap_err().to_string();
+        let message = "`text_blocks` is 4, but the text tower has 3 blocks";
+        assert_eq!(fits(lora("text_blocks = [1, 4]")), message);
+        let message = "`blocks` is 4, but the text tower has 3 blocks";
+        assert_eq!(fits(mma("blocks = [2, 4]\nwidth = 4\nscale = 0.1")), message);
+        assert!(fits(method("learner = \"clip-lora\"\nrank = 65\ntext_blocks = [1, 3]")).starts_with("`rank` is 65, "));
     }
 
     /// Numbers of which so many things are made are refused before anything is made.

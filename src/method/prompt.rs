@@ -329,7 +329,9 @@ fn is_given(name: &str) -> bool {
     let clip = |(theirs, ours): &(&str, &str)| {
         name.strip_prefix(theirs).is_some_and(|rest| is_tensor(&format!("{ours}{rest}")))
     };
-    ["token_prefix", "token_suffix", "token_midfix"].contains(&name) || is_no_weight(name) || TOWERS.iter().any(clip)
+    ["token_prefix", "token_suffix", "token_midfix", "token_embedding", "tokenized_prompts"].contains(&name)
+        || is_no_weight(name)
+        || TOWERS.iter().any(clip)
 }
 
 #[cfg(test)]

@@ -109,6 +109,7 @@ fn sensitivity(learner: &Learner) -> Sensitivity {
         | Learner::TaskResidual(_)
         | Learner::ClipAdapter(_)
         | Learner::TipAdapter(_) => unreachable!("`feature_parity.rs` compares learners behind the towers"),
+        Learner::ClipLora(_) | Learner::Mma(_) => unreachable!("nobody recorded it"),
     };
     Sensitivity { gradient, loss }
 }
@@ -130,6 +131,7 @@ fn growth(learner: &Learner) -> f64 {
         | Learner::TaskResidual(_)
         | Learner::ClipAdapter(_)
         | Learner::TipAdapter(_) => unreachable!("`feature_parity.rs` compares learners behind the towers"),
+        Learner::ClipLora(_) | Learner::Mma(_) => unreachable!("nobody recorded it"),
     }
 }
 

@@ -5,12 +5,14 @@
 //! reference, and what is known of a checkpoint by its tensors.
 
 mod clip_adapter;
+mod clip_lora;
 mod cocoop;
 mod coop;
 mod ivlp;
 mod kgcoop;
 mod linear_probe;
 mod maple;
+mod mma;
 mod prograd;
 mod promptsrc;
 mod task_residual;
@@ -23,9 +25,11 @@ mod zs_lp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use clip_lora::{Product, update_name};
 pub use coop::ClassTokenPosition;
 pub use ivlp::TEXT_BLOCKS;
 pub use maple::{DEEP, DEEP_PROJECTION, PROJECTION};
+pub use mma::adapter_layers;
 pub use promptsrc::Aggregate;
 pub use tcp::CLASS_TOKENS;
 
@@ -173,6 +177,8 @@ learners! {
     "task-residual" => task_residual::TaskResidual,
     "clip-adapter" => clip_adapter::ClipAdapter,
     "tip-adapter" => tip_adapter::TipAdapter,
+    "clip-lora" => clip_lora::ClipLora,
+    "mma" => mma::Mma,
 }
 
 impl Learner {
@@ -183,7 +189,11 @@ impl Learner {
 
     /// Whether its prompts run through the text tower in every step of a training.
     pub fn learns_text(&self) -> bool {
-        self.learned().iter().any(|one| matches!(one.form, Form::Tokens { tower: Tower::Text, .. }))
+        self.learned().iter().any(|one| match one.form {
+            Form::Tokens { tower, .. } | Form::LowRank { tower, .. } => tower == Tower::Text,
+            Form::AdapterLayer { input, .. } => input == Length::Text,
+            Form::Linear { .. } | Form::Free { .. } => false,
+        })
     }
 
     /// Whether what is learned belongs to certain classes.
@@ -225,6 +235,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::method::learnable::Blocks;
 
     fn shapes(learner: &Learner) -> TensorShapes {
         let length = |length: Length| length.of(&Architecture::vit_b16(), 37, 74);
@@ -251,6 +262,19 @@ mod tests {
             })
         };
         let of = |text: &str| toml::from_str::<Learner>(text).unwrap();
+        let clip_lora = |text_blocks, vision_blocks| {
+            let template = "a photo of a {}.".to_owned();
+            let products = vec![Product::Query, Product::Output];
+            Learner::ClipLora(ClipLora {
+                template,
+                rank: 3,
+                alpha: 1.0,
+                dropout: 0.0,
+                products,
+                text_blocks,
+                vision_blocks,
+            })
+        };
         let maple = |depth| Learner::Maple(Maple { context_length: 2, context_initial_words: String::new(), depth });
         vec![
             coop(false),
@@ -274,6 +298,9 @@ mod tests {
             of("learner = 'task-residual'"),
             of("learner = 'clip-adapter'"),
             of("learner = 'tip-adapter'"),
+            clip_lora(Some(Blocks([1, 12])), Some(Blocks([2, 3]))),
+            clip_lora(None, Some(Blocks([12, 12]))),
+            Learner::Mma(Mma { blocks: Blocks([5, 12]), width: 32, scale: 0.001 }),
         ]
     }
 
@@ -339,9 +366,9 @@ mod tests {
         let told = |learner: &Learner| (learner.learns_text(), learner.has_texts_per_image());
         let all: Vec<(bool, bool)> = learners().iter().map(told).collect();
         let [no_text, shared, per_image] = [(false, false), (true, false), (true, true)];
-        let on_features = [no_text; 5];
+        let [changed, on_features] = [[shared, no_text, shared], [no_text; 3]];
         assert_eq!(all[..9], [shared, shared, per_image, no_text, shared, shared, shared, shared, shared]);
-        assert_eq!(all[9..], on_features);
+        assert_eq!((&all[9..12], &all[12..14], &all[14..]), (&on_features[..], &on_features[..2], &changed[..]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! CLIP: tokenizer, text tower, vision tower, weights in and out.
 
+mod addition;
 mod error;
 mod resnet;
 mod text;
@@ -9,6 +10,7 @@ mod weights;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
+pub use addition::{Adapter, Addition, Additions, Dropout, LowRank, Product};
 pub use error::torch;
 pub use maple_pipe::architecture::{Architecture, VisionLayers};
 pub use maple_pipe::tokenizer::Tokenizer;
@@ -156,13 +158,20 @@ impl Clip {
 
     /// Images `(B, 3, R, R)`, normalised pixels, to features `(B, embedding)` of any length.
     pub fn image_features(&self, images: &Tensor) -> Tensor {
-        self.image_features_with(images, &VisionPrompts::default())
+        self.image_features_with(images, &VisionPrompts::default(), &Additions::default(), 0)
     }
 
-    /// [`Clip::image_features`] with learned prompts in the vision tower.
-    pub fn image_features_with(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+    /// [`Clip::image_features`] with learned prompts in the vision tower and with additions to its blocks, for images of which
+    /// the first is so many behind the first of its batch.
+    pub fn image_features_with(
+        &self,
+        images: &Tensor,
+        prompts: &VisionPrompts,
+        additions: &Additions,
+        first: i64,
+    ) -> Tensor {
         Tally::passes_images(images.size()[0]);
-        self.vision.features(images, prompts)
+        self.vision.features(images, prompts, additions, first)
     }
 
     /// Token ids `(N, L)`, L up to 77, to features `(N, embedding)` of any length, read at each text's largest id.
@@ -170,7 +179,7 @@ impl Clip {
     /// This is the text tower as published, position by position.
     pub fn text_features(&self, token_ids: &Tensor) -> Tensor {
         Tally::passes_texts(token_ids.size()[0]);
-        self.text.plain(&self.text.embed(token_ids), &token_ids.argmax(-1, false), &[])
+        self.text.plain(&self.text.embed(token_ids), &token_ids.argmax(-1, false), &[], &Additions::default())
     }
 
     /// Embeddings of token ids `(N,)`, `(N, text width)`, without positions.
@@ -182,15 +191,27 @@ impl Clip {
     /// `(n, text width)`, replaces the positions 1 to n before block `i + 1`, and every prompt has to begin with those. One that
     /// is `(classes, n, text width)` has rows of each class's own; none that classes share may follow on it, and the prompts
     /// are [`PromptRows::with_class_tokens`] of as many.
-    pub fn prompt_features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+    pub fn prompt_features(
+        &self,
+        table: &Tensor,
+        prompts: &PromptRows,
+        deep: &[Tensor],
+        additions: &Additions,
+    ) -> Tensor {
         Tally::passes_texts(table.size()[0] * prompts.classes());
-        self.text.features(table, prompts, deep)
+        self.text.features(table, prompts, deep, additions)
     }
 
     /// The reference for [`Clip::prompt_features`]: all 77 positions of every class, as published, for a table
-    /// `(rows, text width)`. Slow; tests compare the two.
-    pub fn prompt_features_reference(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
-        self.text.plain_prompts(table, prompts, deep)
+    /// `(rows, text width)`; `additions` leave nothing out. Slow; tests compare the two.
+    pub fn prompt_features_reference(
+        &self,
+        table: &Tensor,
+        prompts: &PromptRows,
+        deep: &[Tensor],
+        additions: &Additions,
+    ) -> Tensor {
+        self.text.plain_prompts(table, prompts, deep, additions)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::addition::{Added, Additions, rows_of_text};
 use super::transformer::{Block, LayerNorm, PromptKind, merge_heads, project};
 use maple_pipe::error::{Error, Result};
 
@@ -44,6 +45,8 @@ pub struct PromptRows {
     packed: Tensor,
     /// The own row with which each class ends, `(classes,)`.
     ends: Tensor,
+    /// By which dropout draws, `(1, S)`, `(1, T)` and `(1, classes)`.
+    numbers: RowNumbers,
     /// Added to attention scores: 0 where a place sees another, else minus infinity, `(longest, longest)`.
     causal: Tensor,
     /// The same for each class's end alone, `(classes, 1, longest)`.
@@ -63,6 +66,14 @@ struct Parting {
     prompts: PromptRows,
     /// The own rows of `prompts` among the shared rows, the tokens of one class after another, and the own rows from before.
     rows: Tensor,
+}
+
+/// The numbers of the shared rows, of the own rows, and of those with which classes end.
+#[derive(Debug)]
+struct RowNumbers {
+    shared: Tensor,
+    own: Tensor,
+    ends: Tensor,
 }
 
 impl PromptRows {
@@ -140,7 +151,15 @@ impl PromptRows {
         let whole_ends = index(prompts.iter().map(|prompt| last(prompt)).collect());
         let places = Tensor::arange(longest as i64, (Kind::Int64, device));
         let end_places = index(own.iter().map(|rows| last(rows)).collect());
+        let numbers: Vec<Vec<i64>> = prompts.iter().map(|prompt| rows_of_text(prompt)).collect();
+        let row = |values: Vec<i64>| index(values).unsqueeze(0);
+        let numbers = RowNumbers {
+            shared: row(numbers[0][..shared].to_vec()),
+            own: row(numbers.iter().flat_map(|numbers| &numbers[shared..]).copied().collect()),
+            ends: row(numbers.iter().filter_map(|numbers| numbers.last()).copied().collect()),
+        };
         Ok(PromptRows {
+            numbers,
             classes: prompts.len() as i64,
             shared: index(prompts[0][..shared].to_vec()),
             own: index(own.concat()),
@@ -181,26 +200,39 @@ impl TextTower {
 
     /// The reference: embeddings `(N, L, width)` to features `(N, embedding)` read at `ends` `(N,)`, through every
     /// position of every text. `deep[i]`, `(n, width)`, replaces the rows 1 to n before block `i + 1`.
-    pub(super) fn plain(&self, embedded: &Tensor, ends: &Tensor, deep: &[Tensor]) -> Tensor {
+    /// `additions` leave nothing out.
+    pub(super) fn plain(&self, embedded: &Tensor, ends: &Tensor, deep: &[Tensor], additions: &Additions) -> Tensor {
         let (texts, length) = (embedded.size()[0], embedded.size()[1]);
         let mut x = embedded + self.positional_embedding.narrow(0, 0, length);
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&self.with_deep(x, index, deep), true);
+            x = block.forward(&self.with_deep(x, index, deep), true, additions.to(index, None));
         }
         let rows = Tensor::arange(texts, (Kind::Int64, ends.device())) * length + ends;
         self.project(&x.reshape([texts * length, -1]).index_select(0, &rows))
     }
 
     /// The reference for prompts: a table `(rows, width)` to features `(classes, embedding)`.
-    pub(super) fn plain_prompts(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+    pub(super) fn plain_prompts(
+        &self,
+        table: &Tensor,
+        prompts: &PromptRows,
+        deep: &[Tensor],
+        additions: &Additions,
+    ) -> Tensor {
         let whole = table.index_select(0, &prompts.whole.flatten(0, 1));
         let whole = whole.reshape([prompts.classes, prompts.whole.size()[1], -1]);
-        self.plain(&whole, &prompts.whole_ends, deep)
+        self.plain(&whole, &prompts.whole_ends, deep, additions)
     }
 
     /// A table `(G, rows, width)` to the features of its prompts `(G, classes, embedding)`; equal to
     /// [`TextTower::plain_prompts`] on each of the G tables.
-    pub(super) fn features(&self, table: &Tensor, prompts: &PromptRows, deep: &[Tensor]) -> Tensor {
+    pub(super) fn features(
+        &self,
+        table: &Tensor,
+        prompts: &PromptRows,
+        deep: &[Tensor],
+        additions: &Additions,
+    ) -> Tensor {
         let beginning = self.positional_embedding.narrow(0, 0, prompts.shared.size()[0]);
         let mut shared = rows(table, &prompts.shared) + beginning;
         let positions = self.positional_embedding.index_select(0, &prompts.positions);
@@ -216,10 +248,11 @@ impl TextTower {
                 }
                 _ => shared = self.with_deep(shared, index, deep),
             }
+            let added = additions.to(index, None);
             if index == last {
-                return self.project(&at_ends(block, &shared, &own, prompts));
+                return self.project(&at_ends(block, added, &shared, &own, prompts));
             }
-            (shared, own) = both(block, &shared, &own, prompts);
+            (shared, own) = both(block, added, &shared, &own, prompts);
         }
         unreachable!("a tower has a block")
     }
@@ -252,26 +285,29 @@ fn deep_before(index: usize, deep: &[Tensor]) -> Option<&Tensor> {
 }
 
 /// One block for the shared rows `(G, S, width)` and the own rows `(G, T, width)`.
-fn both(block: &Block, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> (Tensor, Tensor) {
-    let [query, key, value] = block.split(&block.queries_keys_values(&block.ln_1.forward(shared)));
+fn both(block: &Block, added: Added<'_>, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> (Tensor, Tensor) {
+    let (to_shared, to_own) = (added.at(Some(&prompts.numbers.shared)), added.at(Some(&prompts.numbers.own)));
+    let [query, key, value] = block.split(&block.queries_keys_values(&block.ln_1.forward(shared), to_shared));
     let attended = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, true, None, false);
-    let next_shared = block.finish(shared, &merge_heads(&attended));
+    let next_shared = block.finish(shared, &merge_heads(&attended), to_shared);
 
-    let own_rows = block.queries_keys_values(&block.ln_1.forward(own));
+    let own_rows = block.queries_keys_values(&block.ln_1.forward(own), to_own);
     let [own_query, own_key, own_value] = block.split(&rows(&own_rows, &prompts.padded));
     let shared_block = [&key, &value];
     let attended = attend(&own_query, shared_block, [&own_key, &own_value], &prompts.causal, prompts.classes);
-    (next_shared, block.finish(own, &rows(&merge_heads(&attended), &prompts.packed)))
+    (next_shared, block.finish(own, &rows(&merge_heads(&attended), &prompts.packed), to_own))
 }
 
 /// The last block, for the end of each class alone: `(G, classes, width)`.
-fn at_ends(block: &Block, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> Tensor {
-    let [key, value] = block.split(&block.keys_values(&block.ln_1.forward(shared)));
+fn at_ends(block: &Block, added: Added<'_>, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> Tensor {
+    let RowNumbers { shared: of_shared, own: of_own, ends: of_ends } = &prompts.numbers;
+    let [to_shared, to_own, to_ends] = [of_shared, of_own, of_ends].map(|numbers| added.at(Some(numbers)));
+    let [key, value] = block.split(&block.keys_values(&block.ln_1.forward(shared), to_shared));
     let normalised = block.ln_1.forward(own);
-    let [query] = block.split(&block.queries(&rows(&normalised, &prompts.ends)));
-    let [own_key, own_value] = block.split(&rows(&block.keys_values(&normalised), &prompts.padded));
+    let [query] = block.split(&block.queries(&rows(&normalised, &prompts.ends), to_ends));
+    let [own_key, own_value] = block.split(&rows(&block.keys_values(&normalised, to_own), &prompts.padded));
     let attended = attend(&query, [&key, &value], [&own_key, &own_value], &prompts.causal_at_end, prompts.classes);
-    block.finish(&rows(own, &prompts.ends), &merge_heads(&attended))
+    block.finish(&rows(own, &prompts.ends), &merge_heads(&attended), to_ends)
 }
 
 /// The rows `(G, N, width)` of `x` `(G, rows, width)` with these numbers `(N,)`, which may come several times.

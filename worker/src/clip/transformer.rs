@@ -3,6 +3,8 @@
 use maple_pipe::backbone::Activation;
 use tch::{Kind, Tensor};
 
+use super::addition::{Added, Product};
+
 /// OpenAI's default epsilon of a layer norm, which is PyTorch's.
 const EPSILON: f64 = 1e-5;
 /// The factor in QuickGELU, `x * sigmoid(1.702 * x)`.
@@ -76,40 +78,50 @@ pub(super) struct Block {
 
 impl Block {
     /// `(N, L, W)` to `(N, L, W)`; with `causal` a position sees itself and those before it.
-    pub(super) fn forward(&self, x: &Tensor, causal: bool) -> Tensor {
-        let [query, key, value] = self.split(&self.queries_keys_values(&self.ln_1.forward(x)));
-        self.finish(x, &merge_heads(&attention(&query, &key, &value, causal)))
+    pub(super) fn forward(&self, x: &Tensor, causal: bool, added: Added<'_>) -> Tensor {
+        let [query, key, value] = self.split(&self.queries_keys_values(&self.ln_1.forward(x), added));
+        self.finish(x, &merge_heads(&attention(&query, &key, &value, causal)), added)
     }
 
     /// `(N, L, W)` to `(N, 1, W)`: the first position of [`Block::forward`] without `causal`, computed alone.
-    pub(super) fn forward_first(&self, x: &Tensor) -> Tensor {
+    pub(super) fn forward_first(&self, x: &Tensor, added: Added<'_>) -> Tensor {
         let normalised = self.ln_1.forward(x);
-        let [query] = self.split(&self.queries(&normalised.narrow(1, 0, 1)));
-        let [key, value] = self.split(&self.keys_values(&normalised));
-        self.finish(&x.narrow(1, 0, 1), &merge_heads(&attention(&query, &key, &value, false)))
+        let first_row = added.rows().map(|rows| rows.narrow(1, 0, 1));
+        let to_first = added.at(first_row.as_ref());
+        let [query] = self.split(&self.queries(&normalised.narrow(1, 0, 1), to_first));
+        let [key, value] = self.split(&self.keys_values(&normalised, added));
+        self.finish(&x.narrow(1, 0, 1), &merge_heads(&attention(&query, &key, &value, false)), to_first)
     }
 
     /// Adds the attention's result `(N, L, W)` to `x` `(N, L, W)`, then runs the perceptron.
-    pub(super) fn finish(&self, x: &Tensor, attended: &Tensor) -> Tensor {
-        let x = x + self.out_proj.forward(attended);
+    pub(super) fn finish(&self, x: &Tensor, attended: &Tensor, added: Added<'_>) -> Tensor {
+        let beside = added.adapter().map(|adapter| {
+            let normalised = |x: &Tensor| self.ln_1.forward(x);
+            adapter.forward(x, self.c_fc.weight.kind(), normalised)
+        });
+        let x = x + added.to_products(self.out_proj.forward(attended), attended, &[Product::Output]);
         let hidden = activate(&self.c_fc.forward(&self.ln_2.forward(&x)), self.activation);
-        &x + self.c_proj.forward(&hidden)
+        let x = &x + self.c_proj.forward(&hidden);
+        beside.map_or(x.shallow_clone(), |beside| x + beside)
     }
 
     /// Queries of normalised rows, `(N, L, W)` to `(N, L, W)`.
-    pub(super) fn queries(&self, normalised: &Tensor) -> Tensor {
-        self.in_proj.forward_part(normalised, 0, self.width())
+    pub(super) fn queries(&self, normalised: &Tensor, added: Added<'_>) -> Tensor {
+        let queries = self.in_proj.forward_part(normalised, 0, self.width());
+        added.to_products(queries, normalised, &[Product::Query])
     }
 
     /// Keys and values of normalised rows side by side, `(N, L, W)` to `(N, L, 2 W)`.
-    pub(super) fn keys_values(&self, normalised: &Tensor) -> Tensor {
+    pub(super) fn keys_values(&self, normalised: &Tensor, added: Added<'_>) -> Tensor {
         let width = self.width();
-        self.in_proj.forward_part(normalised, width, 2 * width)
+        let keys_values = self.in_proj.forward_part(normalised, width, 2 * width);
+        added.to_products(keys_values, normalised, &[Product::Key, Product::Value])
     }
 
     /// Queries, keys and values of normalised rows side by side, `(N, L, W)` to `(N, L, 3 W)`.
-    pub(super) fn queries_keys_values(&self, normalised: &Tensor) -> Tensor {
-        self.in_proj.forward(normalised)
+    pub(super) fn queries_keys_values(&self, normalised: &Tensor, added: Added<'_>) -> Tensor {
+        let all = self.in_proj.forward(normalised);
+        added.to_products(all, normalised, &[Product::Query, Product::Key, Product::Value])
     }
 
     /// What stands side by side in `(N, L, parts W)`, each part `(N, heads, L, W / heads)`.

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::addition::{Additions, rows_of_images};
 use super::resnet::ResNet;
 use super::transformer::{Block, LayerNorm, PromptKind, project};
 
@@ -22,12 +23,20 @@ pub(super) enum VisionTower {
 }
 
 impl VisionTower {
-    /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised. A ResNet takes no prompts.
-    pub(super) fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+    /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised; the first of them is so many behind the first of
+    /// its batch. A ResNet takes no prompts and no additions.
+    pub(super) fn features(
+        &self,
+        images: &Tensor,
+        prompts: &VisionPrompts,
+        additions: &Additions,
+        first: i64,
+    ) -> Tensor {
         match self {
-            VisionTower::Transformer(tower) => tower.features(images, prompts),
+            VisionTower::Transformer(tower) => tower.features(images, prompts, additions, first),
             VisionTower::ResNet(tower) => {
-                assert!(prompts.shallow.is_none() && prompts.deep.is_empty(), "a ResNet takes no prompts");
+                let is_plain = prompts.shallow.is_none() && prompts.deep.is_empty() && additions.is_empty();
+                assert!(is_plain, "a ResNet takes no prompts and no additions");
                 tower.features(images)
             }
         }
@@ -53,12 +62,13 @@ pub(super) struct VisionTransformer {
 
 impl VisionTransformer {
     /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised.
-    fn features(&self, images: &Tensor, prompts: &VisionPrompts) -> Tensor {
+    fn features(&self, images: &Tensor, prompts: &VisionPrompts, additions: &Additions, first: i64) -> Tensor {
         let mut x = self.embed(images);
         if let Some(shallow) = &prompts.shallow {
             x = self.append(&x, shallow);
         }
         x = self.ln_pre.forward(&x);
+        let rows = additions.draw().then(|| rows_of_images(images, first, x.size()[1]));
         let last = self.blocks.len() - 1;
         for (index, block) in self.blocks.iter().enumerate() {
             if let Some(deep) = index.checked_sub(1).and_then(|index| prompts.deep.get(index)) {
@@ -66,7 +76,8 @@ impl VisionTransformer {
                 x = self.append(&x.narrow(1, 0, kept), deep);
             }
             // Only the class token is read from the last block.
-            x = if index == last { block.forward_first(&x) } else { block.forward(&x, false) };
+            let added = additions.to(index, rows.as_ref());
+            x = if index == last { block.forward_first(&x, added) } else { block.forward(&x, false, added) };
         }
         project(&self.ln_post.forward(&x.select(1, 0)), &self.proj)
     }

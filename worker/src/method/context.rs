@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tch::Tensor;
 
 use super::passes::{self, Part, Parts, Pass, Shared};
-use crate::clip::{Clip, PromptRows, Tokenizer};
+use crate::clip::{Additions, Clip, PromptRows, Tokenizer};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::method::{ClassTokenPosition, check_template};
 
@@ -140,6 +140,11 @@ impl Words<'_> {
         Tensor::cat(&[Tensor::zeros([lacking, words.size()[1]], (words.kind(), words.device())), words], 0)
     }
 
+    /// A context of no tokens, `(0, text width)`.
+    pub(super) fn no_context(&self) -> Tensor {
+        Tensor::zeros([0, self.clip.architecture().text_width], (self.clip.kind(), self.clip.device()))
+    }
+
     /// The tokens of the text of every class.
     fn tokens(&self, texts: &[String], arrangement: Arrangement) -> Result<Vec<Vec<i64>>> {
         let positions = self.clip.architecture().text_positions;
@@ -210,42 +215,56 @@ impl ClassPrompts {
     /// Features `(classes, embedding)` of prompts without any context, without any gradient.
     pub(super) fn fixed_features(&self, clip: &Clip) -> Tensor {
         let no_context = Tensor::zeros([0, clip.architecture().text_width], (clip.kind(), clip.device()));
-        let features = tch::no_grad(|| passes::run(vec![self.pass(clip, &no_context, Vec::new())]));
+        let features =
+            tch::no_grad(|| passes::run(vec![self.pass(clip, &no_context, Vec::new(), Additions::default())]));
         features[0].output.squeeze_dim(0)
     }
 
     /// Features `(G, classes, embedding)`, not normalised. The context is `(n, text width)`, or `(G, n, text width)`
     /// with one for each of `G` images; a class-specific one is `(classes * n, text width)`.
-    pub(super) fn features(&self, clip: &Clip, context: &Tensor, deep: &[Tensor]) -> Tensor {
-        clip.prompt_features(&self.table(context), &self.rows, deep)
+    pub(super) fn features(&self, clip: &Clip, context: &Tensor, deep: &[Tensor], additions: &Additions) -> Tensor {
+        clip.prompt_features(&self.table(context), &self.rows, deep, additions)
     }
 
     /// The pass through the text tower that has these features, some classes a part.
-    pub(super) fn pass<'a>(&'a self, clip: &'a Clip, context: &Tensor, deep: Vec<Tensor>) -> Pass<'a> {
+    pub(super) fn pass<'a>(
+        &'a self,
+        clip: &'a Clip,
+        context: &Tensor,
+        deep: Vec<Tensor>,
+        additions: Additions,
+    ) -> Pass<'a> {
         let (clip, prompts) = (Shared(clip), Shared(self));
-        let mut first = 0;
+        let (classes_before, count, added) = (std::cell::Cell::new(0), deep.len(), additions.tensors());
         let part = |rows: &'a PromptRows| -> Part<'a> {
-            let (start, count) = (first, rows.classes());
-            first += count;
-            let rows = Shared(rows);
+            let (start, classes) = (classes_before.get(), rows.classes());
+            classes_before.set(start + classes);
+            let (rows, additions) = (Shared(rows), additions.with(&added));
             Box::new(move |inputs| {
+                let (deep, added) = inputs[1..].split_at(count);
                 let table = prompts.get().table(&inputs[0]);
                 // Of what each class has for itself, that of these classes.
                 let own =
-                    |deep: &Tensor| if deep.dim() == 3 { deep.narrow(0, start, count) } else { deep.shallow_clone() };
-                let deep: Vec<Tensor> = inputs[1..].iter().map(own).collect();
-                clip.get().prompt_features(&table, rows.get(), &deep)
+                    |deep: &Tensor| if deep.dim() == 3 { deep.narrow(0, start, classes) } else { deep.shallow_clone() };
+                let deep: Vec<Tensor> = deep.iter().map(own).collect();
+                clip.get().prompt_features(&table, rows.get(), &deep, &additions.with(added))
             })
         };
         let rows = if self.parts.is_empty() { std::slice::from_ref(&self.rows) } else { &self.parts };
-        let inputs = std::iter::once(context.shallow_clone()).chain(deep).collect();
+        let inputs = std::iter::once(context.shallow_clone()).chain(deep).chain(additions.tensors()).collect();
         Pass::new(inputs, 1, rows.iter().map(part).collect())
     }
 
     /// The same through the text tower as published.
-    pub(super) fn features_reference(&self, clip: &Clip, context: &Tensor, deep: &[Tensor]) -> Tensor {
+    pub(super) fn features_reference(
+        &self,
+        clip: &Clip,
+        context: &Tensor,
+        deep: &[Tensor],
+        additions: &Additions,
+    ) -> Tensor {
         let tables = self.table(context).unbind(0);
-        let features = tables.iter().map(|table| clip.prompt_features_reference(table, &self.rows, deep));
+        let features = tables.iter().map(|table| clip.prompt_features_reference(table, &self.rows, deep, additions));
         Tensor::stack(&features.collect::<Vec<_>>(), 0)
     }
 

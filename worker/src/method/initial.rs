@@ -35,6 +35,8 @@ impl LearnedTensors {
                 Form::Free { .. } => {
                     shapes.iter().map(|shape| Tensor::zeros(shape, (Kind::Float, Device::Cpu))).collect()
                 }
+                Form::LowRank { .. } => initial.low_rank(&one.name, &shapes),
+                Form::AdapterLayer { .. } => initial.adapter_layer(&one.name, &shapes),
             };
             let moves = !matches!(one.form, Form::Free { start: Start::Fixed, .. });
             let leaf = |values: &Tensor| initial.leaf(values).set_requires_grad(moves);
@@ -92,6 +94,22 @@ impl Initial {
         uniform.collect()
     }
 
+    /// An update of a product: `(rank, inputs)` as the weight of a linear layer (Kaiming's uniform start with a slope of
+    /// root 5), and `(outputs, rank)` of zeros.
+    fn low_rank(&self, name: &str, shapes: &[Vec<i64>]) -> Vec<Tensor> {
+        let mut values = self.linear(name, &shapes[..1]);
+        values.push(zeros(&shapes[1]));
+        values
+    }
+
+    /// Weight `(outputs, inputs)` with a variance of 2 / outputs (Kaiming's normal start by fan-out), and a bias of zeros.
+    fn adapter_layer(&self, name: &str, shapes: &[Vec<i64>]) -> Vec<Tensor> {
+        let deviation = (2.0 / shapes[0][0] as f64).sqrt();
+        let drawn = random::normals(self.generator(name)).map(|value| (deviation * value) as f32);
+        let weight = Tensor::from_slice(&drawn.take(count(&shapes[0])).collect::<Vec<f32>>()).reshape(&shapes[0]);
+        vec![weight, zeros(&shapes[1])]
+    }
+
     /// A leaf of the gradient graph with these values.
     fn leaf(&self, values: &Tensor) -> Tensor {
         values.detach().copy().to_device(self.device).to_kind(self.kind).set_requires_grad(true)
@@ -114,6 +132,10 @@ impl LearnedLinear {
     }
 }
 
+fn zeros(shape: &[i64]) -> Tensor {
+    Tensor::zeros(shape, (Kind::Float, Device::Cpu))
+}
+
 fn count(shape: &[i64]) -> usize {
     shape.iter().product::<i64>() as usize
 }
@@ -134,6 +156,18 @@ mod tests {
         for values in initial(7).linear("proj", &[vec![1000, 64], vec![1000]]) {
             assert!(values.abs().max().double_value(&[]) <= 0.125);
             assert!((values.std(false).double_value(&[]) - 0.125 / 3f64.sqrt()).abs() < 3e-3);
+        }
+    }
+
+    #[test]
+    fn what_changes_the_towers_starts_as_published() {
+        let [down, up] = initial(7).low_rank("update", &[vec![8, 1600], vec![1600, 8]]).try_into().unwrap();
+        assert!(down.abs().max().double_value(&[]) <= 0.025);
+        assert!((down.std(false).double_value(&[]) - 0.025 / 3f64.sqrt()).abs() < 3e-4);
+        let [weight, bias] = initial(7).adapter_layer("down", &[vec![32, 2000], vec![32]]).try_into().unwrap();
+        assert!((weight.std(false).double_value(&[]) - 0.25).abs() < 4e-3);
+        for zeros in [up, bias] {
+            assert_eq!(zeros.abs().max().double_value(&[]), 0.0);
         }
     }
 

@@ -5,8 +5,9 @@ use tch::{Kind, Tensor};
 use super::context::{ClassPrompts, Words};
 use super::initial::LearnedTensors;
 use super::loss::{Forward, Term};
-use crate::clip::{Clip, VisionPrompts, normalised};
+use crate::clip::{Additions, Clip, VisionPrompts, normalised};
 use maple_pipe::error::Result;
+use maple_pipe::method::learnable::Tower;
 
 /// What a learner adds to CLIP, and what it learns by. It is bound to a model and to the names of some classes.
 ///
@@ -15,6 +16,11 @@ pub(super) trait Learner {
     /// Prompts for the vision tower.
     fn vision_prompts(&self) -> VisionPrompts {
         VisionPrompts::default()
+    }
+
+    /// What is added to the blocks of a tower, as a step of a training has it.
+    fn additions(&self, _tower: Tower) -> Additions {
+        Additions::default()
     }
 
     /// The text of the classes, given normalised image features `(B, embedding)`.
@@ -156,6 +162,39 @@ pub(super) enum Text<'a> {
     },
 }
 
+/// The text of the classes where no word of it is learned.
+pub(super) enum TemplateText {
+    /// Features that never change, `(classes, embedding)`.
+    Fixed(Tensor),
+    /// Prompts for a text tower that changes, and a context of no tokens.
+    Prompts(ClassPrompts, Tensor),
+}
+
+impl TemplateText {
+    /// What a learner says of it.
+    pub(super) fn text(&self) -> Text<'_> {
+        match self {
+            TemplateText::Fixed(features) => Text::Fixed(features.shallow_clone()),
+            TemplateText::Prompts(prompts, context) => {
+                Text::Prompts { prompts, context: context.shallow_clone(), deep: Vec::new() }
+            }
+        }
+    }
+}
+
+impl Words<'_> {
+    /// A template such as "a photo of a {}." for each class; `changes` says whether the text tower does.
+    ///
+    /// # Errors
+    /// When a prompt is too long.
+    pub(super) fn template_text(&self, template: &str, changes: bool) -> Result<TemplateText> {
+        Ok(match changes {
+            true => TemplateText::Prompts(self.fixed_prompts(template)?, self.no_context()),
+            false => TemplateText::Fixed(self.fixed_features(template)?),
+        })
+    }
+}
+
 /// What learners read beside images and weights, as their [`maple_pipe::method::Input`]s name it.
 #[derive(Debug, Default)]
 pub struct Inputs {
@@ -170,4 +209,6 @@ pub(super) struct Parts<'a> {
     pub(super) words: Words<'a>,
     pub(super) learned: &'a LearnedTensors,
     pub(super) inputs: &'a Inputs,
+    /// For what is drawn at random.
+    pub(super) seed: u64,
 }

@@ -9,8 +9,9 @@ use super::learners;
 use super::loss::{Forward, Term};
 use super::passes::{self, Part, Parts, Pass, Passed, Shared};
 use super::state::copy_into;
-use crate::clip::{Clip, Tokenizer, Weights, normalised, torch};
+use crate::clip::{Additions, Clip, Tokenizer, Weights, normalised, torch};
 use maple_pipe::error::{Error, Result};
+use maple_pipe::method::learnable::Tower;
 use maple_pipe::method::{Method, Precision};
 
 /// How many rows of the text tower an evaluation works on at a time where every image has prompts of its own.
@@ -50,6 +51,13 @@ impl<'a> Seen<'a> {
             Seen::Features(_) => Seen::Features(tensor),
         }
     }
+}
+
+/// What features are computed for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Purpose {
+    Training,
+    Evaluation,
 }
 
 /// The loss of a batch, on its way back to what is learned.
@@ -155,7 +163,7 @@ impl<'a> Model<'a> {
         let kind = if method.precision == Precision::Fp16 { Kind::Half } else { Kind::Float };
         let initial = Initial { seed, device: clip.device(), kind };
         let learned = LearnedTensors::new(&method.learner.learned(), initial, &words, inputs.images);
-        let learner = learners::bind(&method.learner, &learner::Parts { words, learned: &learned, inputs })?;
+        let learner = learners::bind(&method.learner, &learner::Parts { words, learned: &learned, inputs, seed })?;
         Ok(Model { clip, learned, learner, has_image_teacher: method.learner.teacher().images, parts })
     }
 
@@ -198,10 +206,17 @@ impl<'a> Model<'a> {
 
     /// Whether the vision tower works as in plain CLIP, so that image features may be computed once and kept.
     pub fn has_plain_vision(&self) -> bool {
-        self.learner.vision_prompts().shallow.is_none()
+        self.learner.vision_prompts().shallow.is_none() && self.learner.additions(Tower::Vision).is_empty()
     }
 
-    /// Images `(B, 3, R, R)` to logits `(B, classes)`, not cut into parts: what [`Model::loss`] is compared with.
+    /// What is added to the blocks of a tower; only a training leaves something out.
+    fn additions(&self, tower: Tower, purpose: Purpose) -> Additions {
+        let additions = self.learner.additions(tower);
+        if purpose == Purpose::Training { additions } else { additions.without_dropout() }
+    }
+
+    /// Images `(B, 3, R, R)` to logits `(B, classes)`, not cut into parts and with nothing left out: what [`Model::loss`] is
+    /// compared with.
     pub fn logits(&self, images: &Tensor) -> Tensor {
         self.logits_of_features(&self.image_features(images))
     }
@@ -224,7 +239,7 @@ impl<'a> Model<'a> {
             Seen::Images(images) => {
                 let first = self.all_of_images(images);
                 if !self.learner.per_image() {
-                    let (class_features, passed) = self.text_features(first, &self.no_images());
+                    let (class_features, passed) = self.text_features(first, &self.no_images(), Purpose::Training);
                     let (of_any_length, frozen_image_features) = (passed[0].output.shallow_clone(), frozen(&passed));
                     let (image_features, passes) = (normalised(&of_any_length), vec![passed]);
                     return Made { of_any_length, image_features, frozen_image_features, class_features, passes };
@@ -235,7 +250,7 @@ impl<'a> Model<'a> {
             Seen::Features(features) => (features.shallow_clone(), None, Vec::new()),
         };
         let image_features = normalised(&of_any_length);
-        let (class_features, classes) = self.text_features(Vec::new(), &image_features);
+        let (class_features, classes) = self.text_features(Vec::new(), &image_features, Purpose::Training);
         passes.push(classes);
         Made { of_any_length, image_features, frozen_image_features, class_features, passes }
     }
@@ -244,21 +259,27 @@ impl<'a> Model<'a> {
     /// plain CLIP, if the learner compares with it.
     fn all_of_images<'p>(&'p self, images: &Tensor) -> Vec<Pass<'p>> {
         let frozen = self.has_image_teacher.then(|| Pass::frozen_images(self.clip, images, self.parts));
-        std::iter::once(self.images(images)).chain(frozen).collect()
+        std::iter::once(self.images(images, Purpose::Training)).chain(frozen).collect()
     }
 
     /// The pass of images `(B, 3, R, R)` through the vision tower, with what is learned there.
-    fn images<'p>(&'p self, images: &Tensor) -> Pass<'p> {
-        Pass::images(self.clip, images, self.learner.vision_prompts(), self.parts)
+    fn images<'p>(&'p self, images: &Tensor, purpose: Purpose) -> Pass<'p> {
+        let additions = self.additions(Tower::Vision, purpose);
+        Pass::images(self.clip, images, self.learner.vision_prompts(), additions, self.parts)
     }
 
     /// Normalised features of the classes, `(1, classes, embedding)` or `(B, classes, embedding)`, made together with other
     /// passes, and all these passes.
-    fn text_features<'p>(&'p self, mut passes: Vec<Pass<'p>>, image_features: &Tensor) -> (Tensor, Vec<Passed>) {
+    fn text_features<'p>(
+        &'p self,
+        mut passes: Vec<Pass<'p>>,
+        image_features: &Tensor,
+        purpose: Purpose,
+    ) -> (Tensor, Vec<Passed>) {
         let fixed = match self.learner.text(image_features) {
             Text::Fixed(features) => Some(features.unsqueeze(0)),
             Text::Prompts { prompts, context, deep } => {
-                passes.push(prompts.pass(self.clip, &context, deep));
+                passes.push(prompts.pass(self.clip, &context, deep, self.additions(Tower::Text, purpose)));
                 None
             }
         };
@@ -274,7 +295,7 @@ impl<'a> Model<'a> {
 
     /// The same through the text tower; none where no text is learned.
     pub(crate) fn text_pass(&self, image_features: &Tensor) -> Option<Loss> {
-        let (_, passed) = self.text_features(Vec::new(), &normalised(image_features));
+        let (_, passed) = self.text_features(Vec::new(), &normalised(image_features), Purpose::Training);
         (!passed.is_empty()).then(|| Loss::of_features(passed))
     }
 
@@ -318,9 +339,10 @@ impl<'a> Model<'a> {
         self.learner.state()
     }
 
-    /// Features of images `(B, embedding)`, with the learned prompts in the vision tower, of any length.
+    /// Features of images `(B, embedding)`, with what is learned in the vision tower, of any length.
     pub fn image_features(&self, images: &Tensor) -> Tensor {
-        self.clip.image_features_with(images, &self.learner.vision_prompts())
+        let additions = self.additions(Tower::Vision, Purpose::Evaluation);
+        self.clip.image_features_with(images, &self.learner.vision_prompts(), &additions, 0)
     }
 
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`.
@@ -335,14 +357,17 @@ impl<'a> Model<'a> {
         let image_features = normalised(&of_any_length);
         let class_features = match self.learner.text(&image_features) {
             Text::Fixed(features) => features.unsqueeze(0),
-            Text::Prompts { prompts, context, deep } => prompts.features_reference(self.clip, &context, &deep),
+            Text::Prompts { prompts, context, deep } => {
+                let additions = self.additions(Tower::Text, Purpose::Evaluation);
+                prompts.features_reference(self.clip, &context, &deep, &additions)
+            }
         };
         self.compare(&of_any_length, &image_features, &normalised(&class_features))
     }
 
     /// Readies the model for many batches: what depends on the classes alone is computed now, without gradients.
     pub fn evaluator(&self) -> Evaluator<'_> {
-        let class_features = || no_grad(|| self.text_features(Vec::new(), &self.no_images()).0);
+        let class_features = || no_grad(|| self.text_features(Vec::new(), &self.no_images(), Purpose::Evaluation).0);
         let class_features = (!self.learner.per_image()).then(class_features);
         Evaluator { model: self, class_features }
     }
@@ -351,7 +376,10 @@ impl<'a> Model<'a> {
     pub(crate) fn class_features(&self, image_features: &Tensor) -> Tensor {
         normalised(&match self.learner.text(image_features) {
             Text::Fixed(features) => features.unsqueeze(0),
-            Text::Prompts { prompts, context, deep } => prompts.features(self.clip, &context, &deep),
+            Text::Prompts { prompts, context, deep } => {
+                let additions = self.additions(Tower::Text, Purpose::Evaluation);
+                prompts.features(self.clip, &context, &deep, &additions)
+            }
         })
     }
 
@@ -392,7 +420,9 @@ pub struct Evaluator<'a> {
 impl Evaluator<'_> {
     /// Images `(B, 3, R, R)` to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits(&self, images: &Tensor) -> Tensor {
-        no_grad(|| self.logits_of_features(&passes::run(vec![self.model.images(images)])[0].output))
+        no_grad(|| {
+            self.logits_of_features(&passes::run(vec![self.model.images(images, Purpose::Evaluation)])[0].output)
+        })
     }
 
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`, in fp32 whatever the precision.

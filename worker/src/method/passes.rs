@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 use tch::{Kind, TchError, Tensor, no_grad, with_grad};
 
-use crate::clip::{Clip, VisionPrompts};
+use crate::clip::{Additions, Clip, VisionPrompts};
 
 /// The least work of a part of images, and of a part of classes: multiplications and additions. Smaller parts make smaller
 /// products, which take longer: measured with ViT-B/16, a step of four images in parts of two takes 2 % more of a core's time
@@ -91,36 +91,53 @@ impl<'a> Pass<'a> {
     }
 
     /// Images `(B, 3, R, R)` through the vision tower, to features `(B, embedding)`.
-    pub(super) fn images(clip: &'a Clip, images: &Tensor, prompts: VisionPrompts, parts: Parts) -> Pass<'a> {
-        let is_learned = is_recording() && prompts.shallow.is_some();
+    pub(super) fn images(
+        clip: &'a Clip,
+        images: &Tensor,
+        prompts: VisionPrompts,
+        additions: Additions,
+        parts: Parts,
+    ) -> Pass<'a> {
+        let is_learned = is_recording() && (prompts.shallow.is_some() || !additions.is_empty());
         let a_part = if is_learned { parts.images } else { parts.images.max(FROZEN_IMAGES) };
-        Pass::images_by(a_part, clip, images, prompts)
+        Pass::images_by(a_part, clip, images, prompts, additions)
     }
 
     /// The same through the tower of plain CLIP, in the parts of a tower in which something is learned: to be run beside that.
     pub(super) fn frozen_images(clip: &'a Clip, images: &Tensor, parts: Parts) -> Pass<'a> {
-        Pass::images_by(parts.images, clip, images, VisionPrompts::default())
+        Pass::images_by(parts.images, clip, images, VisionPrompts::default(), Additions::default())
     }
 
     /// So many images a part.
-    fn images_by(a_part: i64, clip: &'a Clip, images: &Tensor, prompts: VisionPrompts) -> Pass<'a> {
-        let has_shallow = prompts.shallow.is_some();
-        let shared = Shared(clip);
+    fn images_by(
+        a_part: i64,
+        clip: &'a Clip,
+        images: &Tensor,
+        prompts: VisionPrompts,
+        additions: Additions,
+    ) -> Pass<'a> {
+        let (has_shallow, count) = (prompts.shallow.is_some(), prompts.deep.len());
+        let (shared, added) = (Shared(clip), additions.tensors());
+        let mut first = 0;
         let part = |images: Tensor| -> Part<'a> {
+            let (here, additions) = (first, additions.with(&added));
+            first += images.size()[0];
             Box::new(move |inputs| {
                 let mut inputs = inputs.iter().map(Tensor::shallow_clone);
                 let shallow = if has_shallow { inputs.next() } else { None };
-                shared.get().image_features_with(&images, &VisionPrompts { shallow, deep: inputs.collect() })
+                let prompts = VisionPrompts { shallow, deep: inputs.by_ref().take(count).collect() };
+                let additions = additions.with(&inputs.collect::<Vec<_>>());
+                shared.get().image_features_with(&images, &prompts, &additions, here)
             })
         };
         let parts = images.split(a_part.min(images.size()[0]).max(1), 0).into_iter().map(part).collect();
-        Pass { inputs: prompts.shallow.into_iter().chain(prompts.deep).collect(), axis: 0, parts }
+        Pass { inputs: prompts.shallow.into_iter().chain(prompts.deep).chain(added).collect(), axis: 0, parts }
     }
 }
 
 /// Images `(B, 3, R, R)` through the vision tower of plain CLIP to features `(B, embedding)` of any length, without gradients.
 pub fn image_features(clip: &Clip, images: &Tensor) -> Tensor {
-    let pass = || Pass::images(clip, images, VisionPrompts::default(), Parts::of(clip));
+    let pass = || Pass::images(clip, images, VisionPrompts::default(), Additions::default(), Parts::of(clip));
     no_grad(|| run(vec![pass()])).remove(0).output
 }
 

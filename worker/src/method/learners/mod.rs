@@ -3,6 +3,7 @@
 
 mod class_texts;
 mod clip_adapter;
+mod clip_lora;
 mod cocoop;
 mod coop;
 mod ivlp;
@@ -10,6 +11,7 @@ mod kgcoop;
 mod linear_probe;
 mod logistic_regression;
 mod maple;
+mod mma;
 mod prograd;
 mod promptsrc;
 mod task_residual;
@@ -44,6 +46,8 @@ pub(super) fn bind(learner: &method::Learner, parts: &Parts<'_>) -> Result<Box<d
         method::Learner::TaskResidual(options) => Box::new(task_residual::TaskResidual::new(options, parts)?),
         method::Learner::ClipAdapter(options) => Box::new(clip_adapter::ClipAdapter::new(options, parts)?),
         method::Learner::TipAdapter(options) => Box::new(tip_adapter::TipAdapter::new(options, parts)?),
+        method::Learner::ClipLora(options) => Box::new(clip_lora::ClipLora::new(options, parts)?),
+        method::Learner::Mma(options) => Box::new(mma::Mma::new(options, parts)?),
     };
     Ok(bound)
 }
