@@ -287,10 +287,10 @@ mod tests {
     fn a_training_has_epochs_or_iterations() {
         let training = |text: &str| Method::parse(&MAPLE.replace("epochs = 5\n", text));
         let json = |text: &str| serde_json::to_value(training(text).unwrap().training).unwrap();
-        let by_steps = json("iterations = 50\nschedule = \"step\"\nfinal_learning_rate = 1e-6\n");
-        assert_eq!((&by_steps["iterations"], &by_steps["schedule"]), (&50.into(), &"step".into()));
+        let by_steps = json("iterations = 50\nannealing = \"step\"\nfinal_learning_rate = 1e-6\n");
+        assert_eq!((&by_steps["iterations"], &by_steps["annealing"]), (&50.into(), &"step".into()));
         assert_eq!((&by_steps["final_learning_rate"], &by_steps["epochs"]), (&1e-6.into(), &serde_json::Value::Null));
-        assert_eq!(json("epochs = 5\nschedule = \"epoch\"\nfinal_learning_rate = 0.0\n"), json("epochs = 5\n"));
+        assert_eq!(json("epochs = 5\nannealing = \"epoch\"\nfinal_learning_rate = 0.0\n"), json("epochs = 5\n"));
         for (text, expected) in [
             ("epochs = 5\niterations = 50\n", "both `epochs` and `iterations` are given"),
             ("", "`epochs` is 0"),
@@ -398,7 +398,7 @@ mod tests {
                 augmented("crop = false\ncrop_scale = [0.5, 1.0]"),
                 "`crop_scale` is an option of crops, and `crop` is false",
             ),
-            (augmented("flips = false"), "unknown field `flips`"),
+            (augmented("flips = false"), "unknown key `flips`"),
         ];
         for (text, expected) in cases {
             let message = Method::parse(&text).unwrap_err().to_string();

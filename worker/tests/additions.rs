@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use maple_pipe::backbone::Backbone;
+use maple_pipe::data::random;
 use maple_pipe::method::{Description, Learner, Method, Precision};
 use maple_pipe_worker::clip::{Clip, Tokenizer, Weights};
 use maple_pipe_worker::method::{
@@ -54,9 +55,10 @@ fn clip(precision: Precision) -> Clip {
 fn model<'a>(clip: &'a Clip, method: &Method, parts: Parts) -> Model<'a> {
     let inputs = Inputs::default();
     let mut model = Model::in_parts(clip, &Tokenizer::new(), method, &classes(), &inputs, 1, parts).unwrap();
-    tch::manual_seed(1);
     let moved = model.learnable().into_iter().map(|(name, tensor)| {
-        let noise = Tensor::randn(tensor.size(), (Kind::Float, Device::Cpu)).to_device(tensor.device());
+        // libtorch's own generator is one for all threads.
+        let drawn = random::normals(random::generator(1, &name, 0, 0)).take(tensor.numel());
+        let noise = Tensor::from_slice(&drawn.collect::<Vec<f64>>()).reshape(tensor.size()).to_device(tensor.device());
         (name, tensor.detach() + noise.to_kind(tensor.kind()) * 0.05)
     });
     let moved = Weights::from_tensors(moved.collect::<Vec<_>>());
