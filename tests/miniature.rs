@@ -65,7 +65,23 @@ impl World {
     }
 }
 
-const ALL: [&str; 7] = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple"];
+const ALL: [&str; 13] = [
+    "clip",
+    "coop",
+    "cocoop",
+    "vpt",
+    "language",
+    "ivlp",
+    "maple",
+    "promptsrc",
+    "kgcoop",
+    "prograd",
+    "tcp",
+    "clip-lora",
+    "mma",
+];
+/// Those that are trained on one data set for others.
+const TRANSFERRED: [&str; 9] = ["clip", "coop", "cocoop", "vpt", "language", "ivlp", "maple", "promptsrc", "kgcoop"];
 
 fn assert_complete(table: &BTreeMap<String, Option<f64>>, methods: &[&str], datasets: &[&str], metrics: &[&str]) {
     for method in methods {
@@ -94,7 +110,7 @@ fn every_pipeline_that_ships_expands_as_it_stands() {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         (report["counts"]["nodes"].as_u64().unwrap(), report["forecast"]["pixels"].as_u64().unwrap())
     };
-    let (datasets, trained, seeds) = (11, 6, 3);
+    let (datasets, trained, seeds) = (11, 12, 3);
     let (all, pixels) = nodes("base2novel", &[]);
     assert_eq!(all, datasets * (1 + 2 * seeds + trained * seeds + 2 + 2 + 2 * trained * seeds) + 1);
     // The test images of the eleven manifests, once, at 224 x 224.
@@ -103,11 +119,14 @@ fn every_pipeline_that_ships_expands_as_it_stands() {
         nodes("base2novel", &["axes.dataset=[\"eurosat\"]", "axes.seed=[1]"]).0,
         1 + 2 + trained + 2 + 2 + 2 * trained + 1
     );
-    let (source, transfer) = (1 + 2 * seeds + trained * seeds, 1 + 1 + 1 + trained * seeds);
+    let transferred = 8;
+    let (source, transfer) = (1 + 2 * seeds + transferred * seeds, 1 + 1 + 1 + transferred * seeds);
     assert_eq!(nodes("cross_dataset", &[]).0, source + datasets * transfer + 1);
     assert_eq!(nodes("domain_generalization", &[]).0, source + 5 * transfer + 1);
-    let shots = 5;
+    let (shots, trained) = (5, 7);
     assert_eq!(nodes("fewshot", &[]).0, datasets * (1 + 1 + seeds * shots * (2 + 2 * trained) + 1) + 1);
+    // Fifteen samples a data set; ImageNet has no learner that chooses by validation images.
+    assert!((15 * 11 * 8..15 * 11 * 25).contains(&nodes("features", &[]).0));
     let (samples, tested) = (datasets * seeds, 2 * datasets * seeds);
     assert_eq!(nodes("dassl", &[]).0, 1 + datasets + 3 * samples + 3 * tested + 2);
     let (released, base2novel, transfer) = (4, 4 * seeds * datasets * (1 + 2), seeds * (1 + datasets + 5));
@@ -118,7 +137,7 @@ fn every_pipeline_that_ships_expands_as_it_stands() {
 fn every_pipeline_that_ships_makes_its_tables() {
     let world = World { folder: tempfile::tempdir().unwrap() };
 
-    assert_eq!(world.run("base2novel", &[]), "91 nodes: 91 ran, 0 cached, 0 failed");
+    assert_eq!(world.run("base2novel", &[]), "163 nodes: 163 ran, 0 cached, 0 failed");
     let table = world.table("miniature-base2novel/table.csv");
     assert_complete(&table, &ALL, &["shapes", "textures", "average"], &["base", "novel", "hm"]);
     let mean = |cell: &str| table[cell].unwrap();
@@ -135,7 +154,7 @@ fn every_pipeline_that_ships_makes_its_tables() {
     ];
     world.run("cross_dataset", &source);
     let table = world.table("miniature-cross_dataset/table.csv");
-    assert_complete(&table, &ALL, &["shapes", "textures", "arrangements", "average"], &["accuracy"]);
+    assert_complete(&table, &TRANSFERRED, &["shapes", "textures", "arrangements", "average"], &["accuracy"]);
     let mean = |cell: &str| table[cell].unwrap();
     let targets = f64::midpoint(mean("coop/textures/accuracy"), mean("coop/arrangements/accuracy"));
     assert!((mean("coop/average/accuracy") - targets).abs() < 1e-3, "the source does not enter the average");
@@ -145,11 +164,11 @@ fn every_pipeline_that_ships_makes_its_tables() {
     let counts: Vec<usize> =
         summary.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
     let [nodes, ran, cached, failed] = counts[..] else { panic!("{summary}") };
-    let trained_before = 12 + 2 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 13;
-    assert_eq!((nodes, ran, cached, failed), (99, 99 - trained_before, trained_before, 0), "{summary}");
+    let trained_before = 16 + 2 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 17;
+    assert_eq!((nodes, ran, cached, failed), (123, 123 - trained_before, trained_before, 0), "{summary}");
     let table = world.table("miniature-domain_generalization/table.csv");
     let datasets = ["shapes", "sketch", "noisy", "adversarial", "rendition", "average"];
-    assert_complete(&table, &ALL, &datasets, &["accuracy"]);
+    assert_complete(&table, &TRANSFERRED, &datasets, &["accuracy"]);
 
     let narrowed = ["axes.method=[\"clip\", \"coop\", \"maple\"]", "axes.shots=[1, 4]", "axes.seed=[1]"];
     world.run("fewshot", &narrowed);
@@ -159,6 +178,15 @@ fn every_pipeline_that_ships_makes_its_tables() {
     assert_complete(&zero_shot, &["clip"], &["shapes", "textures", "average"], &["accuracy_0_shots"]);
     let metrics = ["accuracy_1_shots", "accuracy_4_shots"];
     assert_complete(&learned, &["coop", "maple"], &["shapes", "textures", "average"], &metrics);
+
+    world.run("features", &["axes.shots=[1]", "axes.seed=[1]"]);
+    let table = world.table("miniature-features/table.csv");
+    let metrics: std::collections::BTreeSet<&str> = table.keys().filter_map(|cell| cell.rsplit('/').next()).collect();
+    assert_eq!(metrics.into_iter().collect::<Vec<_>>(), ["accuracy_0_shots", "accuracy_1_shots"], "{table:?}");
+    for method in ["linear_probe", "zs_lp", "clap", "taskres", "clip_adapter", "tip_adapter", "tip_adapter_f"] {
+        let mean = table[&format!("{method}/textures/accuracy_1_shots")];
+        assert!(mean.is_some_and(|mean| (0.0..=100.0).contains(&mean)), "{method}: {mean:?}");
+    }
 
     world.run("released", &source.iter().copied().chain(["axes.seed=[1]"]).collect::<Vec<_>>());
     let table = world.table("miniature-released/base2novel.csv");
@@ -173,7 +201,7 @@ fn every_pipeline_that_ships_makes_its_tables() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let html = std::fs::read_to_string(&page).unwrap();
     for expected in
-        ["<h1>miniature-base2novel</h1>", "91 nodes, all up to date", "Training loss: Textures", "Surest mistakes"]
+        ["<h1>miniature-base2novel</h1>", "163 nodes, all up to date", "Training loss: Textures", "Surest mistakes"]
     {
         assert!(html.contains(expected), "{expected}");
     }
