@@ -293,7 +293,8 @@ mod tests {
         assert_eq!(json("epochs = 5\nannealing = \"epoch\"\nfinal_learning_rate = 0.0\n"), json("epochs = 5\n"));
         for (text, expected) in [
             ("epochs = 5\niterations = 50\n", "both `epochs` and `iterations` are given"),
-            ("", "`epochs` is 0"),
+            ("", "a training needs `epochs` or `iterations`"),
+            ("epochs = 0\n", "a training needs `epochs` or `iterations`"),
             ("epochs = 5\nfinal_learning_rate = -1.0\n", "`final_learning_rate` is -1"),
         ] {
             assert_eq!(training(text).unwrap_err().to_string(), expected);

@@ -171,7 +171,9 @@ impl Prompt {
         let learners = Learner::of_tensors(&TensorShapes(shapes.collect()));
         let is_wanted = |learner: &Learner| wanted.is_some_and(|wanted| wanted.name() == learner.name());
         // Of equals the first of the list.
-        let likeness = |learner: &Learner| (is_wanted(learner), learner.likeness(&self.names));
+        let published = self.tensors.keys().chain(self.left_over.keys());
+        let names: Vec<String> = self.names.iter().chain(published).cloned().collect();
+        let likeness = |learner: &Learner| (is_wanted(learner), learner.likeness(&names));
         learners.into_iter().rev().max_by_key(likeness)
     }
 

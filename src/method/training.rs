@@ -191,8 +191,9 @@ impl Training {
                 Error::hinted("both `epochs` and `iterations` are given", "remove one of the two").about("iterations")
             );
         }
-        if self.iterations == 0 {
-            at_least_one("epochs", i64::from(self.epochs))?;
+        if self.iterations == 0 && self.epochs == 0 {
+            let message = "a training needs `epochs` or `iterations`";
+            return Err(Error::hinted(message, "give one of the two, from 1 up").about("training"));
         }
         at_least_one("batch_size", i64::from(self.batch_size))?;
         let values = [

@@ -195,7 +195,7 @@ error: stage `shots` has no `kind`
 35 | [stage.shots]
    |        ^^^^^
    |
-   = hint: known: world, dataset, pretrain, fewshot, train, imported, features, eval, select, chosen, table, command
+   = hint: known: world, dataset, pretrain, fewshot, train, imported, features, eval, reported, select, chosen, table, command
 <exit code 2>
 
 "#]],
@@ -495,7 +495,7 @@ error: `kind` must be a string, not an integer
 71 | kind = 1
    |        ^
    |
-   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `features`, `eval`, `select`, `chosen`, `table`, `command`
+   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `features`, `eval`, `reported`, `select`, `chosen`, `table`, `command`
 <exit code 2>
 
 "#]],
@@ -773,11 +773,13 @@ error: invalid type: string "one", expected an integer from 0 up
         "",
         str![[r#"
 <stderr>
-error: missing key `epochs`
+error: a training needs `epochs` or `iterations`
  --> pipelines/methods/maple.toml:5:1
   |
 5 | [training]
   | ^^^^^^^^^^
+  |
+  = hint: give one of the two, from 1 up
 <exit code 2>
 
 "#]],
@@ -788,13 +790,13 @@ error: missing key `epochs`
         "epochs = 0\n",
         str![[r#"
 <stderr>
-error: `epochs` is 0
- --> pipelines/methods/maple.toml:6:10
+error: a training needs `epochs` or `iterations`
+ --> pipelines/methods/maple.toml:5:1
   |
-6 | epochs = 0
-  |          ^
+5 | [training]
+  | ^^^^^^^^^^
   |
-  = hint: give a number from 1 up
+  = hint: give one of the two, from 1 up
 <exit code 2>
 
 "#]],
@@ -1219,13 +1221,21 @@ error: the pipeline has no `axes.seeds`
         &["--set", "stage.train.method.training.epochs=0"],
         str![[r#"
 <stderr>
-error: `epochs` is 0
- --> --set:1:36
+error: a training needs `epochs` or `iterations`
+ --> pipelines/methods/coop.toml:4:1
   |
-1 | stage.train.method.training.epochs=0
-  |                                    ^
+4 | [training]
+  | ^^^^^^^^^^
   |
-  = hint: give a number from 1 up
+  = hint: give one of the two, from 1 up
+
+error: a training needs `epochs` or `iterations`
+ --> pipelines/methods/maple.toml:5:1
+  |
+5 | [training]
+  | ^^^^^^^^^^
+  |
+  = hint: give one of the two, from 1 up
 <exit code 2>
 
 "#]],
@@ -1341,7 +1351,7 @@ error: unknown key `shuffle`
 42 | shuffle = true
    | ^^^^^^^
    |
-   = hint: known here: `shots`, `seed`, `classes`
+   = hint: known here: `shots`, `seed`, `classes`, `generator`
 
 error: invalid type: string "many", expected an integer from 0 up
   --> pipelines/tiny.toml:14:13

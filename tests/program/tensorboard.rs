@@ -209,7 +209,7 @@ fn a_training_of_so_many_steps_has_a_rate_for_each() {
     let options = [
         "epochs=0",
         "iterations=3",
-        "schedule=step",
+        "annealing=step",
         "learning_rate=0.01",
         "final_learning_rate=0.001",
         "warmup_epochs=0",

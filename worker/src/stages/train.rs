@@ -208,7 +208,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
                 }
                 position.add(&losses);
                 let tags: Vec<String> = losses.terms.iter().map(|(name, _)| format!("loss/{name}")).collect();
-                let mut scalars = vec![("loss", value), ("learning_rate", rate_of(at.step_of_epoch - 1))];
+                let mut scalars = vec![("loss", value), ("learning_rate", rate_of(at.step_of_epoch))];
                 scalars.extend(tags.iter().map(String::as_str).zip(losses.terms.iter().map(|(_, value)| *value)));
                 events.scalars(at.step, &scalars);
             }
