@@ -107,6 +107,11 @@ impl<'a> Trainer<'a> {
         &self.model
     }
 
+    /// What is trained, once its training is over.
+    pub fn into_model(self) -> Model<'a> {
+        self.model
+    }
+
     /// A step down the loss of what is seen with labels `(B,)`. It is left out where a scaled gradient overflows,
     /// and where the loss is not finite.
     ///
