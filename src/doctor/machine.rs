@@ -105,23 +105,34 @@ fn card(number: usize, one: &CudaCard, share: Share, cards: &Cards) -> Finding {
 
 /// Whether a Slurm cluster takes jobs from here.
 fn slurm() -> Finding {
-    let output = |program: &str, arguments: &[&str]| {
+    /// What a program prints; of its errors the last line, which says what it came to.
+    fn output(program: &str, arguments: &[&str]) -> Option<Result<String, String>> {
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
-        let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
-        Some((output.status.success(), text.trim().to_owned()))
-    };
-    let Some((_, version)) = output("sbatch", &["--version"]) else {
-        return Finding::ok("Slurm", "not here, and not needed");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Some(match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr).lines().last().unwrap_or_default().to_owned()),
+        })
+    }
+    let version = match output("sbatch", &["--version"]) {
+        None => return Finding::ok("Slurm", "not here, and not needed"),
+        Some(Ok(version)) => version,
+        Some(Err(error)) => {
+            return Finding::warning(
+                "Slurm",
+                format!("installed, but not set up: {error}"),
+                "look at what `sinfo` says",
+            );
+        }
     };
     match output("sinfo", &["--noheader", "--format=%P %a %D %T %G"]) {
-        Some((true, partitions)) => {
+        Some(Ok(partitions)) => {
             let details = json!({ "version": version, "partitions": partitions.lines().collect::<Vec<_>>() });
             let first = partitions.lines().next().unwrap_or("no partition");
             Finding::ok("Slurm", format!("{version}, {first}")).details(details)
         }
-        Some((false, error)) => {
-            let text =
-                format!("{version}, whose controller does not answer: {}", error.lines().next().unwrap_or_default());
+        Some(Err(error)) => {
+            let text = format!("{version}, whose controller does not answer: {error}");
             Finding::warning("Slurm", text, "look at what `sinfo` says")
         }
         None => Finding::warning("Slurm", format!("{version}, without `sinfo`"), "install Slurm's client programs"),

@@ -1,6 +1,7 @@
 //! `doctor` says what is there, what is not, and what to do about it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -38,6 +39,33 @@ fn every_thing_has_a_line() {
     assert!(!project.file(".maple").exists() && !project.file("results").exists());
     let text = project.run(&["doctor"]).stdout;
     assert_eq!(text.lines().filter(|line| !line.contains("   hint: ")).count(), expected.len(), "{text}");
+}
+
+/// Slurm's programs may be there without any cluster; what they complain of in many lines is one line here.
+#[test]
+fn slurm_without_a_cluster_is_one_line() {
+    let project = Project::new();
+    fs::create_dir(project.file("bin")).unwrap();
+    let program = |name: &str, text: &str| {
+        let path = project.file("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:{}", project.file("bin").display(), std::env::var("PATH").unwrap());
+    let slurm = || {
+        let output = project.command(&["doctor", "--json"]).env("PATH", &path).output().unwrap();
+        about(&serde_json::from_slice(&output.stdout).unwrap(), "Slurm").remove(0)
+    };
+    let warning = |text: &str| ("warning".to_owned(), text.to_owned(), Some("look at what `sinfo` says".to_owned()));
+    let fails =
+        |name: &str| format!("echo '{name}: error: lookup failed' >&2; echo '{name}: fatal: no source' >&2; exit 1");
+    program("sbatch", &fails("sbatch"));
+    program("sinfo", &fails("sinfo"));
+    assert_eq!(slurm(), warning("installed, but not set up: sbatch: fatal: no source"));
+    program("sbatch", "echo slurm 22.05.8");
+    assert_eq!(slurm(), warning("slurm 22.05.8, whose controller does not answer: sinfo: fatal: no source"));
+    program("sinfo", "echo 'short* up 1:00:00 idle gpu:4'; echo 'long up 9:00:00 idle (null)'");
+    assert_eq!(slurm(), ("ok".to_owned(), "slurm 22.05.8, short* up 1:00:00 idle gpu:4".to_owned(), None));
 }
 
 #[test]
