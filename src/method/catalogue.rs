@@ -11,7 +11,7 @@ macro_rules! shipped {
 }
 
 /// Names and texts.
-const SHIPPED: [(&str, &str); 31] = shipped![
+const SHIPPED: [(&str, &str); 32] = shipped![
     "clip",
     "clip_7_templates",
     "clip_80_templates",
@@ -24,6 +24,7 @@ const SHIPPED: [(&str, &str); 31] = shipped![
     "vpt",
     "language",
     "ivlp",
+    "ivlp_ep20",
     "maple",
     "maple_cross_dataset",
     "promptsrc",

@@ -94,6 +94,7 @@ impl Case {
             (_, "MaPLe") if config.ends_with("_cross_datasets") => "maple_cross_dataset",
             (_, "MaPLe") => "maple",
             (_, "IVLP") if config.ends_with("_language_only") => "language",
+            (_, "IVLP") if config.contains("_ep20_") => "ivlp_ep20",
             (_, "IVLP") => "ivlp",
             (_, "PromptSRC") if config.ends_with("_cross_datasets") => "promptsrc_cross_dataset",
             (_, "PromptSRC") if config.ends_with("_few_shot") => "promptsrc_fewshot",
