@@ -48,6 +48,8 @@ pub struct Request {
 pub enum What {
     /// Steps of its training.
     Step,
+    /// What it finds of a sample's features before any step, or in place of steps.
+    Fit,
     /// Its evaluation.
     Evaluation,
 }
@@ -60,6 +62,8 @@ pub enum Answer {
     Ready,
     /// What steps of a training take.
     Step(StepFigures),
+    /// What taking up a sample takes.
+    Fit(FitFigures),
     /// What an evaluation takes.
     Evaluation(EvaluationFigures),
     /// Nothing could be measured: message and hint.
@@ -91,6 +95,17 @@ pub struct StepFigures {
     pub operations: u64,
     /// Kernels per step, on a card.
     pub kernels: Option<u64>,
+    /// Seconds that a model takes from weights in memory to its device.
+    pub model_seconds: f64,
+}
+
+/// What it takes a learner to take up the features of a sample.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct FitFigures {
+    /// Seconds, with those of the texts that the learner starts from: the median.
+    pub seconds: f64,
+    /// Images of the sample.
+    pub images: usize,
     /// Seconds that a model takes from weights in memory to its device.
     pub model_seconds: f64,
 }

@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::executor::{Measured, measure};
 use crate::identity;
-use crate::measurement::{Answer, EvaluationFigures, Request, StepFigures, What};
+use crate::measurement::{Answer, EvaluationFigures, FitFigures, Request, StepFigures, What};
 use crate::method::{Method, Precision};
 use crate::numerics::Numerics;
 
@@ -66,6 +66,14 @@ impl Conditions {
     /// Nothing can be measured here.
     pub fn step(&self, case: &Case<'_>) -> Result<Row<StepFigures>> {
         self.measure(case, What::Step, |answer| if let Answer::Step(figures) = answer { Some(figures) } else { None })
+    }
+
+    /// Measures how a learner takes up the features of a sample.
+    ///
+    /// # Errors
+    /// Nothing can be measured here.
+    pub fn fit(&self, case: &Case<'_>) -> Result<Row<FitFigures>> {
+        self.measure(case, What::Fit, |answer| if let Answer::Fit(figures) = answer { Some(figures) } else { None })
     }
 
     /// Measures an evaluation.

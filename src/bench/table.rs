@@ -11,7 +11,7 @@ use crate::backbone::Backbone;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Load};
-use crate::measurement::{EvaluationFigures, StepFigures};
+use crate::measurement::{EvaluationFigures, FitFigures, StepFigures};
 use crate::method::{Method, shipped_as};
 use crate::numerics::Numerics;
 
@@ -34,6 +34,8 @@ pub struct Projection {
     pub not_counted: usize,
     /// The steps that were measured.
     pub steps: Vec<Row<StepFigures>>,
+    /// What was measured of learners that take up the features of a sample.
+    pub fits: Vec<Row<FitFigures>>,
     /// The evaluations that were measured.
     pub evaluations: Vec<Row<EvaluationFigures>>,
 }
@@ -104,6 +106,14 @@ impl<'g> Asked<'g> {
     fn is_training(&self) -> bool {
         matches!(self.load, Load::Training { .. })
     }
+
+    fn takes_steps(&self) -> bool {
+        self.is_training() && self.method.training.is_some()
+    }
+
+    fn takes_up_features(&self) -> bool {
+        self.is_training() && self.method.learner.works_on_features()
+    }
 }
 
 /// Projects the time of the `wanted` nodes of a pipeline, whose models `backbone` tells. `conditions` is asked for once
@@ -134,13 +144,19 @@ pub fn projection(
         say(&format!("measuring {what} of {} with {} classes", case.name, case.classes));
     };
     let mut steps: BTreeMap<String, Vec<Row<StepFigures>>> = BTreeMap::new();
-    for (one, classes) in cases(&asked, true, STEP_POINTS) {
+    for (one, classes) in cases(&asked, Asked::takes_steps, STEP_POINTS) {
         let case = one.case(classes);
         tell("steps", &case);
         steps.entry(one.key()).or_default().push(conditions.step(&case)?);
     }
+    let mut fits: BTreeMap<String, Vec<Row<FitFigures>>> = BTreeMap::new();
+    for (one, classes) in cases(&asked, Asked::takes_up_features, STEP_POINTS) {
+        let case = one.case(classes);
+        tell("the fit", &case);
+        fits.entry(one.key()).or_default().push(conditions.fit(&case)?);
+    }
     let mut evaluations: BTreeMap<String, Vec<Row<EvaluationFigures>>> = BTreeMap::new();
-    for (one, classes) in cases(&asked, false, EVALUATION_POINTS) {
+    for (one, classes) in cases(&asked, |one| !one.is_training(), EVALUATION_POINTS) {
         let case = one.case(classes);
         tell("the evaluation", &case);
         evaluations.entry(one.key()).or_default().push(conditions.evaluation(&case)?);
@@ -152,7 +168,9 @@ pub fn projection(
             rows.len() - 1
         });
         if one.is_training() {
-            rows[place].add_training(one, &steps[&one.key()]);
+            let key = one.key();
+            let (steps, fits) = (steps.get(&key), fits.get(&key));
+            rows[place].add_training(one, steps.map_or(&[], Vec::as_slice), fits.map_or(&[], Vec::as_slice));
         } else {
             rows[place].add_evaluation(one, &evaluations[&one.key()]);
         }
@@ -163,14 +181,19 @@ pub fn projection(
         rows,
         not_counted: computing.len() - asked.len(),
         steps: steps.into_values().flatten().collect(),
+        fits: fits.into_values().flatten().collect(),
         evaluations: evaluations.into_values().flatten().collect(),
     })
 }
 
-/// What to measure: of the nodes that train, or of the others, each subject once with each of a few numbers of classes.
-fn cases<'a, 'g>(asked: &'a [Asked<'g>], training: bool, most: usize) -> Vec<(&'a Asked<'g>, usize)> {
+/// What to measure: of some of the nodes each subject once with each of a few numbers of classes.
+fn cases<'a, 'g>(
+    asked: &'a [Asked<'g>],
+    which: impl Fn(&Asked<'g>) -> bool,
+    most: usize,
+) -> Vec<(&'a Asked<'g>, usize)> {
     let mut subjects: BTreeMap<String, (&Asked<'_>, BTreeSet<usize>)> = BTreeMap::new();
-    for one in asked.iter().filter(|one| one.is_training() == training) {
+    for one in asked.iter().filter(|one| which(one)) {
         subjects.entry(one.key()).or_insert((one, BTreeSet::new())).1.insert(one.classes);
     }
     let points = |(one, classes): (&'a Asked<'g>, BTreeSet<usize>)| {
@@ -188,8 +211,16 @@ fn few(all: &BTreeSet<usize>, most: usize) -> BTreeSet<usize> {
     [first, last].into_iter().chain(nearest.copied()).collect()
 }
 
-/// The value at `x` on the lines through these points, which are in order; beyond them the last line goes on.
+/// A value of each row, by its number of classes.
+fn points<F>(rows: &[Row<F>], value: impl Fn(&F) -> f64) -> Vec<(usize, f64)> {
+    rows.iter().map(|row| (row.classes, value(&row.figures))).collect()
+}
+
+/// The value at `x` on the lines through these points, which are in order; beyond them the last line goes on. Without any, 0.
 fn at(points: &[(usize, f64)], x: usize) -> f64 {
+    if points.is_empty() {
+        return 0.0;
+    }
     let x = x as f64;
     let line = |pair: &[(usize, f64)]| {
         let [(x0, y0), (x1, y1)] = [pair[0], pair[1]].map(|(x, y)| (x as f64, y));
@@ -200,17 +231,21 @@ fn at(points: &[(usize, f64)], x: usize) -> f64 {
 }
 
 impl Projected {
-    fn add_training(&mut self, one: &Asked<'_>, measured: &[Row<StepFigures>]) {
-        let steps = one.load.steps();
-        let points: Vec<_> = measured.iter().map(|row| (row.classes, row.figures.seconds)).collect();
+    /// Adds a training, of which steps were measured, or how it takes up a sample, or both.
+    fn add_training(&mut self, one: &Asked<'_>, steps: &[Row<StepFigures>], fits: &[Row<FitFigures>]) {
+        let count = one.load.steps();
         // A step that sees features does without the image tower.
-        let image_points: Vec<_> = measured.iter().map(|row| (row.classes, row.figures.image_seconds)).collect();
-        let without = (steps - one.load.steps_on_images()) as f64 * at(&image_points, one.classes);
-        let seconds = (steps as f64 * at(&points, one.classes) - without).max(0.0);
+        let without = count - one.load.steps_on_images();
+        let of_steps = |figures: &StepFigures| count as f64 * figures.seconds - without as f64 * figures.image_seconds;
+        let of_steps = points(steps, of_steps);
+        let of_fit = points(fits, |figures| figures.seconds);
+        let seconds: f64 = [of_steps, of_fit].iter().map(|points| at(points, one.classes).max(0.0)).sum();
         self.trainings += 1;
-        self.steps += steps;
+        self.steps += count;
         self.training_seconds += seconds;
-        self.start(seconds, measured[0].start_seconds + measured[0].figures.model_seconds);
+        let of_steps = steps.iter().map(|row| row.start_seconds + row.figures.model_seconds);
+        let of_fits = fits.iter().map(|row| row.start_seconds + row.figures.model_seconds);
+        self.start(seconds, of_steps.chain(of_fits).next().unwrap_or_default());
     }
 
     fn add_evaluation(&mut self, one: &Asked<'_>, measured: &[Row<EvaluationFigures>]) {
@@ -223,10 +258,7 @@ impl Projected {
                 (|figures| figures.images_per_second, images)
             }
         };
-        let of = |value: &dyn Fn(&EvaluationFigures) -> f64| {
-            let points: Vec<_> = measured.iter().map(|row| (row.classes, value(&row.figures))).collect();
-            at(&points, one.classes)
-        };
+        let of = |value: &dyn Fn(&EvaluationFigures) -> f64| at(&points(measured, value), one.classes);
         let texts = if matches!(one.load, Load::Features { .. }) { 0.0 } else { of(&|figures| figures.text_seconds) };
         let seconds = images as f64 * of(&|figures| rate(figures).recip()) + texts;
         self.evaluations += 1;

@@ -146,6 +146,36 @@ fn a_step_is_measured_and_its_operations_counted() {
     }
 }
 
+/// Learners behind the towers see features: of a batch of three their steps are products with what is learned of each class.
+#[test]
+fn a_step_on_features_runs_through_no_tower() {
+    let project = Project::new();
+    let training = "[training]\nepochs = 1\nbatch_size = 32\nlearning_rate = 0.01\n";
+    let learners = ["zs-lp", "clip-adapter", "tip-adapter"];
+    for learner in learners {
+        project
+            .write(&format!("{learner}.toml"), &format!("learner = \"{learner}\"\nprecision = \"fp32\"\n{training}"));
+    }
+    let named = learners.map(|learner| format!("{learner}.toml")).join(",");
+    let step = ["bench", "step", "--method", &named, "--classes", "2", "--batch", "3", "--json"];
+    let rows = project.json(&[&step[..], &TINY].concat());
+    // Of 32 numbers each: two classes with and without a derivative; a fourth of the numbers and back, with those by their
+    // inputs, between fixed texts; fixed texts, and the keys of 16 images of each class with their votes.
+    let (images, embedding, classes) = (3, 32, 2);
+    let product = |inner: u64, outer: u64| 2 * images * inner * outer;
+    let adapter = 2 * product(embedding, embedding / 4) + product(embedding / 4, embedding);
+    let expected = [
+        2 * product(embedding, classes),
+        adapter + 2 * product(embedding / 4, embedding) + 2 * product(embedding, classes),
+        product(embedding, classes) + 2 * product(embedding, 16 * classes) + 2 * product(16 * classes, classes),
+    ];
+    for (row, flops) in rows.as_array().unwrap().iter().zip(expected) {
+        let apart = ["image_seconds", "text_seconds", "waiting_seconds"].map(|time| row[time].as_f64().unwrap());
+        assert_eq!((apart, &row["batch"], &row["flops"]), ([0.0; 3], &3.into(), &flops.into()), "{row}");
+        assert!(row["seconds"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
 #[test]
 fn an_evaluation_is_measured_beside_the_bare_tower() {
     let project = Project::new();
@@ -244,6 +274,33 @@ fn the_time_of_a_pipeline_is_projected_without_its_data() {
     assert!(lines[3].starts_with("clip     0           0       0ms    1             6"), "{}", printed.stdout);
     assert_eq!(lines.last(), Some(&"not counted in: 1 node, of which nothing is measured"));
     assert_eq!((printed.stderr.as_str(), printed.code), ("measuring the evaluation of clip with 2 classes\n", Some(0)));
+}
+
+/// Of a learner that works on features, steps on features are projected, and what it does before them or in their place.
+#[test]
+fn the_time_of_trainings_on_features_is_projected() {
+    let project = Project::after_a_run();
+    project.write("pipelines/behind.toml", super::feature_learners::STAGES);
+    super::feature_learners::write_methods(&project);
+    let manifest = project.read("manifests/shapes.toml");
+    project.write("manifests/shapes.toml", &format!("{manifest}\n[counts]\nclasses = 4\ntest = 12\nval = 4\n"));
+    let table =
+        ["bench", "table", "pipelines/behind.toml", "--device", "cpu", "--runs", "1", "--threads", "1", "--json"];
+    let report = project.json(&[&table[..], &["--set", "axes.seed=[1]", "--only", "behind*/*"]].concat());
+    let all = |name: &str| report[name].as_array().unwrap().clone();
+    let of = |rows: Vec<Value>| -> Vec<Value> { rows.into_iter().map(|row| row["method"].clone()).collect() };
+    let mut fitted = of(all("fits"));
+    fitted.sort_by_key(ToString::to_string);
+    assert_eq!(fitted, ["linear-probe", "tip-adapter", "zs-lp"]);
+    for (method, steps) in [("linear-probe", 0), ("zs-lp", 6), ("tip-adapter", 6)] {
+        let row = |rows: &str| all(rows).into_iter().find(|row| row["method"] == method);
+        let (projected, seconds) =
+            (row("rows").unwrap(), |row: Option<Value>| row.map(|row| row["seconds"].as_f64().unwrap()));
+        assert_eq!((&projected["trainings"], &projected["steps"]), (&1.into(), &steps.into()), "{report}");
+        assert_eq!(seconds(row("steps")).is_some(), steps > 0, "{report}");
+        let expected = seconds(row("fits")).unwrap() + f64::from(steps) * seconds(row("steps")).unwrap_or_default();
+        assert!((projected["training_seconds"].as_f64().unwrap() - expected).abs() < 1e-9, "{report}");
+    }
 }
 
 /// The name of published weights tells the model, wherever it stands; nothing is measured on a card that is not there.

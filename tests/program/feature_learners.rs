@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{PIPELINE, Project, names};
 
 /// The stages: one sample, its features, and a training and an evaluation of each method.
-const STAGES: &str = r#"
+pub const STAGES: &str = r#"
 name = "behind"
 results = ["@behind_eval.metrics"]
 include = "tiny.toml"
@@ -52,6 +52,12 @@ const BEHIND: &str = "pipelines/behind.toml";
 fn project() -> Project {
     let project = Project::after_a_run();
     project.write(BEHIND, STAGES);
+    write_methods(&project);
+    project
+}
+
+/// Writes the methods that [`STAGES`] name.
+pub fn write_methods(project: &Project) {
     let training = "[training]\nepochs = 3\nbatch_size = 2\nlearning_rate = 0.01\n";
     project.write("pipelines/methods/linear_probe.toml", "learner = \"linear-probe\"\n");
     project.write(
@@ -59,7 +65,6 @@ fn project() -> Project {
         &format!("learner = \"zs-lp\"\nclass_adaptive_penalty = true\n{training}"),
     );
     project.write("pipelines/methods/tip_adapter_f.toml", &format!("learner = \"tip-adapter\"\n{training}"));
-    project
 }
 
 fn refused(project: &Project, arguments: &[&str]) -> String {

@@ -78,12 +78,12 @@ impl Machine {
 /// of matrices that the machine does
 ///
 /// Weights are random and of the model's true shapes, so neither weights nor data are needed. Images are random pictures of 500
-/// x 375 pixels, cropped and flipped as in a training. The towers and the optimizer are measured apart, so they need not add up
-/// to the whole step. Floating-point operations are those of matrix products, convolutions and attention, as libtorch was
-/// asked for them, where a multiplication and an addition are two.
+/// x 375 pixels, cropped and flipped as in a training; a learner that works on image features sees random ones. The towers and
+/// the optimizer are measured apart, so they need not add up to the whole step. Floating-point operations are those of matrix
+/// products, convolutions and attention, as libtorch was asked for them, where a multiplication and an addition are two.
 #[derive(Args, Debug)]
 pub(crate) struct Step {
-    /// Methods, by the names under which they ship, or files with one; `all` is one of each kind
+    /// Methods, by the names under which they ship, or files with one; `all` is one of each kind that sees images
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "maple")]
     method: Vec<String>,
     /// Numbers of classes
@@ -103,10 +103,6 @@ impl Step {
             let message = format!("the method `{}` is not trained, so it has no steps", untrained.name);
             return Err(Error::hinted(message, "measure its evaluation: `maple-pipe bench eval`"));
         }
-        if let Some(one) = methods.iter().find(|one| one.method.learner.works_on_features()) {
-            let message = format!("the method `{}` learns from image features, so its steps see no images", one.name);
-            return Err(Error::hinted(message, "measure its evaluation: `maple-pipe bench eval`"));
-        }
         self.subject.measure(methods, &self.classes, self.batch, &HEADER, step_line, Conditions::step)
     }
 }
@@ -119,7 +115,7 @@ impl Step {
 /// the images are known, as a `features` stage leaves them; only learners with a plain image tower have it.
 #[derive(Args, Debug)]
 pub(crate) struct Evaluation {
-    /// Methods, by the names under which they ship, or files with one; `all` is one of each kind that is trained
+    /// Methods, by the names under which they ship, or files with one; `all` is one of each kind that is trained on images
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "maple")]
     method: Vec<String>,
     /// Numbers of classes

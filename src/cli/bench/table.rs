@@ -17,9 +17,10 @@ use crate::weights::{PublishedWeights, Shapes, known};
 /// The time that a pipeline would take here, from measured steps and evaluations, and the sizes of its data sets
 ///
 /// Neither data nor weights need be there: the manifests say how large the data sets are, and weights are random. Each method is
-/// measured with two or three numbers of classes; between these, times are taken to lie on a line. One node runs after
-/// another, each in a worker of its own; reading and decoding test images is not counted in (`bench images`). Nothing is
-/// looked up in a store: all nodes are counted, whether they have run or not.
+/// measured with two or three numbers of classes; between these, times are taken to lie on a line. A learner that works on
+/// image features takes up those of 16 images of each class. One node runs after another, and a worker stays for the nodes of its
+/// method; reading and decoding test images is not counted in (`bench images`). Nothing is looked up in a store: all nodes are
+/// counted, whether they have run or not.
 #[derive(Args, Debug)]
 pub(crate) struct Table {
     #[command(flatten)]

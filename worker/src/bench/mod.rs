@@ -2,6 +2,7 @@
 
 mod clock;
 mod evaluation;
+mod fit;
 mod names;
 mod peak;
 mod pictures;
@@ -60,6 +61,7 @@ fn measure(line: &str) -> Result<Answer> {
     let subject = Subject::new(&request, device, &peak)?;
     match request.what {
         What::Step => Ok(Answer::Step(step::measure(&subject)?)),
+        What::Fit => Ok(Answer::Fit(fit::measure(&subject)?)),
         What::Evaluation => Ok(Answer::Evaluation(evaluation::measure(&subject)?)),
     }
 }

@@ -5,7 +5,8 @@ use maple_pipe::error::Result;
 use maple_pipe::measurement::Request;
 use tch::{Device, Kind, Tensor};
 
-use crate::clip::{Architecture, Weights};
+use crate::clip::{Architecture, Clip, Weights};
+use crate::method::Labelled;
 
 /// How many numbers are drawn; they are repeated.
 const DRAWN: i64 = 1 << 20;
@@ -34,6 +35,21 @@ pub(super) fn weights(architecture: &Architecture) -> Weights {
         };
         (name, tensor)
     }))
+}
+
+/// Features of so many images of each class, which lie around one of the class's own; its seed is a number.
+pub(super) fn features(clip: &Clip, classes: usize, images_per_class: i64, seed: i64) -> Labelled {
+    let (options, classes) = ((Kind::Float, Device::Cpu), classes as i64);
+    let embedding = clip.architecture().embedding;
+    tch::manual_seed(1);
+    let centres = Tensor::randn([classes, embedding], options);
+    tch::manual_seed(seed);
+    let labels = Tensor::arange(classes, (Kind::Int64, Device::Cpu)).repeat([images_per_class]);
+    let features = centres.index_select(0, &labels) + Tensor::randn([labels.size()[0], embedding], options);
+    Labelled {
+        features: features.to_kind(clip.kind()).to_device(clip.device()),
+        labels: labels.to_device(clip.device()),
+    }
 }
 
 /// The model that a request describes.

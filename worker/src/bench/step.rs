@@ -1,4 +1,5 @@
-//! Steps of a training, with images that are loaded as a training loads them; and the parts of a step, each apart.
+//! Steps of a training, with images that are loaded as a training loads them, or with features in their place; and the parts of
+//! a step, each apart.
 
 use std::time::Duration;
 
@@ -6,12 +7,13 @@ use maple_pipe::data::Loader;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::measurement::StepFigures;
 use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
 
 use super::subject::Subject;
 use super::{clock, peak, pictures};
 use crate::clip::torch;
 use crate::counting;
-use crate::method::{Model, Optimizer, Seen, Trainer, total};
+use crate::method::{Labelled, Model, Optimizer, Seen, Trainer, total};
 use crate::stages::inputs;
 
 /// Steps before anything is measured: libraries choose their ways in the first ones.
@@ -28,13 +30,13 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
         return Err(Error::invalid("this method is not trained, so it has no steps"));
     };
     let batch = request.batch.unwrap_or(training.batch_size as usize);
-    let (device, classes) = (subject.device(), request.classes);
-    let pictures = batch.max(PICTURES);
-    let (loader, _folder) = pictures::loader(pictures, classes, &subject.clip.backbone().preprocessing)?;
-    let mut trainer = Trainer::new(subject.model()?, training, request.method.precision);
-    let mut steps = |count| Steps { loader: &loader, batch, device }.take(&mut trainer, count);
-    // Decodes all pictures, which are kept then.
-    loader.batch(&(0..pictures).collect::<Vec<_>>(), 0)?;
+    let device = subject.device();
+    let source = match request.method.learner.works_on_features() {
+        true => Source::of_features(&subject.features(), batch),
+        false => Source::of_pictures(subject, batch)?,
+    };
+    let mut trainer = Trainer::new(subject.fitted()?, training, request.method.precision);
+    let mut steps = |count| source.take(&mut trainer, count, device);
     steps(WARM_UP)?;
     let count = clock::repetitions(steps(1)?.seconds);
     let taken: Vec<Taken> = (0..request.runs).map(|_| steps(count)).collect::<Result<_>>()?;
@@ -48,22 +50,26 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
         kernels = counted;
     }
 
-    let first: Vec<usize> = (0..batch).collect();
-    let (images, labels) = inputs::Upload::new(&loader, device).tensors(&loader.batch(&first, 0)?);
+    let (first, labels) = source.first(device)?;
     let model = trainer.model();
-    let learnable = model.learnable();
-    let image = || model.image_pass(&images).go_back(&learnable);
-    let image_seconds = clock::median_seconds(device, request.runs, &image)?;
-    let image_features = tch::no_grad(|| model.image_features(&images));
+    let learnable = model.moving();
+    let (image_seconds, image_features) = match &source {
+        Source::Features(..) => (0.0, first.shallow_clone()),
+        Source::Pictures { .. } => {
+            let image = || model.image_pass(&first).go_back(&learnable);
+            let seconds = clock::median_seconds(device, request.runs, &image)?;
+            (seconds, tch::no_grad(|| model.image_features(&first)))
+        }
+    };
     let text = || model.text_pass(&image_features).map_or(Ok(()), |loss| loss.go_back(&learnable));
     let text_seconds = match model.text_pass(&image_features) {
         Some(_) => clock::median_seconds(device, request.runs, &text)?,
         None => 0.0,
     };
-    let mut optimizer = Optimizer::new(model.learnable(), training);
+    let mut optimizer = Optimizer::new(model.moving(), training);
     let gradients: Vec<Tensor> = learnable.iter().map(|(_, tensor)| tensor.zeros_like().detach()).collect();
     let optimizer_seconds = optimizer_seconds(device, request.runs, &mut optimizer, &gradients)?;
-    let (counted, all) = counting::operations(|| whole(model, &mut optimizer, &images, &labels));
+    let (counted, all) = counting::operations(|| whole(model, &mut optimizer, source.seen(&first), &labels));
     counted?;
     Ok(StepFigures {
         batch,
@@ -81,11 +87,12 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
     })
 }
 
-/// Steps of a training.
-struct Steps<'a> {
-    loader: &'a Loader,
-    batch: usize,
-    device: Device,
+/// What steps see.
+enum Source {
+    /// Pictures in a folder, so many at a time.
+    Pictures { loader: Loader, batch: usize, _folder: TempDir },
+    /// Features `(B, embedding)` with labels `(B,)`, always the same.
+    Features(Tensor, Tensor),
 }
 
 /// What some steps took, together.
@@ -95,18 +102,59 @@ struct Taken {
     waited: Duration,
 }
 
-impl Steps<'_> {
-    /// Takes so many, as an epoch does.
-    fn take(&self, trainer: &mut Trainer<'_>, count: usize) -> Result<Taken> {
-        let order = self.loader.order(0);
-        let places: Vec<usize> = order.into_iter().cycle().take(count * self.batch).collect();
-        let upload = inputs::Upload::new(self.loader, self.device);
+impl Source {
+    fn of_pictures(subject: &Subject<'_>, batch: usize) -> Result<Source> {
+        let pictures = batch.max(PICTURES);
+        let preprocessing = &subject.clip.backbone().preprocessing;
+        let (loader, _folder) = pictures::loader(pictures, subject.request.classes, preprocessing)?;
+        // Decodes all pictures, which are kept then.
+        loader.batch(&(0..pictures).collect::<Vec<_>>(), 0)?;
+        Ok(Source::Pictures { loader, batch, _folder })
+    }
+
+    /// Those of a sample, again and again if it has fewer than a batch.
+    fn of_features(sample: &Labelled, batch: usize) -> Source {
+        let places = Tensor::arange(batch as i64, (Kind::Int64, sample.labels.device()));
+        let places = places.remainder(sample.labels.size()[0]);
+        let [features, labels] = [&sample.features, &sample.labels].map(|tensor| tensor.index_select(0, &places));
+        Source::Features(features, labels)
+    }
+
+    /// What the first step sees, and its labels.
+    fn first(&self, device: Device) -> Result<(Tensor, Tensor)> {
+        match self {
+            Source::Features(features, labels) => Ok((features.shallow_clone(), labels.shallow_clone())),
+            Source::Pictures { loader, batch, .. } => {
+                let places: Vec<usize> = (0..*batch).collect();
+                Ok(inputs::Upload::new(loader, device).tensors(&loader.batch(&places, 0)?))
+            }
+        }
+    }
+
+    fn seen<'t>(&self, tensor: &'t Tensor) -> Seen<'t> {
+        match self {
+            Source::Features(..) => Seen::Features(tensor),
+            Source::Pictures { .. } => Seen::Images(tensor),
+        }
+    }
+
+    /// Takes so many steps, as an epoch does.
+    fn take(&self, trainer: &mut Trainer<'_>, count: usize, device: Device) -> Result<Taken> {
         let mut waited = Duration::ZERO;
-        let seconds = clock::seconds(self.device, || {
-            waited = self.loader.each_batch(places.chunks_exact(self.batch), 0, |batch| {
-                let (images, labels) = upload.tensors(batch);
-                trainer.step(Seen::Images(&images), &labels, RATE).map(drop)
-            })?;
+        let seconds = clock::seconds(device, || {
+            match self {
+                Source::Features(features, labels) => {
+                    (0..count).try_for_each(|_| trainer.step(Seen::Features(features), labels, RATE).map(drop))?;
+                }
+                Source::Pictures { loader, batch, .. } => {
+                    let places: Vec<usize> = loader.order(0).into_iter().cycle().take(count * batch).collect();
+                    let upload = inputs::Upload::new(loader, device);
+                    waited = loader.each_batch(places.chunks_exact(*batch), 0, |batch| {
+                        let (images, labels) = upload.tensors(batch);
+                        trainer.step(Seen::Images(&images), &labels, RATE).map(drop)
+                    })?;
+                }
+            }
             Ok(())
         })?;
         Ok(Taken { seconds, waited })
@@ -127,9 +175,9 @@ fn optimizer_seconds(device: Device, runs: usize, optimizer: &mut Optimizer, gra
 }
 
 /// A whole step, operation by operation: whatever a trainer does to take its steps faster, this is what they compute.
-fn whole(model: &Model<'_>, optimizer: &mut Optimizer, images: &Tensor, labels: &Tensor) -> Result<()> {
-    let loss = model.loss(Seen::Images(images), labels);
-    let gradients = loss.gradients(&total(&loss.terms), &model.learnable())?;
+fn whole(model: &Model<'_>, optimizer: &mut Optimizer, seen: Seen<'_>, labels: &Tensor) -> Result<()> {
+    let loss = model.loss(seen, labels);
+    let gradients = loss.gradients(&total(&loss.terms), &model.moving())?;
     optimizer.step(&gradients, RATE);
     f64::try_from(gradients[0].sum(Kind::Float)).map_err(torch).map(drop)
 }

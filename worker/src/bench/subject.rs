@@ -4,12 +4,18 @@ use std::time::Instant;
 
 use maple_pipe::error::Result;
 use maple_pipe::measurement::Request;
+use maple_pipe::method::Training;
 use tch::Device;
 
 use super::{clock, names, random};
 use crate::clip::{Clip, Tokenizer};
 use crate::memory::Peak;
-use crate::method::{Inputs, Model};
+use crate::method::{Inputs, Labelled, Model, Sample};
+
+/// The images of each class of a sample: those of the papers' samples.
+const SHOTS: i64 = 16;
+/// Images of each class by which something is chosen, as published code draws them.
+const VALIDATION_SHOTS: i64 = 4;
 
 /// What is measured.
 pub(super) struct Subject<'a> {
@@ -34,9 +40,33 @@ impl Subject<'_> {
     }
 
     /// The learner, bound to the classes.
-    pub(super) fn model(&self) -> Result<Model<'_>> {
-        let inputs = Inputs { template: "a photo of a {}.".to_owned(), ..Inputs::default() };
+    fn model(&self) -> Result<Model<'_>> {
+        let inputs = Inputs { template: "a photo of a {}.".to_owned(), images: self.images() };
         Model::new(&self.clip, &Tokenizer::new(), &self.request.method, &self.class_names, &inputs, 1)
+    }
+
+    /// The learner, which has taken up a sample if it works on features.
+    pub(super) fn fitted(&self) -> Result<Model<'_>> {
+        let mut model = self.model()?;
+        let method = &self.request.method;
+        if method.learner.works_on_features() {
+            let Labelled { features, labels } = self.features();
+            let chosen_by = |seed| Some(random::features(&self.clip, self.request.classes, VALIDATION_SHOTS, seed));
+            let sample = Sample { views: features.unsqueeze(0), labels, validation: chosen_by(3), test: chosen_by(4) };
+            let epochs = |training: &Training| training.epochs(training.steps_of_epoch(self.images()));
+            model.fit(sample, method.training.as_ref().map_or(0, epochs))?;
+        }
+        Ok(model)
+    }
+
+    /// How many images a sample has.
+    pub(super) fn images(&self) -> usize {
+        self.request.classes * SHOTS as usize
+    }
+
+    /// Those of a sample.
+    pub(super) fn features(&self) -> Labelled {
+        random::features(&self.clip, self.request.classes, SHOTS, 2)
     }
 
     pub(super) fn device(&self) -> Device {

@@ -195,7 +195,7 @@ impl<'a> Model<'a> {
     }
 
     /// The learned tensors that steps move.
-    pub(super) fn moving(&self) -> Vec<(String, Tensor)> {
+    pub fn moving(&self) -> Vec<(String, Tensor)> {
         self.learnable().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect()
     }
 

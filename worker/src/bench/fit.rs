@@ -1,0 +1,19 @@
+//! What a learner does with the features of a sample before any step, or in place of steps.
+
+use maple_pipe::error::Result;
+use maple_pipe::measurement::FitFigures;
+
+use super::clock;
+use super::subject::Subject;
+
+/// Measures it.
+pub(super) fn measure(subject: &Subject<'_>) -> Result<FitFigures> {
+    let fit = || subject.fitted().map(drop);
+    let times: Vec<f64> =
+        (0..subject.request.runs).map(|_| clock::seconds(subject.device(), fit)).collect::<Result<_>>()?;
+    Ok(FitFigures {
+        seconds: clock::median(times, |seconds| *seconds),
+        images: subject.images(),
+        model_seconds: subject.model_seconds,
+    })
+}
