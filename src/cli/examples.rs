@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 33] = [
+const EXAMPLES: [(&str, &[[&str; 2]]); 34] = [
     (
         "run",
         &[
@@ -112,6 +112,7 @@ const EXAMPLES: [(&str, &[[&str; 2]]); 33] = [
         "prompts import",
         &[["maple-pipe prompts import model.pth.tar-5 --method pipelines/methods/maple.toml", "of the published code"]],
     ),
+    ("prompts export", &[["maple-pipe prompts export prompt.safetensors model.pth.tar-5", "for the published code"]]),
     ("prompts show", &[["maple-pipe prompts show prompt.safetensors", "learner, options, learned tensors"]]),
     (
         "prompts interpret",

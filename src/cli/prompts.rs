@@ -10,7 +10,7 @@ use super::weights::DataRoot;
 use crate::document::read_table;
 use crate::error::{Error, Result};
 use crate::files::{read_foreign_text, write_output};
-use crate::method::{Method, Prompt};
+use crate::method::{Method, Prompt, PublishedCheckpoint};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Checkpoint;
 
@@ -39,6 +39,19 @@ enum Action {
         /// The file to write [default: `prompt.safetensors` beside the checkpoint]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+    /// Write a trained prompt as a checkpoint that the published code loads
+    ///
+    /// The checkpoint holds the learned tensors: the published code makes CLIP's own anew. `prompts import` gives the same prompt
+    /// again, to the bit.
+    Export {
+        /// A trained prompt
+        file: PathBuf,
+        /// The file to write, e.g. `model.pth.tar-5`
+        output: PathBuf,
+        /// The learner whose code is to load it, e.g. `maple` [default: the prompt's own]
+        #[arg(long, value_name = "LEARNER")]
+        like: Option<String>,
     },
     /// Say what a file holds: the learner, its options, and the learned tensors
     Show {
@@ -70,6 +83,7 @@ impl PromptsCommand {
                 let output = output.unwrap_or_else(|| file.with_file_name("prompt.safetensors"));
                 import(&file, method.as_deref(), classes.as_deref(), &output)
             }
+            Action::Export { file, output, like } => export(&file, &output, like.as_deref()),
             Action::Show { file } => show(&file),
             Action::Interpret { file, weights, top, json, data } => {
                 interpret(&file, &data.locate(&weights)?, top.get(), json)
@@ -98,6 +112,17 @@ fn import(file: &Path, method: Option<&Path>, classes: Option<&Path>, output: &P
     if !method.clip_average().is_empty() {
         say("CLIP's own tensors are not taken: an evaluation averages those of its weights, as the training did");
     }
+    Ok(())
+}
+
+fn export(file: &Path, output: &Path, like: Option<&str>) -> Result<()> {
+    let PublishedCheckpoint { learner, folder, epoch, bytes } = Prompt::read(file)?.export(like)?;
+    write_output(output, &bytes)?;
+    say(&format!("wrote {}: a checkpoint of `{learner}` after epoch {epoch}", display(output)));
+    say(&format!(
+        "hint: with `--model-dir FOLDER --load-epoch {epoch}` the published code loads \
+         `FOLDER/{folder}/model.pth.tar-{epoch}`"
+    ));
     Ok(())
 }
 

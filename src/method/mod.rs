@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod check;
+mod checkpoint;
 pub mod learnable;
 pub mod learners;
 mod options;
@@ -19,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use catalogue::{all_trained, shipped, shipped_as};
 pub use check::check_template;
+pub use checkpoint::PublishedCheckpoint;
 pub use learners::{ClassTokenPosition, Learner};
-pub use options::{Input, Options, Steps, Teacher};
+pub use options::{CheckpointLayout, Input, Options, Steps, Teacher};
 pub use precision::Precision;
 pub use pretraining::Pretraining;
 pub use prompt::{Description, Prompt};

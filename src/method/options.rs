@@ -21,6 +21,9 @@ pub trait Options {
     /// Under what published names, in any depth, its checkpoints hold frozen tensors that those of other learners do not.
     const FROZEN: &'static [&'static str] = &[];
 
+    /// How published code keeps it, where that is known.
+    const LAYOUT: Option<CheckpointLayout> = None;
+
     /// Checks the values.
     ///
     /// # Errors
@@ -87,6 +90,31 @@ pub trait Options {
     fn of_tensors(shapes: &TensorShapes) -> Option<Self>
     where
         Self: Sized;
+}
+
+/// How published code keeps what it has trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointLayout {
+    /// The folder of a model's checkpoints, which is the name that the model has in Dassl.
+    pub folder: &'static str,
+    /// What its names lack of the published ones: the module that a checkpoint holds alone.
+    pub module: &'static str,
+}
+
+impl CheckpointLayout {
+    /// The whole model under this name.
+    pub(super) const fn whole(folder: &'static str) -> CheckpointLayout {
+        CheckpointLayout { folder, module: "" }
+    }
+
+    /// The prompt learner alone, as CoOp's code and its successors keep it.
+    pub(super) const PROMPT_LEARNER: CheckpointLayout =
+        CheckpointLayout { folder: "prompt_learner", module: "prompt_learner." };
+
+    /// The name that a tensor has in a checkpoint.
+    pub(super) fn name(self, published: &str) -> &str {
+        published.strip_prefix(self.module).unwrap_or(published)
+    }
 }
 
 /// What a training asks of plain CLIP, whose features it compares with its own.

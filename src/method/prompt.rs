@@ -143,6 +143,11 @@ impl Prompt {
         ))
     }
 
+    /// Where the tensors come from, as it reads in a message: "the weights `file`".
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// What the file says of itself, if it is one of ours.
     pub fn description(&self) -> Option<&Description> {
         self.description.as_ref()
@@ -207,13 +212,17 @@ impl Prompt {
     }
 
     /// The bytes of the trained prompt that these tensors are under `method`, bound to `class_names` if they are
-    /// class-specific.
+    /// class-specific; to those that the file names where these are none.
     ///
     /// # Errors
     /// When the tensors are of another learner or have other options, which the message names.
     pub fn import(&self, method: &Method, class_names: &[String]) -> Result<Vec<u8>> {
         method.validate()?;
         self.check_whole()?;
+        let class_names = match &self.description {
+            Some(description) if class_names.is_empty() => &description.classes[..],
+            _ => class_names,
+        };
         // Where a tensor does not fit, an option that it contradicts says more than its name.
         let classes = self
             .check_shapes(&method.learner)

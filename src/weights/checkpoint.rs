@@ -15,13 +15,10 @@ use super::array::{Array, is_float};
 use super::mistaken::{self, FORMAT};
 use super::names::{self, Names};
 use super::pickle::cut_off;
+use super::torch::NOTE;
 use super::{NumberFormat, Shapes, torch};
 use crate::backbone::{BackboneOptions, Known};
 use crate::error::{Error, Result};
-
-/// The metadata entry of a safetensors file that holds the note; one entry only, because several are written in no fixed
-/// order.
-const NOTE: &str = "maple-pipe";
 
 /// How many bytes say how long a safetensors file's header is, which begins with `{`.
 const LENGTH: usize = 8;
@@ -91,10 +88,10 @@ impl Checkpoint {
     fn take(path: &Path, way: Way, wanted: &dyn Fn(&str) -> bool) -> Result<Checkpoint> {
         let of_pytorch = pytorch(path, way, wanted)?;
         let (path, names) = (path.to_owned(), Names::OpenAi);
-        if let Some(torch::Contents { tensors, epoch, torch_script, activation, .. }) = of_pytorch {
+        if let Some(torch::Contents { tensors, epoch, note, torch_script, activation, .. }) = of_pytorch {
             let format = if torch_script { Format::TorchScript } else { Format::TorchSave };
             let said = BackboneOptions { activation, ..BackboneOptions::default() };
-            return Ok(Checkpoint { path, format, names, note: None, epoch, said, tensors });
+            return Ok(Checkpoint { path, format, names, note, epoch, said, tensors });
         }
         let mapped = way.map(&File::open(&path).map_err(Error::io("read", &path))?);
         let (note, tensors) = match mapped {

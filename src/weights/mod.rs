@@ -9,6 +9,7 @@ mod number_format;
 mod pickle;
 mod shapes;
 mod torch;
+mod torch_archive;
 
 pub use array::Array;
 pub use catalogue::{PUBLISHED, PublishedWeights, known};
@@ -16,3 +17,4 @@ pub use checkpoint::{ALIGNMENT, Checkpoint, Format, to_safetensors};
 pub use names::{Names, is_no_weight, wrapper};
 pub use number_format::NumberFormat;
 pub use shapes::Shapes;
+pub use torch_archive::to_torch_archive;

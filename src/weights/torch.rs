@@ -20,6 +20,22 @@ use crate::backbone::Activation;
 pub(super) const PLAIN: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 /// The entries of a checkpoint that hold the model, among others such as the optimizer's state.
 const MODEL: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+/// The entry of a checkpoint that holds a text of ours. Of a safetensors file it is the entry of the metadata; one only, because
+/// several are written in no fixed order.
+pub(super) const NOTE: &str = "maple-pipe";
+/// PyTorch's classes of storages, and the numbers that they hold.
+const STORAGES: [(&str, Dtype); 10] = [
+    ("FloatStorage", Dtype::F32),
+    ("HalfStorage", Dtype::F16),
+    ("BFloat16Storage", Dtype::BF16),
+    ("DoubleStorage", Dtype::F64),
+    ("LongStorage", Dtype::I64),
+    ("IntStorage", Dtype::I32),
+    ("ShortStorage", Dtype::I16),
+    ("CharStorage", Dtype::I8),
+    ("ByteStorage", Dtype::U8),
+    ("BoolStorage", Dtype::BOOL),
+];
 /// What a pickled module holds its tensors and its parts in.
 const PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 /// How deep modules may lie in each other.
@@ -46,6 +62,8 @@ pub(super) struct Contents {
     pub shapes: BTreeMap<String, Vec<i64>>,
     /// The entry `epoch` beside the model.
     pub epoch: Option<i64>,
+    /// The text of ours.
+    pub note: Option<String>,
     pub torch_script: bool,
     /// The activation whose class is among the modules of a TorchScript archive.
     pub activation: Option<Activation>,
@@ -91,7 +109,8 @@ pub(super) fn read_archive(
     let shapes = shapes(&views);
     let tensors = build(views, wanted, length, |key| entry(format!("{folder}/data/{key}")))?;
     let activation = activation(&pickle).filter(|_| torch_script);
-    Ok(Contents { tensors, shapes, epoch: epoch(&pickle), torch_script, activation })
+    let (epoch, note) = (epoch(&pickle), note(&pickle));
+    Ok(Contents { tensors, shapes, epoch, note, torch_script, activation })
 }
 
 /// Reads a plain pickle file: a number, a version, a description of the machine, the object, the keys of its storages,
@@ -111,9 +130,9 @@ pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Co
         .map(|storage| (storage.key, storage.dtype))
         .collect();
     let views = views(&object)?;
-    let (shapes, epoch) = (shapes(&views), epoch(&object));
+    let (shapes, epoch, note) = (shapes(&views), epoch(&object), note(&object));
     if !views.keys().any(|name| wanted(name)) {
-        return Ok(Contents { tensors: Tensors::new(), shapes, epoch, torch_script: false, activation: None });
+        return Ok(Contents { tensors: Tensors::new(), shapes, epoch, note, torch_script: false, activation: None });
     }
     let keys = Pickle::read(&mut input)?;
     let mut storages = HashMap::new();
@@ -133,7 +152,7 @@ pub(super) fn read_plain(file: File, wanted: &dyn Fn(&str) -> bool) -> Result<Co
     let tensors = build(views, wanted, length, |key| {
         storages.remove(key).ok_or_else(|| format!("it lacks the storage `{key}`"))
     })?;
-    Ok(Contents { tensors, shapes, epoch, torch_script: false, activation: None })
+    Ok(Contents { tensors, shapes, epoch, note, torch_script: false, activation: None })
 }
 
 /// The content of an archive's entry, where the archive is mapped; nothing of one that is compressed, or not whole: reading it
@@ -169,6 +188,15 @@ fn activation(pickle: &Pickle) -> Option<Activation> {
 
 fn epoch(pickle: &Pickle) -> Option<i64> {
     pickle.integer(pickle.entry(pickle.root, "epoch")?)
+}
+
+fn note(pickle: &Pickle) -> Option<String> {
+    pickle.text(pickle.entry(pickle.root, NOTE)?).map(str::to_owned)
+}
+
+/// The class of PyTorch's storages for these numbers.
+pub(super) fn storage_class(dtype: Dtype) -> Option<&'static str> {
+    STORAGES.iter().find(|(_, known)| *known == dtype).map(|(class, _)| *class)
 }
 
 /// Where a storage's bytes are, and what they are.
@@ -307,19 +335,9 @@ fn storage(pickle: &Pickle, reference: Id) -> Result<Storage<'_>, String> {
     else {
         return Err("it has no storage".to_owned());
     };
-    let dtype = match class.strip_prefix("torch.").and_then(|class| class.strip_suffix("Storage")) {
-        Some("Float") => Dtype::F32,
-        Some("Half") => Dtype::F16,
-        Some("BFloat16") => Dtype::BF16,
-        Some("Double") => Dtype::F64,
-        Some("Long") => Dtype::I64,
-        Some("Int") => Dtype::I32,
-        Some("Short") => Dtype::I16,
-        Some("Char") => Dtype::I8,
-        Some("Byte") => Dtype::U8,
-        Some("Bool") => Dtype::BOOL,
-        _ => return Err(format!("its numbers are `{class}`, which is not read")),
-    };
+    let name = class.strip_prefix("torch.");
+    let known = STORAGES.iter().find(|(class, _)| Some(*class) == name);
+    let (_, dtype) = *known.ok_or_else(|| format!("its numbers are `{class}`, which is not read"))?;
     Ok(Storage { key, dtype })
 }
 

@@ -347,6 +347,106 @@ wrote again.safetensors: learner = "maple", context_length = 2, depth = 3
     );
 }
 
+/// An exported prompt has the names, values and epoch of the checkpoint that it came from, and is imported to the same bytes.
+#[test]
+fn an_exported_prompt_is_the_checkpoint_that_it_came_from() {
+    let expected = fs::read_to_string(fixtures().join("expected.json")).unwrap();
+    let expected: BTreeMap<String, Expected> = serde_json::from_str(&expected).unwrap();
+    let project = project();
+    for (name, Expected { epoch, tensors }) in expected {
+        let file = format!("released/{name}/model.pth.tar-{epoch}");
+        let method = name.trim_end_matches("_module").trim_end_matches("_legacy");
+        let method = format!("methods/{method}.toml");
+        let mut arguments = vec!["prompts", "import", &file, "--method", &method, "-o", "prompt.safetensors"];
+        if name == "coop_class_specific" {
+            arguments.extend(["--classes", "classes.txt"]);
+        }
+        assert_eq!(project.run(&arguments).code, Some(0), "{name}");
+        assert_eq!(project.run(&["prompts", "export", "prompt.safetensors", "exported.pth"]).code, Some(0), "{name}");
+        let [exported, published] = ["exported.pth", &file].map(|path| Checkpoint::read(&project.file(path)).unwrap());
+        assert_eq!((exported.epoch(), exported.tensors().len()), (published.epoch(), tensors.len()), "{name}");
+        for (tensor, values) in exported.tensors() {
+            let published = published.tensors().iter().find(|(name, _)| name.trim_start_matches("module.") == tensor);
+            assert_eq!(published.map(|(_, values)| values), Some(values), "{name} {tensor}");
+        }
+        let printed = project.run(&["prompts", "import", "exported.pth", "-o", "again.safetensors"]);
+        assert_eq!(printed.code, Some(0), "{name}: {}", printed.stderr);
+        let read = |path: &str| fs::read(project.file(path)).unwrap();
+        assert_eq!(read("prompt.safetensors"), read("again.safetensors"), "{name}");
+    }
+}
+
+#[test]
+fn a_prompt_is_exported_for_code_whose_checkpoints_hold_the_same() {
+    let project = project();
+    for (name, epoch) in [("ivlp", 5), ("coop", 50)] {
+        let (file, method) = (format!("released/{name}/model.pth.tar-{epoch}"), format!("methods/{name}.toml"));
+        let output = format!("{name}.safetensors");
+        assert_eq!(project.run(&["prompts", "import", &file, "-m", &method, "-o", &output]).code, Some(0));
+    }
+    project.prints(
+        &["prompts", "export", "ivlp.safetensors", "model.pth.tar-5", "--like", "promptsrc"],
+        str![[r#"
+<stderr>
+wrote model.pth.tar-5: a checkpoint of `promptsrc` after epoch 5
+hint: with `--model-dir FOLDER --load-epoch 5` the published code loads `FOLDER/VLPromptLearner/model.pth.tar-5`
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "export", "coop.safetensors", "model.pth.tar-50", "--like", "kgcoop"],
+        str![[r#"
+<stderr>
+wrote model.pth.tar-50: a checkpoint of `kgcoop` after epoch 50
+hint: with `--model-dir FOLDER --load-epoch 50` the published code loads `FOLDER/prompt_learner/model.pth.tar-50`
+<exit code 0>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "export", "coop.safetensors", "no.pth", "--like", "maple"],
+        str![[r#"
+<stderr>
+error: the weights `coop.safetensors` hold other tensors than a checkpoint of `maple`
+hint: they are as in a checkpoint of: `coop`, `ivlp`, `promptsrc`, `kgcoop`, `prograd`
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "export", "coop.safetensors", "no.pth", "--like", "kgcop"],
+        str![[r#"
+<stderr>
+error: no published code is known that loads checkpoints of `kgcop`
+hint: did you mean `kgcoop`?
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "export", "coop.safetensors", "no.pth", "--like", "zs-lp"],
+        str![[r#"
+<stderr>
+error: no published code is known that loads checkpoints of `zs-lp`
+hint: it is known for: `coop`, `cocoop`, `vpt`, `ivlp`, `maple`, `promptsrc`, `kgcoop`, `tcp`, `prograd`
+<exit code 2>
+
+"#]],
+    );
+    project.prints(
+        &["prompts", "export", "released/coop/model.pth.tar-50", "no.pth"],
+        str![[r#"
+<stderr>
+error: the weights `released/coop/model.pth.tar-50` are no trained prompt: they name no method
+hint: `maple-pipe prompts import` makes one of a published checkpoint
+<exit code 2>
+
+"#]],
+    );
+    assert!(!project.file("no.pth").exists());
+}
+
 #[test]
 fn a_prompt_says_what_it_is() {
     let project = project();

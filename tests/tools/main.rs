@@ -10,6 +10,7 @@ mod latex;
 mod numbers;
 #[path = "../parity/mod.rs"]
 mod parity;
+mod pytorch;
 mod reference;
 // The program's tests use all of it.
 #[allow(dead_code)]
@@ -23,7 +24,7 @@ struct Needing {
     tests: &'static [(&'static str, fn())],
 }
 
-const ALL: [Needing; 6] = [
+const ALL: [Needing; 7] = [
     Needing {
         what: "Chromium",
         is_there: browser::is_there,
@@ -42,6 +43,11 @@ const ALL: [Needing; 6] = [
         ],
     },
     Needing { what: "pdflatex", is_there: latex::is_there, tests: &[("latex_compiles", latex::latex_compiles)] },
+    Needing {
+        what: "PyTorch",
+        is_there: pytorch::is_there,
+        tests: &[("pytorch_loads_exported_checkpoints", pytorch::pytorch_loads_exported_checkpoints)],
+    },
     Needing {
         what: "MAPLE_PIPE_SHARED/splits",
         is_there: reference::has_splits,

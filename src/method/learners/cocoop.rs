@@ -7,7 +7,7 @@ use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::context_of_words;
 use crate::method::learnable::{CONTEXT, Learned, Length, META_NET, TensorShapes};
-use crate::method::options::Options;
+use crate::method::options::{CheckpointLayout, Options};
 
 /// Its hidden layer is the embedding's width divided by this.
 const REDUCTION: i64 = 16;
@@ -42,6 +42,7 @@ pub(super) fn has_hidden_layer(whose: &str, reduction: i64, architecture: &Archi
 impl Options for Cocoop {
     const STEMS: &'static [&'static str] = &[CONTEXT, META_NET];
     const TOLD: &'static [&'static str] = &["context_length"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::PROMPT_LEARNER);
 
     fn validate(&self) -> Result<()> {
         context_of_words(self.context_length, &self.context_initial_words)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::method::check::context_of_words;
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes};
-use crate::method::options::Options;
+use crate::method::options::{CheckpointLayout, Options};
 
 /// CoOp: context in front of, around or behind the class name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,7 @@ pub enum ClassTokenPosition {
 impl Options for Coop {
     const STEMS: &'static [&'static str] = &[CONTEXT];
     const TOLD: &'static [&'static str] = &["context_length", "class_specific_context"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::PROMPT_LEARNER);
 
     fn validate(&self) -> Result<()> {
         if self.class_specific_context && !self.context_initial_words.is_empty() {

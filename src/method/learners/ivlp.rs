@@ -7,7 +7,7 @@ use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::{context_from_words, depth, in_text, in_vision, vision_context_length};
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes, Tower, VISION, VISION_BLOCKS, numbered};
-use crate::method::options::Options;
+use crate::method::options::{CheckpointLayout, Options};
 
 /// The tokens of the text tower's blocks behind the first; `*` is the number of the block, from 1.
 pub const TEXT_BLOCKS: &str = "text_encoder.transformer.resblocks.*.VPT_shallow";
@@ -32,6 +32,7 @@ pub struct Ivlp {
 impl Options for Ivlp {
     const STEMS: &'static [&'static str] = &[CONTEXT, VISION, VISION_BLOCKS, TEXT_BLOCKS];
     const TOLD: &'static [&'static str] = &["context_length", "depth", "vision_context_length", "vision_depth"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::whole("VLPromptLearner"));
 
     fn validate(&self) -> Result<()> {
         context_from_words(self.context_length, &self.context_initial_words)?;

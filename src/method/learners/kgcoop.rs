@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::method::check::{check_template, context_of_words, weight};
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes};
-use crate::method::options::{Options, Teacher};
+use crate::method::options::{CheckpointLayout, Options, Teacher};
 
 /// What published checkpoints hold beside the context: layers that nothing uses.
 const BIAS_VECTORS: &str = "prompt_learner.bias_vectors";
@@ -31,6 +31,7 @@ impl Options for Kgcoop {
     const STEMS: &'static [&'static str] = &[CONTEXT];
     const LEFT_OVER: &'static [&'static str] = &[BIAS_VECTORS, UNUSED_LAYER];
     const TOLD: &'static [&'static str] = &["context_length"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::PROMPT_LEARNER);
 
     fn validate(&self) -> Result<()> {
         context_of_words(self.context_length, &self.context_initial_words)?;

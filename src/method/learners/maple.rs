@@ -7,7 +7,7 @@ use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::method::check::{context_from_words, depth, in_text, in_vision};
 use crate::method::learnable::{CONTEXT, Form, Learned, Length, TensorShapes, Tower, numbered};
-use crate::method::options::Options;
+use crate::method::options::{CheckpointLayout, Options};
 
 /// The projection of the context to the vision tower.
 pub const PROJECTION: &str = "prompt_learner.proj";
@@ -34,6 +34,7 @@ pub struct Maple {
 impl Options for Maple {
     const STEMS: &'static [&'static str] = &[CONTEXT, PROJECTION, DEEP, DEEP_PROJECTION];
     const TOLD: &'static [&'static str] = &["context_length", "depth"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::whole("MultiModalPromptLearner"));
 
     fn validate(&self) -> Result<()> {
         context_from_words(self.context_length, &self.context_initial_words)?;

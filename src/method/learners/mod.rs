@@ -41,7 +41,7 @@ pub use tip_adapter::{ALPHA, BETA, COUNTS, KEYS};
 pub use zs_lp::CLASS_WEIGHTS;
 
 use super::learnable::{Form, Learned, Length, TensorShapes, Tower, is_below};
-use super::options::{Input, Options, Steps, Teacher};
+use super::options::{CheckpointLayout, Input, Options, Steps, Teacher};
 use crate::architecture::Architecture;
 use crate::data::SplitPart;
 use crate::error::Result;
@@ -146,6 +146,11 @@ macro_rules! learners {
             /// Under what published names its checkpoints hold tensors that nothing uses.
             fn left_over(&self) -> &'static [&'static str] {
                 match self { $(Learner::$options(_) => $options::LEFT_OVER,)+ }
+            }
+
+            /// The learners whose checkpoints published code loads, and how it keeps them.
+            pub(super) fn layouts() -> impl Iterator<Item = (&'static str, CheckpointLayout)> {
+                [$(($name, $options::LAYOUT)),+].into_iter().filter_map(|(name, layout)| Some((name, layout?)))
             }
 
             /// Every learner that tensors of these shapes may be of.

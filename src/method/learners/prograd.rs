@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::method::check::{check_template, context_length, initial_words, weight};
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes};
-use crate::method::options::{Options, Teacher};
+use crate::method::options::{CheckpointLayout, Options, Teacher};
 
 /// ProGrad: CoOp whose steps do not go against what a frozen CLIP says of the images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,7 @@ const fn projection() -> f64 {
 impl Options for Prograd {
     const STEMS: &'static [&'static str] = &[CONTEXT];
     const TOLD: &'static [&'static str] = &["context_length"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::PROMPT_LEARNER);
 
     fn validate(&self) -> Result<()> {
         context_length(self.context_length)?;

@@ -8,7 +8,7 @@ use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::check_template;
 use crate::method::learnable::{CONTEXT, Learned, TensorShapes, VISION, VISION_BLOCKS};
-use crate::method::options::{Options, Teacher};
+use crate::method::options::{CheckpointLayout, Options, Teacher};
 
 /// PromptSRC: independent prompts in both towers, which are held near what plain CLIP says, and averaged over the epochs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -166,6 +166,7 @@ impl Options for PromptSrc {
     const STEMS: &'static [&'static str] = &[CONTEXT, VISION, VISION_BLOCKS, TEXT_BLOCKS];
     const TOLD: &'static [&'static str] = Ivlp::TOLD;
     const FROZEN: &'static [&'static str] = &["prompt_learner.ZS_image_encoder"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::whole("VLPromptLearner"));
 
     fn validate(&self) -> Result<()> {
         self.prompts().validate()?;

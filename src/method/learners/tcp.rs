@@ -8,7 +8,7 @@ use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::method::check::{check_template, context_of_words, depth, weight};
 use crate::method::learnable::{CONTEXT, Learned, Length, META_NET, TensorShapes};
-use crate::method::options::{Options, Teacher};
+use crate::method::options::{CheckpointLayout, Options, Teacher};
 
 /// Tokens that each class has of its own.
 pub const CLASS_TOKENS: i64 = 4;
@@ -43,6 +43,7 @@ const fn class_token_block() -> i64 {
 impl Options for Tcp {
     const STEMS: &'static [&'static str] = &[CONTEXT, META_NET];
     const TOLD: &'static [&'static str] = &["context_length"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::PROMPT_LEARNER);
 
     fn validate(&self) -> Result<()> {
         context_of_words(self.context_length, &self.context_initial_words)?;

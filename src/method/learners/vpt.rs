@@ -7,7 +7,7 @@ use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::method::check::{depth, in_vision, vision_context_length};
 use crate::method::learnable::{Learned, TensorShapes, VISION, VISION_BLOCKS};
-use crate::method::options::Options;
+use crate::method::options::{CheckpointLayout, Options};
 
 /// Deep visual prompt tuning, with a fixed text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,7 @@ pub struct Vpt {
 impl Options for Vpt {
     const STEMS: &'static [&'static str] = &[VISION, VISION_BLOCKS];
     const TOLD: &'static [&'static str] = &["vision_context_length", "vision_depth"];
+    const LAYOUT: Option<CheckpointLayout> = Some(CheckpointLayout::whole("prompt_learner"));
 
     fn validate(&self) -> Result<()> {
         vision_context_length(self.vision_context_length)?;
