@@ -62,6 +62,8 @@ pub mod graph;
 
 pub mod executor;
 
+pub mod settings;
+
 pub mod run;
 
 // What people ask for.

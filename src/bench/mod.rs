@@ -171,7 +171,7 @@ impl Bench<'_> {
             Action::Status => &["status", dag::PIPELINE],
             Action::DryRun => &["run", dag::PIPELINE, "--dry-run"],
         };
-        command.args(arguments).env_remove("MAPLE_STORE").env_remove("MAPLE_DATA");
+        command.args(arguments).env_remove("MAPLE_STORE").env_remove("MAPLE_DATA").env("MAPLE_PIPE_CONFIG", "");
         let measured = measure(command.current_dir(self.folder), None)?;
         times.ours.push(measured.seconds);
         self.peak_memory = self.peak_memory.max(measured.peak_memory);

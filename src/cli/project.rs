@@ -1,5 +1,6 @@
 //! What many commands take, and what it leads to: a pipeline with its graph and its store.
 
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options};
+use crate::settings::Settings;
 use crate::store::{Lock, StatCache, Store};
 use crate::text::plural;
 
@@ -87,12 +89,17 @@ pub(super) struct WorkArguments {
 }
 
 impl WorkArguments {
-    pub(super) fn options(&self, keep_going: bool) -> Result<Options> {
+    /// What the options say, or else the settings.
+    pub(super) fn options(&self, keep_going: bool, settings: &Settings) -> Result<Options> {
+        let set = &settings.executor;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.jobs.map_or(processors, |number| number as usize);
-        let named = self.devices.as_ref().map(|text| Devices::parse(text, jobs)).transpose()?;
+        let count = |option: Option<u32>, set: Option<NonZeroUsize>| {
+            option.map_or_else(|| set.map_or(processors, NonZeroUsize::get), |number| number as usize)
+        };
+        let (jobs, threads) = (count(self.jobs, set.jobs), count(self.threads, set.threads));
+        let named = self.devices.as_ref().or(set.devices.as_ref());
+        let named = named.map(|text| Devices::parse(text, jobs)).transpose()?;
         let devices = DeviceChoice::new(named, jobs);
-        let threads = self.threads.map_or(processors, |number| number as usize);
         Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache, label: None })
     }
 }
@@ -120,6 +127,7 @@ pub(super) struct Project {
     pub graph: Graph,
     pub store: Store,
     pub root: PathBuf,
+    pub settings: Settings,
 }
 
 /// How the selected nodes of a project stand.
@@ -228,7 +236,8 @@ impl PipelineArguments {
         let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
         let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
-        Ok(Project { file: self.pipeline.clone(), pipeline, graph, store, root })
+        let settings = Settings::read(&root)?;
+        Ok(Project { file: self.pipeline.clone(), pipeline, graph, store, root, settings })
     }
 }
 

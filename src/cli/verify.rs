@@ -129,7 +129,7 @@ impl Verify {
     }
 
     fn rerun(&self, project: &Project, pattern: &str) -> Result<()> {
-        let options = self.work.options(true)?;
+        let options = self.work.options(true, &project.settings)?;
         let wanted = project.graph.matching("--rerun", pattern)?;
         let _lock = project.store.share(say_waiting)?;
         let mut results = Vec::new();

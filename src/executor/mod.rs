@@ -8,6 +8,7 @@ mod log;
 mod measure;
 mod process;
 mod program;
+mod settings;
 mod worker;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use interface::{Done, Executor, Order};
 pub use measure::{Measured, measure};
 pub use process::reap;
+pub use settings::ExecutorSettings;
 pub use worker::ask_worker;
 
 use crate::error::{Error, Result};

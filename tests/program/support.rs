@@ -103,7 +103,8 @@ impl Project {
         let mut command = Command::new(program);
         let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"];
         let kept = kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.env_clear().envs(kept);
+        // Of a user's own settings, none.
+        command.env_clear().envs(kept).env("MAPLE_PIPE_CONFIG", "");
         // Whatever cards a machine has, transcripts are those of a processor, unless a card is asked for.
         if !std::env::var("MAPLE_PIPE_TEST_DEVICE").is_ok_and(|device| device.starts_with("cuda")) {
             command.env("CUDA_VISIBLE_DEVICES", "");
