@@ -39,6 +39,7 @@ mod runs;
 mod schema;
 #[path = "../server/mod.rs"]
 mod server;
+mod settings;
 mod staleness;
 mod support;
 mod sweep;
