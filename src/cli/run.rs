@@ -48,7 +48,8 @@ impl Run {
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let selection = self.selection.of(&project)?;
-        let options = Options { label: self.pipeline.label(), ..self.work.options(self.keep_going, &project.settings)? };
+        let options =
+            Options { label: self.pipeline.label(), ..self.work.options(self.keep_going, &project.settings)? };
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, &options, self.json);
         }
