@@ -90,7 +90,7 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
 /// What steps see.
 enum Source {
     /// Pictures in a folder, so many at a time.
-    Pictures { loader: Loader, batch: usize, _folder: TempDir },
+    Pictures { loader: Box<Loader>, batch: usize, _folder: TempDir },
     /// Features `(B, embedding)` with labels `(B,)`, always the same.
     Features(Tensor, Tensor),
 }
@@ -109,7 +109,7 @@ impl Source {
         let (loader, _folder) = pictures::loader(pictures, subject.request.classes, preprocessing)?;
         // Decodes all pictures, which are kept then.
         loader.batch(&(0..pictures).collect::<Vec<_>>(), 0)?;
-        Ok(Source::Pictures { loader, batch, _folder })
+        Ok(Source::Pictures { loader: Box::new(loader), batch, _folder })
     }
 
     /// Those of a sample, again and again if it has fewer than a batch.
