@@ -143,36 +143,35 @@ pub fn projection(
     let tell = |what: &str, case: &Case<'_>| {
         say(&format!("measuring {what} of {} with {} classes", case.name, case.classes));
     };
-    let mut steps: BTreeMap<String, Vec<Row<StepFigures>>> = BTreeMap::new();
-    for (one, classes) in cases(&asked, Asked::takes_steps, STEP_POINTS) {
-        let case = one.case(classes);
-        tell("steps", &case);
-        steps.entry(one.key()).or_default().push(conditions.step(&case)?);
-    }
-    let mut fits: BTreeMap<String, Vec<Row<FitFigures>>> = BTreeMap::new();
-    for (one, classes) in cases(&asked, Asked::takes_up_features, STEP_POINTS) {
-        let case = one.case(classes);
-        tell("the fit", &case);
-        fits.entry(one.key()).or_default().push(conditions.fit(&case)?);
-    }
-    let mut evaluations: BTreeMap<String, Vec<Row<EvaluationFigures>>> = BTreeMap::new();
-    for (one, classes) in cases(&asked, |one| !one.is_training(), EVALUATION_POINTS) {
-        let case = one.case(classes);
-        tell("the evaluation", &case);
-        evaluations.entry(one.key()).or_default().push(conditions.evaluation(&case)?);
-    }
+    let steps = measured(&asked, Asked::takes_steps, STEP_POINTS, |case| {
+        tell("steps", case);
+        conditions.step(case)
+    })?;
+    let fits = measured(&asked, Asked::takes_up_features, STEP_POINTS, |case| {
+        tell("the fit", case);
+        conditions.fit(case)
+    })?;
+    let evaluations = measured(
+        &asked,
+        |one| !one.is_training(),
+        EVALUATION_POINTS,
+        |case| {
+            tell("the evaluation", case);
+            conditions.evaluation(case)
+        },
+    )?;
     let mut rows: Vec<Projected> = Vec::new();
     for one in &asked {
         let place = rows.iter().position(|row| row.method == one.row).unwrap_or_else(|| {
             rows.push(Projected { method: one.row.clone(), ..Projected::default() });
             rows.len() - 1
         });
+        let key = one.key();
         if one.is_training() {
-            let key = one.key();
             let (steps, fits) = (steps.get(&key), fits.get(&key));
             rows[place].add_training(one, steps.map_or(&[], Vec::as_slice), fits.map_or(&[], Vec::as_slice));
         } else {
-            rows[place].add_evaluation(one, &evaluations[&one.key()]);
+            rows[place].add_evaluation(one, &evaluations[&key]);
         }
     }
     Ok(Projection {
@@ -186,20 +185,22 @@ pub fn projection(
     })
 }
 
-/// What to measure: of some of the nodes each subject once with each of a few numbers of classes.
-fn cases<'a, 'g>(
-    asked: &'a [Asked<'g>],
+/// Measures the subjects of some of the nodes, each once with each of a few numbers of classes; by [`Asked::key`].
+fn measured<'g, F>(
+    asked: &[Asked<'g>],
     which: impl Fn(&Asked<'g>) -> bool,
     most: usize,
-) -> Vec<(&'a Asked<'g>, usize)> {
+    measure: impl Fn(&Case<'_>) -> Result<Row<F>>,
+) -> Result<BTreeMap<String, Vec<Row<F>>>> {
     let mut subjects: BTreeMap<String, (&Asked<'_>, BTreeSet<usize>)> = BTreeMap::new();
     for one in asked.iter().filter(|one| which(one)) {
         subjects.entry(one.key()).or_insert((one, BTreeSet::new())).1.insert(one.classes);
     }
-    let points = |(one, classes): (&'a Asked<'g>, BTreeSet<usize>)| {
-        few(&classes, most).into_iter().map(move |classes| (one, classes)).collect::<Vec<_>>()
+    let rows = |(key, (one, classes)): (String, (&Asked<'_>, BTreeSet<usize>))| {
+        let rows: Result<_> = few(&classes, most).into_iter().map(|classes| measure(&one.case(classes))).collect();
+        Ok((key, rows?))
     };
-    subjects.into_values().flat_map(points).collect()
+    subjects.into_iter().map(rows).collect()
 }
 
 /// At most two or three of these numbers: the ends, and that which is nearest to their geometric mean.

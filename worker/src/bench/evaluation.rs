@@ -15,7 +15,7 @@ use crate::stages::inputs;
 pub(super) fn measure(subject: &Subject<'_>) -> Result<EvaluationFigures> {
     let (request, device) = (subject.request, subject.device());
     let batch = request.batch.unwrap_or(inputs::BATCH);
-    let model = subject.fitted()?;
+    let model = subject.fitted(subject.sample())?;
     clock::wait_for(device);
     let clock = Instant::now();
     let evaluator = model.evaluator();

@@ -8,9 +8,11 @@ use super::subject::Subject;
 
 /// Measures it.
 pub(super) fn measure(subject: &Subject<'_>) -> Result<FitFigures> {
-    let fit = || subject.fitted().map(drop);
-    let times: Vec<f64> =
-        (0..subject.request.runs).map(|_| clock::seconds(subject.device(), fit)).collect::<Result<_>>()?;
+    let fit = |_| {
+        let sample = subject.sample();
+        clock::seconds(subject.device(), || subject.fitted(sample).map(drop))
+    };
+    let times: Vec<f64> = (0..subject.request.runs).map(fit).collect::<Result<_>>()?;
     Ok(FitFigures {
         seconds: clock::median(times, |seconds| *seconds),
         images: subject.images(),

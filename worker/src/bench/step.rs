@@ -13,7 +13,7 @@ use super::subject::Subject;
 use super::{clock, peak, pictures};
 use crate::clip::torch;
 use crate::counting;
-use crate::method::{Labelled, Model, Optimizer, Seen, Trainer, total};
+use crate::method::{Model, Optimizer, Sample, Seen, Trainer, total};
 use crate::stages::inputs;
 
 /// Steps before anything is measured: libraries choose their ways in the first ones.
@@ -31,11 +31,12 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
     };
     let batch = request.batch.unwrap_or(training.batch_size as usize);
     let device = subject.device();
-    let source = match request.method.learner.works_on_features() {
-        true => Source::of_features(&subject.features(), batch),
-        false => Source::of_pictures(subject, batch)?,
+    let sample = subject.sample();
+    let source = match &sample {
+        Some(sample) => Source::of_features(sample, batch),
+        None => Source::of_pictures(subject, batch)?,
     };
-    let mut trainer = Trainer::new(subject.fitted()?, training, request.method.precision);
+    let mut trainer = Trainer::new(subject.fitted(sample)?, training, request.method.precision);
     let mut steps = |count| source.take(&mut trainer, count, device);
     steps(WARM_UP)?;
     let count = clock::repetitions(steps(1)?.seconds);
@@ -113,10 +114,10 @@ impl Source {
     }
 
     /// Those of a sample, again and again if it has fewer than a batch.
-    fn of_features(sample: &Labelled, batch: usize) -> Source {
+    fn of_features(sample: &Sample, batch: usize) -> Source {
         let places = Tensor::arange(batch as i64, (Kind::Int64, sample.labels.device()));
         let places = places.remainder(sample.labels.size()[0]);
-        let [features, labels] = [&sample.features, &sample.labels].map(|tensor| tensor.index_select(0, &places));
+        let [features, labels] = [&sample.views.get(0), &sample.labels].map(|tensor| tensor.index_select(0, &places));
         Source::Features(features, labels)
     }
 

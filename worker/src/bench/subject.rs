@@ -45,28 +45,30 @@ impl Subject<'_> {
         Model::new(&self.clip, &Tokenizer::new(), &self.request.method, &self.class_names, &inputs, 1)
     }
 
-    /// The learner, which has taken up a sample if it works on features.
-    pub(super) fn fitted(&self) -> Result<Model<'_>> {
+    /// The learner, which has taken up a sample if there is one.
+    pub(super) fn fitted(&self, sample: Option<Sample>) -> Result<Model<'_>> {
         let mut model = self.model()?;
-        let method = &self.request.method;
-        if method.learner.works_on_features() {
-            let Labelled { features, labels } = self.features();
-            let chosen_by = |seed| Some(random::features(&self.clip, self.request.classes, VALIDATION_SHOTS, seed));
-            let sample = Sample { views: features.unsqueeze(0), labels, validation: chosen_by(3), test: chosen_by(4) };
+        if let Some(sample) = sample {
             let epochs = |training: &Training| training.epochs(training.steps_of_epoch(self.images()));
-            model.fit(sample, method.training.as_ref().map_or(0, epochs))?;
+            model.fit(sample, self.request.method.training.as_ref().map_or(0, epochs))?;
         }
         Ok(model)
+    }
+
+    /// Random features for a learner that works on them.
+    pub(super) fn sample(&self) -> Option<Sample> {
+        if !self.request.method.learner.works_on_features() {
+            return None;
+        }
+        let of = |shots, seed| random::features(&self.clip, self.request.classes, shots, seed);
+        let Labelled { features, labels } = of(SHOTS, 2);
+        let [validation, test] = [3, 4].map(|seed| Some(of(VALIDATION_SHOTS, seed)));
+        Some(Sample { views: features.unsqueeze(0), labels, validation, test })
     }
 
     /// How many images a sample has.
     pub(super) fn images(&self) -> usize {
         self.request.classes * SHOTS as usize
-    }
-
-    /// Those of a sample.
-    pub(super) fn features(&self) -> Labelled {
-        random::features(&self.clip, self.request.classes, SHOTS, 2)
     }
 
     pub(super) fn device(&self) -> Device {
