@@ -15,8 +15,7 @@ use super::array::{Array, is_float};
 use super::mistaken::{self, FORMAT};
 use super::names::{self, Names};
 use super::pickle::cut_off;
-use super::torch::NOTE;
-use super::{NumberFormat, Shapes, torch};
+use super::{NOTE, NumberFormat, Shapes, torch};
 use crate::backbone::{BackboneOptions, Known};
 use crate::error::{Error, Result};
 

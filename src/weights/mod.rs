@@ -11,6 +11,10 @@ mod shapes;
 mod torch;
 mod torch_archive;
 
+/// The entry of a file that holds a text of ours: beside the model in what `torch.save` writes; in the metadata of a safetensors
+/// file, and one only, because several are written in no fixed order.
+const NOTE: &str = "maple-pipe";
+
 pub use array::Array;
 pub use catalogue::{PUBLISHED, PublishedWeights, known};
 pub use checkpoint::{ALIGNMENT, Checkpoint, Format, to_safetensors};

@@ -12,6 +12,7 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::NOTE;
 use super::array::{self, Array};
 use super::pickle::{Id, Pickle, Value, cut_off};
 use crate::backbone::Activation;
@@ -20,9 +21,6 @@ use crate::backbone::Activation;
 pub(super) const PLAIN: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 /// The entries of a checkpoint that hold the model, among others such as the optimizer's state.
 const MODEL: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
-/// The entry of a checkpoint that holds a text of ours. Of a safetensors file it is the entry of the metadata; one only, because
-/// several are written in no fixed order.
-pub(super) const NOTE: &str = "maple-pipe";
 /// PyTorch's classes of storages, and the numbers that they hold.
 const STORAGES: [(&str, Dtype); 10] = [
     ("FloatStorage", Dtype::F32),

@@ -7,8 +7,9 @@ use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use super::NOTE;
 use super::array::Array;
-use super::torch::{NOTE, storage_class};
+use super::torch::storage_class;
 use crate::error::{Error, Result};
 
 /// The folder of all entries; PyTorch reads any.
