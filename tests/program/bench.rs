@@ -1,7 +1,6 @@
 //! `maple-pipe bench`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 use snapbox::str;
@@ -28,8 +27,7 @@ fn a_slow_program_beside_it_is_given_up() {
     let project = Project::new();
     let started = project.file("started");
     let script = format!("[ \"$1\" = --version ] && exit\nsleep 1000 &\necho $! > '{}'\nwait\n", started.display());
-    project.write("slow", &format!("#!/bin/sh\n{script}"));
-    fs::set_permissions(project.file("slow"), fs::Permissions::from_mode(0o755)).unwrap();
+    project.write_program("slow", &script);
     let bench = ["bench", "dag", "--nodes", "1", "--files", "30", "--runs", "1", "--limit", "1"];
     let report = project.json(&[&bench[..], &["--peers", "snakemake=./slow", "--json"]].concat());
     assert_eq!(report["peers"], json!(["snakemake"]));

@@ -520,14 +520,9 @@ fn with_program() -> (Project, String) {
     let project = one(
         "run = 'greet > out; ls inputs/programs > list'\nprograms = ['greet', 'sort']\noutputs = { out = 'out', list = 'list' }",
     );
-    write_program(&project, "echo hello");
-    let path = format!("{}:{}", project.file("bin").display(), std::env::var("PATH").unwrap());
+    project.write_program("bin/greet", "echo hello");
+    let path = project.path_of_programs();
     (project, path)
-}
-
-fn write_program(project: &Project, text: &str) {
-    project.write("bin/greet", &format!("#!/bin/sh\n{text}\n"));
-    fs::set_permissions(project.file("bin/greet"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
@@ -537,7 +532,7 @@ fn a_changed_program_runs_its_command_again() {
     assert_eq!(run(&["run", COMMANDS]).done(), names(&["one"]));
     assert_eq!(fs::read_to_string(project.artifact("one", "list")).unwrap(), "greet\nsort\n");
     assert_eq!(run(&["run", COMMANDS]).done(), names(&[]));
-    write_program(&project, "echo good day");
+    project.write_program("bin/greet", "echo good day");
     run(&["explain", COMMANDS, "one"]).is(str![[r#"
 <stdout>
 one is stale: changed since it last ran
@@ -554,7 +549,7 @@ one is stale: changed since it last ran
     let moved = project.printed(project.command(&["run", COMMANDS]).env("PATH", &path).output().unwrap());
     assert_eq!(moved.done(), names(&[]));
     // The command's own `PATH` is where it is looked for.
-    write_program(&project, "echo mine");
+    project.write_program("bin/greet", "echo mine");
     let mine = format!("stage.one.environment.PATH={:?}", format!("{}:{path}", project.file("bin").display()));
     assert_eq!(project.ran(&["run", COMMANDS, "--set", &mine]), names(&["one"]));
     assert_eq!(fs::read_to_string(project.artifact("one", "out")).unwrap(), "mine\n");

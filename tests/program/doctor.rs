@@ -1,7 +1,6 @@
 //! `doctor` says what is there, what is not, and what to do about it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -45,13 +44,8 @@ fn every_thing_has_a_line() {
 #[test]
 fn slurm_without_a_cluster_is_one_line() {
     let project = Project::new();
-    fs::create_dir(project.file("bin")).unwrap();
-    let program = |name: &str, text: &str| {
-        let path = project.file("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    };
-    let path = format!("{}:{}", project.file("bin").display(), std::env::var("PATH").unwrap());
+    let program = |name: &str, script: &str| project.write_program(&format!("bin/{name}"), script);
+    let path = project.path_of_programs();
     let slurm = || {
         let output = project.command(&["doctor", "--json"]).env("PATH", &path).output().unwrap();
         about(&serde_json::from_slice(&output.stdout).unwrap(), "Slurm").remove(0)

@@ -62,6 +62,25 @@ fn project() -> Project {
     project
 }
 
+/// What was recorded of the checkpoints, by their names.
+fn expected() -> BTreeMap<String, Expected> {
+    let text = fs::read_to_string(fixtures().join("expected.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Imports the checkpoint of a name as `prompt.safetensors`, with the method that fits.
+#[track_caller]
+fn import(project: &Project, name: &str, file: &str) {
+    let method = name.trim_end_matches("_module").trim_end_matches("_legacy");
+    let method = format!("methods/{method}.toml");
+    let mut arguments = vec!["prompts", "import", file, "--method", &method, "-o", "prompt.safetensors"];
+    if name == "coop_class_specific" {
+        arguments.extend(["--classes", "classes.txt"]);
+    }
+    let printed = project.run(&arguments);
+    assert_eq!(printed.code, Some(0), "{name}: {}", printed.stderr);
+}
+
 fn value(array: &Array, place: usize) -> f64 {
     let array = array.to_float(Dtype::F64);
     f64::from_le_bytes(array.bytes[8 * place..][..8].try_into().unwrap())
@@ -69,20 +88,11 @@ fn value(array: &Array, place: usize) -> f64 {
 
 #[test]
 fn published_checkpoints_of_every_method_are_imported() {
-    let expected = fs::read_to_string(fixtures().join("expected.json")).unwrap();
-    let expected: BTreeMap<String, Expected> = serde_json::from_str(&expected).unwrap();
+    let expected = expected();
     assert_eq!(expected.len(), 9);
     let project = project();
     for (name, Expected { epoch, tensors }) in expected {
-        let file = format!("released/{name}/model.pth.tar-{epoch}");
-        let method = name.trim_end_matches("_module").trim_end_matches("_legacy");
-        let method = format!("methods/{method}.toml");
-        let mut arguments = vec!["prompts", "import", &file, "--method", &method, "-o", "prompt.safetensors"];
-        if name == "coop_class_specific" {
-            arguments.extend(["--classes", "classes.txt"]);
-        }
-        let printed = project.run(&arguments);
-        assert_eq!(printed.code, Some(0), "{name}: {}", printed.stderr);
+        import(&project, &name, &format!("released/{name}/model.pth.tar-{epoch}"));
         let prompt = Checkpoint::read(&project.file("prompt.safetensors")).unwrap();
         assert_eq!(prompt.tensors().len(), tensors.len(), "{name}");
         let note: serde_json::Value = serde_json::from_str(prompt.note().unwrap()).unwrap();
@@ -350,18 +360,11 @@ wrote again.safetensors: learner = "maple", context_length = 2, depth = 3
 /// An exported prompt has the names, values and epoch of the checkpoint that it came from, and is imported to the same bytes.
 #[test]
 fn an_exported_prompt_is_the_checkpoint_that_it_came_from() {
-    let expected = fs::read_to_string(fixtures().join("expected.json")).unwrap();
-    let expected: BTreeMap<String, Expected> = serde_json::from_str(&expected).unwrap();
+    let expected = expected();
     let project = project();
     for (name, Expected { epoch, tensors }) in expected {
         let file = format!("released/{name}/model.pth.tar-{epoch}");
-        let method = name.trim_end_matches("_module").trim_end_matches("_legacy");
-        let method = format!("methods/{method}.toml");
-        let mut arguments = vec!["prompts", "import", &file, "--method", &method, "-o", "prompt.safetensors"];
-        if name == "coop_class_specific" {
-            arguments.extend(["--classes", "classes.txt"]);
-        }
-        assert_eq!(project.run(&arguments).code, Some(0), "{name}");
+        import(&project, &name, &file);
         assert_eq!(project.run(&["prompts", "export", "prompt.safetensors", "exported.pth"]).code, Some(0), "{name}");
         let [exported, published] = ["exported.pth", &file].map(|path| Checkpoint::read(&project.file(path)).unwrap());
         assert_eq!((exported.epoch(), exported.tensors().len()), (published.epoch(), tensors.len()), "{name}");

@@ -84,6 +84,17 @@ impl Project {
         fs::write(path, text).unwrap();
     }
 
+    /// Writes a program that is a shell script.
+    pub fn write_program(&self, path: &str, script: &str) {
+        self.write(path, &format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(self.file(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The `PATH` on which the programs in the project's `bin` come first.
+    pub fn path_of_programs(&self) -> String {
+        format!("{}:{}", self.file("bin").display(), std::env::var("PATH").unwrap())
+    }
+
     /// Replaces a text that stands once in a file.
     #[track_caller]
     pub fn replace(&self, path: &str, from: &str, to: &str) {
@@ -120,10 +131,8 @@ impl Project {
         let real = Path::new(env!("CARGO_BIN_EXE_maple-pipe"));
         let program = folder.join("maple-pipe");
         fs::copy(real, &program).unwrap();
-        let worker = folder.join("maple-pipe-worker");
         let real = real.with_file_name("maple-pipe-worker");
-        fs::write(&worker, format!("#!/bin/sh\nreal='{}'\n{script}", real.display())).unwrap();
-        fs::set_permissions(worker, fs::Permissions::from_mode(0o755)).unwrap();
+        self.write_program("programs/maple-pipe-worker", &format!("real='{}'\n{script}", real.display()));
         let command = self.command(arguments);
         let mut other = Command::new(program);
         other.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
