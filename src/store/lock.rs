@@ -11,7 +11,17 @@ use crate::files::uninterrupted;
 #[derive(Debug)]
 pub struct Lock {
     /// Absent where the store cannot be written, so that nobody can remove anything either, and where there is none.
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that is being started holds a copy of it until its program runs.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            // What cannot be unlocked is unlocked when the last copy is closed.
+            let _ = file.unlock();
+        }
+    }
 }
 
 impl Store {
@@ -20,7 +30,7 @@ impl Store {
         match self.lock_file() {
             Ok(file) => self.hold(file, File::try_lock_shared, File::lock_shared, waiting),
             Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-                Ok(Lock { _file: None })
+                Ok(Lock { file: None })
             }
             Err(error) => Err(Error::io("lock", &self.root)(error)),
         }
@@ -29,7 +39,7 @@ impl Store {
     /// As [`Store::share`], for a command that only reads: it makes no store where there is none, of which nothing can be
     /// removed.
     pub fn share_if_there(&self, waiting: impl FnOnce()) -> Result<Lock> {
-        if self.root.is_dir() { self.share(waiting) } else { Ok(Lock { _file: None }) }
+        if self.root.is_dir() { self.share(waiting) } else { Ok(Lock { file: None }) }
     }
 
     /// Waits until nobody else uses the store. `waiting` is called if that takes time.
@@ -53,7 +63,7 @@ impl Store {
             }
             Err(error) => return Err(Error::io("lock", &self.root)(error)),
         }
-        Ok(Lock { _file: Some(file) })
+        Ok(Lock { file: Some(file) })
     }
 
     fn lock_file(&self) -> std::io::Result<File> {

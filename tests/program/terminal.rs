@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maple_pipe::graph::Graph;
@@ -15,6 +16,7 @@ use maple_pipe::store::Store;
 use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
+use signal_hook::consts::SIGHUP;
 
 use crate::running::{WAITING, eventually, is_alive, started, waiting};
 use crate::support::{PIPELINE, Project, names};
@@ -43,6 +45,10 @@ struct Terminal {
 impl Terminal {
     /// Starts a command as the leader of a session on a new terminal.
     fn start(mut command: Command, columns: u16) -> Terminal {
+        // A signal that is ignored stays so in a program that is started, one with a handler does not.
+        if !maple_pipe::signals::of_the_end().contains(&SIGHUP) {
+            signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
+        }
         let ours = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         rustix::pty::grantpt(&ours).unwrap();
         rustix::pty::unlockpt(&ours).unwrap();
