@@ -48,6 +48,7 @@ pub mod table;
 pub mod comparison;
 
 // The engine.
+pub mod inference;
 pub mod measurement;
 pub mod store;
 pub mod task;

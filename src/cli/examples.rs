@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 34] = [
+const EXAMPLES: [(&str, &[[&str; 2]]); 36] = [
     (
         "run",
         &[
@@ -117,6 +117,24 @@ const EXAMPLES: [(&str, &[[&str; 2]]); 34] = [
     (
         "prompts interpret",
         &[["maple-pipe prompts interpret prompt.safetensors --weights openai/ViT-B-16", "the nearest words, by depth"]],
+    ),
+    (
+        "predict",
+        &[
+            ["maple-pipe predict prompt.safetensors holidays/ --classes animals.txt", "a folder of your own pictures"],
+            [
+                "maple-pipe predict prompt.safetensors a.jpg b.jpg --classes animals.txt --format csv",
+                "for a spreadsheet",
+            ],
+            ["maple-pipe predict prompt.safetensors a.jpg --classes animals.txt --json | jq .images", "for a program"],
+        ],
+    ),
+    (
+        "features",
+        &[
+            ["maple-pipe features prompt.safetensors holidays/ -o features.safetensors", "with learned prompts"],
+            ["maple-pipe features openai/ViT-B-16 holidays/ -o features.safetensors", "of plain CLIP"],
+        ],
     ),
     (
         "bench step",

@@ -4,18 +4,22 @@
 mod bench;
 mod compare;
 mod completions;
+mod computer;
 mod data;
 mod diff;
 mod doctor;
 mod dry_run;
 mod examples;
 mod explain;
+mod features;
 mod fewshot;
 mod gc;
 mod graph;
 mod logs;
 mod man;
 mod measured;
+mod pictures;
+mod predict;
 mod project;
 mod prompts;
 mod report;
@@ -71,6 +75,8 @@ enum Command {
     Data(data::DataCommand),
     Fewshot(fewshot::FewShotCommand),
     Prompts(prompts::PromptsCommand),
+    Predict(predict::Predict),
+    Features(features::FeaturesCommand),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -132,6 +138,8 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Command::Data(command) => command.run(),
         Command::Fewshot(command) => command.run(),
         Command::Prompts(command) => command.run(),
+        Command::Predict(command) => command.run(),
+        Command::Features(command) => command.run(),
         Command::Completions(arguments) => arguments.run(command()),
         Command::Man(arguments) => arguments.run(command()),
     };

@@ -147,7 +147,8 @@ fn shipped_method(file: &Path, prompt: &Prompt) -> Result<Method> {
     ))
 }
 
-fn class_names(path: &Path) -> Result<Vec<String>> {
+/// The names of classes in a file: a JSON list, or one per line.
+pub(super) fn class_names(path: &Path) -> Result<Vec<String>> {
     const FORMAT: &str = "list of class names";
     let text = read_foreign_text(path, FORMAT)?;
     if text.trim_start().starts_with('[') {

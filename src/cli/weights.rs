@@ -63,7 +63,7 @@ enum Action {
 
 /// What tensors do not tell.
 #[derive(Args, Debug)]
-struct Given {
+pub(super) struct Given {
     /// The activation of the transformers, where the file does not say it
     #[arg(long)]
     activation: Option<Activation>,
@@ -76,11 +76,15 @@ struct Given {
 }
 
 impl Given {
+    /// What is said of the model.
+    pub(super) fn options(&self) -> BackboneOptions {
+        let &Given { activation, vision_heads, text_heads } = self;
+        BackboneOptions { activation, vision_heads, text_heads, ..BackboneOptions::default() }
+    }
+
     /// What is known of the model in a file.
-    fn known(self, path: &Path, checkpoint: &Checkpoint) -> Result<Known> {
-        let Given { activation, vision_heads, text_heads } = self;
-        let given = BackboneOptions { activation, vision_heads, text_heads, ..BackboneOptions::default() };
-        known(path, &checkpoint.shapes(), &given, false)
+    fn known(&self, path: &Path, checkpoint: &Checkpoint) -> Result<Known> {
+        known(path, &checkpoint.shapes(), &self.options(), false)
     }
 }
 

@@ -74,7 +74,7 @@ const CLASS_NAMES: &str = "list of class names";
 const IMAGE_LIST: &str = "list of images";
 
 /// What counts as an image in class folders; other files there are not looked at.
-const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+pub const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
 /// What images are called that are not read.
 const OTHERS: [&str; 32] = [

@@ -15,8 +15,8 @@ const TOP: usize = 5;
 pub struct Prediction {
     /// The likeliest classes by label, at most five, the likeliest first; of equally likely ones the lowest label first.
     pub top: Vec<usize>,
-    /// The softmax of the logits at the first of them.
-    pub probability: f64,
+    /// The softmax of the logits at each of them.
+    pub probabilities: Vec<f64>,
 }
 
 /// A row of `predictions.csv`. Labels are those of the classes that were told apart, from 0.
@@ -59,8 +59,10 @@ impl Prediction {
         }
         top.sort_unstable_by(order);
         let largest = f64::from(logits[top[0]]);
-        let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - largest)).sum();
-        Some(Prediction { top, probability: sum.recip() })
+        let share = |logit: f32| libm::exp(f64::from(logit) - largest);
+        let sum: f64 = logits.iter().map(|&logit| share(logit)).sum();
+        let probabilities = top.iter().map(|&label| share(logits[label]) / sum).collect();
+        Some(Prediction { top, probabilities })
     }
 
     /// The label of the likeliest class.
@@ -78,7 +80,7 @@ impl Prediction {
             prediction: self.label(),
             predicted_class: class_names[self.label()].as_str().into(),
             top5: top.join(" "),
-            probability: self.probability,
+            probability: self.probabilities[0],
         }
     }
 }
@@ -108,12 +110,14 @@ mod tests {
 
     #[test]
     fn the_probability_is_the_softmax() {
-        let probability = |logits: &[f32]| Prediction::new(logits).unwrap().probability;
+        let probability = |logits: &[f32]| Prediction::new(logits).unwrap().probabilities[0];
         assert_eq!(probability(&[3.0]), 1.0);
         assert_eq!(probability(&[2.0; 4]), 0.25);
         // 3 / (1 + 2 + 3), and no overflow far from zero.
         assert!((probability(&[1f32.ln(), 2f32.ln(), 3f32.ln()]) - 0.5).abs() < 1e-7);
         assert!((probability(&[1e30, 1e30]) - 0.5).abs() < 1e-15);
+        let halves = Prediction::new(&[2f32.ln(), 4f32.ln(), 1f32.ln(), 1f32.ln()]).unwrap().probabilities;
+        assert!(halves.iter().zip([0.5, 0.25, 0.125, 0.125]).all(|(found, expected)| (found - expected).abs() < 1e-7));
         for logits in [&[][..], &[1.0, f32::NAN], &[f32::INFINITY, 0.0]] {
             assert_eq!(Prediction::new(logits), None);
         }

@@ -3,16 +3,19 @@
 
 mod environment;
 mod here;
+mod infer;
 mod interface;
 mod log;
 mod measure;
 mod process;
 mod program;
+mod question;
 mod settings;
 mod worker;
 
 use std::sync::Arc;
 
+pub use infer::infer;
 pub use interface::{Done, Executor, Order};
 pub use measure::{Measured, measure};
 pub use process::reap;

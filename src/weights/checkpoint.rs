@@ -105,6 +105,17 @@ impl Checkpoint {
         Ok(Checkpoint { path, format: Format::SafeTensors, names, note, epoch: None, said, tensors })
     }
 
+    /// The text kept beside the tensors of a file, whose values are not read.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`].
+    pub fn read_note(path: &Path) -> Result<Option<String>> {
+        match pytorch(path, Way::Read, &|_| false)? {
+            Some(torch::Contents { note, .. }) => Ok(note),
+            None => Ok(header(path)?.metadata().as_ref().and_then(|entries| entries.get(NOTE).cloned())),
+        }
+    }
+
     /// CLIP's tensors under OpenAI's names, whatever they had; what is no weight is left out.
     ///
     /// # Errors

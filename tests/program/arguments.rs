@@ -11,7 +11,7 @@ use crate::support::{PIPELINE, Project};
 /// A command by the name of its page in the manual, its other arguments, and each number that it takes with a small value.
 type Command = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
-const COMMANDS: [Command; 14] = [
+const COMMANDS: [Command; 16] = [
     (
         "bench-dag",
         &["bench", "dag"],
@@ -33,8 +33,18 @@ const COMMANDS: [Command; 14] = [
         &[("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
     ),
     ("bench-table", &["bench", "table", PIPELINE, "--device", "cpu"], &[("--runs", "1"), ("--threads", "1")]),
+    (
+        "features",
+        &["features", "no.prompt", "data/shapes", "--output", "features.safetensors"],
+        &[("--vision-heads", "1"), ("--text-heads", "1"), ("--threads", "1")],
+    ),
     ("fewshot", &["fewshot", "--split", "data/shapes/split.json"], &[("--shots", "1"), ("--seed", "1")]),
     ("gc", &["gc", PIPELINE, "--dry-run"], &[("--keep-runs", "1"), ("--keep-days", "1")]),
+    (
+        "predict",
+        &["predict", "no.prompt", "data/shapes"],
+        &[("--vision-heads", "1"), ("--text-heads", "1"), ("--threads", "1")],
+    ),
     ("prompts-interpret", &["prompts", "interpret", "no.prompt", "--weights", "no.weights"], &[("--top", "1")]),
     ("run", &["run", PIPELINE, "--dry-run"], &[("--jobs", "1"), ("--threads", "1")]),
     ("runs", &["runs"], &[("-n", "1")]),

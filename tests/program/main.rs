@@ -27,6 +27,7 @@ mod kills;
 mod made_by;
 mod numbers;
 mod permissions;
+mod pictures;
 mod pixels;
 mod precision;
 mod prompts;

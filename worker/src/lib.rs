@@ -21,7 +21,10 @@ pub mod method;
 
 mod stages;
 
+mod question;
+
 mod bench;
+mod inference;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -37,6 +40,7 @@ pub use control::Control;
 use maple_pipe::error::{Error, Result};
 use maple_pipe::files::read_json;
 use maple_pipe::identity;
+use maple_pipe::inference::INFER;
 use maple_pipe::measurement::MEASURE;
 use maple_pipe::signals;
 use maple_pipe::tally::Tally;
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
         [ABOUT] => answer(&serde_json::to_string(&device::about()).expect("plain data")),
         ["--count-cards"] => answer(&device::cards().map_or(0, |cards| cards.len()).to_string()),
         [MEASURE] => bench::main(),
+        [INFER] => inference::main(),
         [OF_RUN] => serve(),
         [file] if !file.starts_with('-') => {
             for signal in signals::of_the_end() {

@@ -5,18 +5,16 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
-use super::super::project::{AT_ONCE, number};
+use super::super::computer::Computer;
+use super::super::project::number;
 use super::super::terminal::{print, print_json, say};
 use crate::backbone::Backbone;
 use crate::bench::{Case, Conditions, LearnerRow};
-use crate::device::Device;
 use crate::document::read_table;
 use crate::error::{Error, Result};
 use crate::measurement::{EvaluationFigures, StepFigures};
 use crate::method::{Method, Precision, all_trained, shipped_as};
 use crate::numerics::Numerics;
-use crate::run::DeviceChoice;
-use crate::terminal::warning_word;
 use crate::text::{bytes, plural};
 
 /// The most times that anything is measured.
@@ -47,30 +45,17 @@ pub(crate) struct Subject {
 /// On what it is measured, and how often.
 #[derive(Args, Debug)]
 pub(crate) struct Machine {
-    /// Where to compute: `cpu` or `cuda:NUMBER` [default: the first card that libtorch sees, else `cpu`]
-    #[arg(long, alias = "devices", value_name = "DEVICE")]
-    device: Option<Device>,
+    #[command(flatten)]
+    computer: Computer,
     /// How often each time is taken; the table shows medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = number(1..=RUNS))]
     runs: u32,
-    /// Threads, as a node that runs alone has them [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
-    threads: Option<u32>,
 }
 
 impl Machine {
     pub(super) fn conditions(&self) -> Conditions {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.map_or(processors, |number| number as usize);
-        let device = self.device.unwrap_or_else(|| {
-            let choice = DeviceChoice::new(None, 1);
-            let found = choice.found();
-            if let Some(warning) = &found.warning {
-                say(&format!("{}: {}\nhint: {}", warning_word(), warning.message, warning.hint));
-            }
-            found.devices.slots().next().map_or(Device::Cpu, |(device, _)| device)
-        });
-        Conditions { device, threads, runs: self.runs as usize }
+        let Machine { computer, runs } = self;
+        Conditions { device: computer.device(), threads: computer.threads(), runs: *runs as usize }
     }
 }
 

@@ -158,7 +158,7 @@ impl Evaluation<'_> {
 }
 
 /// What the images of batches are taken for, given their logits `(B, classes)`.
-fn predictions(batches: Vec<(Vec<&Indexed>, Tensor)>) -> Result<Vec<(&Indexed, Prediction)>> {
+pub(crate) fn predictions(batches: Vec<(Vec<&Indexed>, Tensor)>) -> Result<Vec<(&Indexed, Prediction)>> {
     let mut rows = Vec::new();
     for (items, logits) in batches {
         let logits = logits.to_device(Device::Cpu).to_kind(Kind::Float);

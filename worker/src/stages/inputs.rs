@@ -35,7 +35,7 @@ pub(super) fn takes_shots(task: &Task) -> bool {
 }
 
 /// The tensor in a file of features.
-pub(super) const FEATURES: &str = "features";
+pub(crate) const FEATURES: &str = "features";
 
 /// Evaluation images per batch, as in the published code.
 pub(crate) const BATCH: usize = 100;

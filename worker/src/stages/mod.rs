@@ -1,13 +1,13 @@
 //! Runs the stages that need libtorch.
 
-mod eval;
+pub(crate) mod eval;
 mod events;
 mod features;
 pub(crate) mod inputs;
-mod models;
+pub(crate) mod models;
 mod pretrain;
 mod train;
-mod unread;
+pub(crate) mod unread;
 
 use maple_pipe::error::{Error, Result};
 use maple_pipe::kind::Kind;

@@ -2,7 +2,7 @@
 //! weights, and to build a model takes longer than many a node.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -70,7 +70,8 @@ pub(super) fn averaged_clip(
     let (origin, clip) = match kept {
         Some(kept) => kept,
         None => {
-            let clip = Rc::new(build(&origin)?);
+            let Origin { file, of_pretrain, given, device, precision, average } = &origin;
+            let clip = Rc::new(load(&file.path, given, *of_pretrain, *device, *precision, average)?);
             (origin, clip)
         }
     };
@@ -81,12 +82,19 @@ pub(super) fn averaged_clip(
     Ok(clip)
 }
 
-fn build(origin: &Origin) -> Result<Clip> {
-    let Origin { file: FileVersion { path, .. }, of_pretrain, given, device, precision, average } = origin;
+/// The model of a file of weights, as a training has left it that averaged its tensors with such weights.
+pub(crate) fn load(
+    path: &Path,
+    given: &BackboneOptions,
+    of_pretrain: bool,
+    device: Device,
+    precision: Precision,
+    average: &[f64],
+) -> Result<Clip> {
     let checkpoint = Checkpoint::map_clip(path)?;
-    let known = known(path, &checkpoint.shapes(), given, *of_pretrain)?;
+    let known = known(path, &checkpoint.shapes(), given, of_pretrain)?;
     let backbone = known.backbone(&checkpoint.origin())?;
-    let clip = Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, *device, *precision)?;
+    let clip = Clip::from_weights(&Weights::from_checkpoint(&checkpoint)?, &backbone, device, precision)?;
     Ok(if average.is_empty() { clip } else { clip.averaged(average) })
 }
 

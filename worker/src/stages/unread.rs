@@ -6,25 +6,25 @@ use tch::Device;
 const ON_A_CARD: usize = 32;
 
 /// Results in their order, with what is known of each.
-pub(super) struct Unread<T> {
+pub(crate) struct Unread<T> {
     results: Vec<T>,
     most: usize,
 }
 
 impl<T> Unread<T> {
     /// None yet, of what this device computes.
-    pub(super) fn new(device: Device) -> Unread<T> {
+    pub(crate) fn new(device: Device) -> Unread<T> {
         Unread { results: Vec::new(), most: if device.is_cuda() { ON_A_CARD } else { 1 } }
     }
 
     /// One more; returns them all once they are enough to be read.
-    pub(super) fn add(&mut self, result: T) -> Vec<T> {
+    pub(crate) fn add(&mut self, result: T) -> Vec<T> {
         self.results.push(result);
         if self.results.len() >= self.most { self.take() } else { Vec::new() }
     }
 
     /// All that are left.
-    pub(super) fn take(&mut self) -> Vec<T> {
+    pub(crate) fn take(&mut self) -> Vec<T> {
         std::mem::take(&mut self.results)
     }
 }

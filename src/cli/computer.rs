@@ -1,0 +1,40 @@
+//! Where a command computes that asks a worker one question.
+
+use clap::Args;
+
+use super::project::{AT_ONCE, number};
+use super::terminal::say;
+use crate::device::Device;
+use crate::run::DeviceChoice;
+use crate::terminal::warning_word;
+
+/// Where it computes.
+#[derive(Args, Debug)]
+pub(super) struct Computer {
+    /// Where to compute: `cpu` or `cuda:NUMBER` [default: the first card that libtorch sees, else `cpu`]
+    #[arg(long, alias = "devices", value_name = "DEVICE")]
+    device: Option<Device>,
+    /// Threads, as a node that runs alone has them [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
+    threads: Option<u32>,
+}
+
+impl Computer {
+    /// The device, looked for where none is named.
+    pub(super) fn device(&self) -> Device {
+        self.device.unwrap_or_else(|| {
+            let choice = DeviceChoice::new(None, 1);
+            let found = choice.found();
+            if let Some(warning) = &found.warning {
+                say(&format!("{}: {}\nhint: {}", warning_word(), warning.message, warning.hint));
+            }
+            found.devices.slots().next().map_or(Device::Cpu, |(device, _)| device)
+        })
+    }
+
+    /// The number of threads.
+    pub(super) fn threads(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or(processors, |number| number as usize)
+    }
+}
