@@ -14,6 +14,8 @@ use crate::executor::ExecutorSettings;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// A program with its arguments that hears on its standard input how each run ended; nothing where it is empty.
+    pub on_end: Vec<String>,
     /// Where nodes run.
     pub executor: ExecutorSettings,
 }

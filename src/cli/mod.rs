@@ -18,6 +18,7 @@ mod graph;
 mod logs;
 mod man;
 mod measured;
+mod on_end;
 mod pictures;
 mod predict;
 mod project;

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use petgraph::graph::NodeIndex;
+use serde_json::Value;
 
+use super::on_end;
 use super::project::{PipelineArguments, Project, Selection, WorkArguments};
 use super::terminal::{display, print, read_text, say, say_waiting};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::files::may_be_written;
 use crate::graph::{kinds, mixed};
-use crate::run::{self, Event, Interrupts, Options, Recorder, Reporter, Wanted};
+use crate::run::{self, Event, Interrupts, Options, Recorder, Reporter, Summary, Wanted};
 use crate::store::{Artifact, Invocation, Lock, Output, Record};
 use crate::text::plural;
 
@@ -69,6 +71,7 @@ impl Run {
         let Project { graph, store, pipeline, .. } = &project;
         let names = selection.iter().map(|&index| graph.node(index).name.as_str());
         let mut recorder = Recorder::new(store, self.invocation(&project)?, names);
+        let id = recorder.id().to_owned();
         let mut reporter = (!self.json).then(|| Reporter::new(self.verbose, selection.len()));
         // What cannot be printed is no reason to stop.
         let mut printed = Ok(());
@@ -90,11 +93,18 @@ impl Run {
         if let Err(error) = recorder.keep() {
             say(&format!("this run is not recorded: {error}"));
         }
-        let Results { wrote, tables } = write_results(&project, &records, &folder)?;
-        let printed = if self.json { printed } else { print(&tables) };
-        if wrote {
-            say(&format!("wrote {}", display(&folder)));
+        let written = write_results(&project, &records, &folder);
+        drop(lock);
+        if let Ok(Results { wrote, tables }) = &written {
+            if !self.json {
+                printed = print(tables);
+            }
+            if *wrote {
+                say(&format!("wrote {}", display(&folder)));
+            }
         }
+        on_end::tell(&project.settings.on_end, &said(&summary, &id, &project, &folder));
+        written?;
         run::check(&summary)?;
         printed
     }
@@ -111,6 +121,15 @@ impl Run {
             devices: Vec::new(),
         })
     }
+}
+
+/// What the user's command hears of a run: its last event, and which run it was.
+fn said(summary: &Summary, id: &str, project: &Project, folder: &Path) -> Value {
+    let mut said = run::json(&Event::Finished(summary));
+    said["run"] = id.into();
+    said["pipeline"] = project.pipeline.name.as_str().into();
+    said["results"] = folder.to_string_lossy().into();
+    said
 }
 
 /// The outputs of a node that are results, with the files that they are written to.

@@ -60,6 +60,11 @@ impl<'a> Recorder<'a> {
         Recorder { store, run, clock: Instant::now(), commit, nodes, places, journal, told }
     }
 
+    /// The run's identifier.
+    pub fn id(&self) -> &str {
+        &self.run.id
+    }
+
     /// Takes note of an event.
     pub fn record(&mut self, event: &Event<'_>) {
         if let Event::Devices { devices, .. } = event {

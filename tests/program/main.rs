@@ -26,6 +26,7 @@ mod keys;
 mod kills;
 mod made_by;
 mod numbers;
+mod on_end;
 mod permissions;
 mod pictures;
 mod pixels;
