@@ -1,8 +1,9 @@
 // The few settings and readings of libtorch that tch does not offer, for context.rs.
 
-#include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Version.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <cstdint>
