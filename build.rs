@@ -7,12 +7,13 @@ use std::fs;
 use std::path::Path;
 
 /// What both programs are made of, relative to the workspace.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "Cargo.lock",
     "Cargo.toml",
     "build.rs",
     "data-manifests",
-    "pipelines/methods",
+    "pipelines",
+    "results/published",
     "scripts/libtorch.txt",
     "src",
     "vendor",

@@ -30,6 +30,7 @@ pub mod cards;
 pub mod files;
 
 pub mod download;
+pub mod shipped;
 
 // What pipelines are about: models, pictures, weights, methods, tables.
 pub mod backbone;

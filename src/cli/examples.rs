@@ -3,7 +3,9 @@
 use clap::Command;
 
 /// By command: a command line, and what it does.
-const EXAMPLES: [(&str, &[[&str; 2]]); 36] = [
+const EXAMPLES: &[(&str, &[[&str; 2]])] = &[
+    ("quickstart", &[["maple-pipe quickstart", "into maple-pipe-quickstart/"]]),
+    ("init", &[["maple-pipe init papers", "a project that runs the papers' pipelines"]]),
     (
         "run",
         &[

@@ -15,6 +15,7 @@ mod features;
 mod fewshot;
 mod gc;
 mod graph;
+mod init;
 mod logs;
 mod man;
 mod measured;
@@ -23,6 +24,7 @@ mod pictures;
 mod predict;
 mod project;
 mod prompts;
+mod quickstart;
 mod report;
 mod run;
 mod runs;
@@ -53,6 +55,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Quickstart(quickstart::Quickstart),
+    Init(init::Init),
     Run(run::Run),
     Status(status::Status),
     Explain(explain::Explain),
@@ -113,6 +117,8 @@ fn answer(answer: clap::Error) -> Result<ExitCode> {
 
 fn execute(arguments: Arguments) -> Result<ExitCode> {
     let result = match arguments.command {
+        Command::Quickstart(command) => command.run(),
+        Command::Init(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Explain(command) => command.run(),

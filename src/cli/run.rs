@@ -47,6 +47,20 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// A run of a whole pipeline, as it is without further options.
+    pub(super) fn whole(pipeline: PipelineArguments, work: WorkArguments) -> Run {
+        Run {
+            pipeline,
+            selection: Selection { only: None },
+            dry_run: false,
+            work,
+            keep_going: false,
+            verbose: false,
+            json: false,
+            results: None,
+        }
+    }
+
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let selection = self.selection.of(&project)?;

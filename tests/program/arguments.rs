@@ -11,7 +11,7 @@ use crate::support::{PIPELINE, Project};
 /// A command by the name of its page in the manual, its other arguments, and each number that it takes with a small value.
 type Command = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
-const COMMANDS: [Command; 16] = [
+const COMMANDS: &[Command] = &[
     (
         "bench-dag",
         &["bench", "dag"],
@@ -46,6 +46,7 @@ const COMMANDS: [Command; 16] = [
         &[("--vision-heads", "1"), ("--text-heads", "1"), ("--threads", "1")],
     ),
     ("prompts-interpret", &["prompts", "interpret", "no.prompt", "--weights", "no.weights"], &[("--top", "1")]),
+    ("quickstart", &["quickstart", PIPELINE], &[("--jobs", "1"), ("--threads", "1")]),
     ("run", &["run", PIPELINE, "--dry-run"], &[("--jobs", "1"), ("--threads", "1")]),
     ("runs", &["runs"], &[("-n", "1")]),
     ("runs", &["runs", "--json"], &[("-n", "1")]),

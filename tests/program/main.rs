@@ -42,6 +42,7 @@ mod schema;
 #[path = "../server/mod.rs"]
 mod server;
 mod settings;
+mod shipped;
 mod staleness;
 mod support;
 mod sweep;
