@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build quickstart readme test lint bench
+.PHONY: help libtorch build quickstart install wheel clean readme test lint bench
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/maple-pipe
 FAST := --profile fast --locked
@@ -20,12 +20,18 @@ build: libtorch ## build the release binaries
 
 quickstart: libtorch ## build, then run pipelines/quickstart.toml; prints the two times apart, and what to do next
 	@TIMEFORMAT='build: %1lR'; time cargo build --release --locked
-	@TIMEFORMAT='run: %1lR'; time $(BINARY) run pipelines/quickstart.toml
-	@printf '%s\n' '' 'Next:' \
-	  "  export PATH=\"$(abspath $(dir $(BINARY))):\$$PATH\"" \
-	  '  maple-pipe report pipelines/quickstart.toml -o report.html' \
-	  '  maple-pipe run pipelines/quickstart.toml --set stage.shots.shots=8 --dry-run' \
-	  '  maple-pipe doctor pipelines/base2novel.toml'
+	@TIMEFORMAT='run: %1lR'; time $(BINARY) quickstart .
+	@echo 'The shell finds maple-pipe after `make install`, or after'
+	@echo "  export PATH=\"$(abspath $(dir $(BINARY))):\$$PATH\""
+
+install: build ## install both programs with libtorch, man pages and completions below PREFIX (default ~/.local)
+	@scripts/install.sh
+
+wheel: libtorch ## build a Python wheel into target/wheel/, which needs the package `torch` in place of libtorch
+	@scripts/wheel.sh
+
+clean: ## remove what was built; libtorch and results stay
+	cargo clean
 
 readme: quickstart ## run the quickstart; write its table into README.md and the digests of its prompts
 	MAPLE_PIPE_WRITE_README=1 cargo test --release --locked --test quickstart

@@ -1,6 +1,6 @@
 //! Compiles `context.cpp` and `counting.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find
-//! libtorch without LD_LIBRARY_PATH: first relative to the binary, so that a checkout can be moved, then where it was linked
-//! from.
+//! libtorch without LD_LIBRARY_PATH: first relative to the binary, where `make install` and `make libtorch` put it, so that a
+//! checkout can be moved, then where it was linked from.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,9 @@ fn main() {
     println!("cargo:rerun-if-changed=src/context.cpp");
     println!("cargo:rerun-if-changed=src/counting.cpp");
     println!("cargo:rerun-if-changed=src/cuda.cpp");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../../.libtorch/torch/lib");
+    for folder in ["../lib/maple-pipe", "../../.libtorch", "../../../.libtorch"] {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/{folder}/torch/lib");
+    }
     // libtorch's libraries ask the program for this symbol before they ask their own.
     println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=mkl_serv_intel_cpu_true");
     let library = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is");

@@ -1,8 +1,11 @@
 //! The environment of a worker. It is chosen, not inherited, because many variables decide what libtorch and the libraries below
 //! it compute: `ATEN_CPU_CAPABILITY`, `MKL_CBWR`, `ONEDNN_MAX_CPU_ISA`, `NVIDIA_TF32_OVERRIDE`, `LD_PRELOAD` and their like.
 
+use std::ffi::OsString;
 use std::process::Command;
 
+use super::libtorch;
+use crate::error::Result;
 use crate::numerics::Numerics;
 
 /// Variables that a worker gets as they are: where things are, what language messages are in, which cards it may see.
@@ -17,7 +20,7 @@ const PASSED: [&str; 18] = [
     "LC_ALL",
     "LC_CTYPE",
     "LC_MESSAGES",
-    "LD_LIBRARY_PATH",
+    LIBRARIES,
     "NO_PROXY",
     "PATH",
     "RUST_BACKTRACE",
@@ -26,6 +29,9 @@ const PASSED: [&str; 18] = [
     "https_proxy",
     "no_proxy",
 ];
+
+/// Where the system's loader looks for libraries.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
 /// Variables that every worker gets with these values.
 const SET: [(&str, &str); 5] = [
@@ -40,7 +46,10 @@ const SET: [(&str, &str); 5] = [
 ];
 
 /// Gives a worker's command its environment.
-pub(super) fn choose(command: &mut Command, numerics: Numerics) {
+///
+/// # Errors
+/// pip has installed this program, and not the libtorch that it needs.
+pub(super) fn choose(command: &mut Command, numerics: Numerics) -> Result<()> {
     command.env_clear();
     for name in PASSED {
         if let Some(value) = std::env::var_os(name) {
@@ -48,4 +57,14 @@ pub(super) fn choose(command: &mut Command, numerics: Numerics) {
         }
     }
     command.envs(SET).envs(numerics.environment().iter().copied());
+    if let Some(folder) = libtorch::of_python()? {
+        // Before all others: other folders may hold another libtorch.
+        let mut folders = OsString::from(folder);
+        if let Some(others) = std::env::var_os(LIBRARIES) {
+            folders.push(":");
+            folders.push(others);
+        }
+        command.env(LIBRARIES, folders);
+    }
+    Ok(())
 }

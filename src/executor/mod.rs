@@ -5,6 +5,7 @@ mod environment;
 mod here;
 mod infer;
 mod interface;
+mod libtorch;
 mod log;
 mod measure;
 mod process;

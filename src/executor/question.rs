@@ -25,7 +25,7 @@ pub(super) fn ask<A: DeserializeOwned>(
 ) -> Result<ExitStatus> {
     let program = worker_program()?;
     let mut command = Command::new(&program);
-    environment::choose(&mut command, numerics);
+    environment::choose(&mut command, numerics)?;
     command.arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io("start", &program))?;
     // It stays open: its end is the worker's.

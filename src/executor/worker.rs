@@ -159,7 +159,7 @@ impl Worker {
     /// Starts a worker, whose first words on standard error go to this log.
     fn start(processes: &Arc<Processes>, program: &Path, nature: Nature, errors: File) -> Result<Worker> {
         let mut command = Command::new(program);
-        environment::choose(&mut command, nature.numerics);
+        environment::choose(&mut command, nature.numerics)?;
         command.arg(OF_RUN).stdout(Stdio::piped()).stderr(errors);
         let mut process = processes.start_worker(&mut command)?;
         let output = BufReader::new(process.child.stdout.take().expect("asked for a pipe"));
@@ -222,7 +222,7 @@ fn check_worker(program: &Path, build: Option<&str>) -> Result<()> {
 pub fn ask_worker() -> Result<About> {
     let program = worker_program()?;
     let mut command = Command::new(&program);
-    environment::choose(&mut command, Numerics::Native);
+    environment::choose(&mut command, Numerics::Native)?;
     let output = command.arg(ABOUT).stdin(Stdio::null()).output().map_err(Error::io("start", &program))?;
     let about: Option<About> = serde_json::from_slice(&output.stdout).ok();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -33,6 +33,7 @@ mod pixels;
 mod precision;
 mod prompts;
 mod promptsrc;
+mod python;
 mod report;
 mod results;
 mod run;
