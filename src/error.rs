@@ -86,6 +86,14 @@ pub enum Error {
     /// Mistakes in a pipeline and what it includes, each with its place.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
     Pipeline(Vec<crate::diagnostic::Diagnostic>),
+    /// Something killed the process of a node.
+    #[error("{}", visible(message))]
+    Killed {
+        /// Which process, how it ended, and the last that it wrote.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The memory of a device did not suffice for a node.
     #[error("out of memory: {}", visible(.0))]
     OutOfMemory(String),
@@ -107,7 +115,8 @@ impl Error {
             Error::Format { hint, .. }
             | Error::Invalid { hint, .. }
             | Error::Download { hint, .. }
-            | Error::Found { hint, .. } => hint.as_deref().map(visible),
+            | Error::Found { hint, .. }
+            | Error::Killed { hint, .. } => hint.as_deref().map(visible),
             Error::Damaged { .. } => {
                 Some("`maple-pipe verify --remove` removes it; then `maple-pipe run` makes it again".into())
             }
@@ -143,6 +152,7 @@ impl Error {
             | Error::Damaged { .. }
             | Error::NodesFailed { .. }
             | Error::Found { .. }
+            | Error::Killed { .. }
             | Error::OutOfMemory(_)
             | Error::Torch(_) => 1,
         }

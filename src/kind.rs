@@ -53,6 +53,8 @@ pub struct Kind {
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Reads a node's parameters; fails with the first mistake in them.
     pub read: fn(&Value) -> Result<Arc<dyn Work>, Diagnostic>,
+    /// Reads a node's parameters as [`Parameters`] wrote them.
+    pub restore: fn(&serde_json::Value) -> serde_json::Result<Arc<dyn Work>>,
 }
 
 /// What a report shows of a kind's nodes.
@@ -86,6 +88,7 @@ impl Kind {
             provenance: None,
             schema: T::json_schema,
             read: |parameters| Ok(Arc::new(parameters.read::<T>()?)),
+            restore: |parameters| Ok(Arc::new(T::deserialize(parameters)?)),
         }
     }
 

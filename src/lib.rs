@@ -22,6 +22,7 @@ pub mod error;
 pub mod terminal;
 
 // The machine: files, devices, cards, the net.
+pub mod boot;
 pub mod device;
 pub mod digest;
 pub mod made_by;

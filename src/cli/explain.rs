@@ -76,6 +76,7 @@ fn text(NodeAndCauses { node: NodeReport { node, explanation, .. }, upstream }: 
         Explanation::Running { owner, seconds } => {
             format!("{node} is stale: it has been running for {} ({owner})\n", clock(*seconds))
         }
+        Explanation::Queued { job } => format!("{node} is stale: it waits for its turn as {job}\n"),
         Explanation::NeverRun => format!("{node} is stale: it has never run\n"),
         Explanation::RecordMissing => {
             format!("{node} is stale: the record of its last run is missing from the store\n")

@@ -35,6 +35,7 @@ mod table;
 mod terminal;
 mod verify;
 mod weights;
+mod work;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ enum Command {
     /// Kills the programs of a run that died; `run` starts it
     #[command(hide = true)]
     Reap,
+    #[command(hide = true)]
+    Work(work::Work),
     Weights(weights::WeightsCommand),
     Data(data::DataCommand),
     Fewshot(fewshot::FewShotCommand),
@@ -141,6 +144,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
                 crate::executor::reap(std::io::stdin().lock(), &groups.into());
             })
         }
+        Command::Work(command) => command.run(),
         Command::Weights(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Fewshot(command) => command.run(),

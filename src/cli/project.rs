@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph::{Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
-use crate::run::{DeviceChoice, Options};
+use crate::run::{DeviceChoice, Options, live_jobs};
 use crate::settings::Settings;
 use crate::store::{Lock, StatCache, Store};
 use crate::text::plural;
@@ -100,7 +100,7 @@ impl WorkArguments {
         let named = self.devices.as_ref().or(set.devices.as_ref());
         let named = named.map(|text| Devices::parse(text, jobs)).transpose()?;
         let devices = DeviceChoice::new(named, jobs);
-        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache, label: None })
+        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache, label: None, queue: None })
     }
 }
 
@@ -189,7 +189,8 @@ impl Project {
     /// Says why a selected node would run, or not.
     pub(super) fn explainer<'a>(&'a self, inspection: &'a Inspection) -> Explainer<'a> {
         let Inspection { selection, plan } = inspection;
-        Explainer::new(&self.graph, plan, selection, &self.store, &self.pipeline.name)
+        let jobs = live_jobs(&self.store, &self.settings.executor);
+        Explainer::new(&self.graph, plan, selection, &self.store, &self.pipeline.name, jobs)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `maple-pipe run`: executes what is stale and writes the results.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,10 +13,12 @@ use super::project::{PipelineArguments, Project, Selection, WorkArguments};
 use super::terminal::{display, print, read_text, say, say_waiting};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::executor::{ExecutorName, Queue};
 use crate::files::may_be_written;
 use crate::graph::{kinds, mixed};
 use crate::run::{self, Event, Interrupts, Options, Recorder, Reporter, Summary, Wanted};
 use crate::store::{Artifact, Invocation, Lock, Output, Record};
+use crate::terminal::is_interactive;
 use crate::text::plural;
 
 /// Execute what is stale, then write the tables to `results/<pipeline>/` and print them
@@ -30,6 +33,10 @@ pub(super) struct Run {
     dry_run: bool,
     #[command(flatten)]
     work: WorkArguments,
+    /// Where nodes run that compute with libtorch or run a program of yours; all others run where this command runs
+    /// [default: what the settings say, else `here`]
+    #[arg(long, value_name = "EXECUTOR")]
+    executor: Option<ExecutorName>,
     /// After a failure, go on with what does not need the failed node
     #[arg(long, short)]
     keep_going: bool,
@@ -58,14 +65,18 @@ impl Run {
             verbose: false,
             json: false,
             results: None,
+            executor: None,
         }
     }
 
     pub(super) fn run(self) -> Result<()> {
         let project = self.pipeline.open()?;
         let selection = self.selection.of(&project)?;
-        let options =
-            Options { label: self.pipeline.label(), ..self.work.options(self.keep_going, &project.settings)? };
+        let set = &project.settings.executor;
+        let queue = set.queue(self.executor.unwrap_or(set.name));
+        queue.as_ref().map_or(Ok(()), |queue| queue.check())?;
+        let options = self.work.options(self.keep_going, &project.settings)?;
+        let options = Options { label: self.pipeline.label(), queue, ..options };
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, &options, self.json);
         }
@@ -118,6 +129,9 @@ impl Run {
             }
         }
         on_end::tell(&project.settings.on_end, &said(&summary, &id, &project, &folder));
+        if let Some(queue) = options.queue.as_ref().filter(|_| !summary.jobs_left.is_empty()) {
+            leave_or_cancel(queue.as_ref(), &summary.jobs_left)?;
+        }
         written?;
         run::check(&summary)?;
         printed
@@ -144,6 +158,25 @@ fn said(summary: &Summary, id: &str, project: &Project, folder: &Path) -> Value 
     said["pipeline"] = project.pipeline.name.as_str().into();
     said["results"] = folder.to_string_lossy().into();
     said
+}
+
+/// Says which jobs go on, and on a terminal asks whether they should.
+fn leave_or_cancel(queue: &dyn Queue, jobs: &[String]) -> Result<()> {
+    let name = queue.name();
+    let go_on = format!("the jobs in {name} go on");
+    if is_interactive() && std::io::stdin().is_terminal() {
+        say(&format!("{go_on}; type `cancel` to end them, or press Enter to leave them"));
+        let mut answer = String::new();
+        let _ = std::io::stdin().read_line(&mut answer);
+        if answer.trim() == "cancel" {
+            queue.cancel(jobs)?;
+            say("cancelled");
+            return Ok(());
+        }
+    }
+    say(&format!("{go_on}, and the same command picks them up"));
+    say(&format!("hint: `{}` ends them", queue.how_to_cancel(jobs)));
+    Ok(())
 }
 
 /// The outputs of a node that are results, with the files that they are written to.

@@ -20,8 +20,8 @@ pub(super) struct Status {
     #[arg(long)]
     all: bool,
     /// Print one JSON document: `pipeline`, `counts`, and `nodes`, each with `node`, `stage`, `state` (fresh, stale,
-    /// waiting, blocked), `reason` (up_to_date, running, never_run, record_missing, output_missing, changed,
-    /// upstream_stale, blocked) and what belongs to the reason (`key`, `started`, `seconds`; `owner`, `seconds`; `output`;
+    /// waiting, blocked), `reason` (up_to_date, running, queued, never_run, record_missing, output_missing, changed,
+    /// upstream_stale, blocked) and what belongs to the reason (`key`, `started`, `seconds`; `owner`, `seconds`; `job`; `output`;
     /// `changes`; `causes`; `absent`)
     #[arg(long)]
     json: bool,

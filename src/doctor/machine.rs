@@ -1,13 +1,11 @@
 //! The programs, libtorch, the processor, cards, a cluster.
 
-use std::process::{Command, Stdio};
-
 use serde_json::json;
 
 use super::Finding;
 use crate::cards::{Cards, PhysicalCard};
 use crate::device::{Share, processor_memory, total_memory};
-use crate::executor::ask_worker;
+use crate::executor::{SlurmHere, ask_worker};
 use crate::identity;
 use crate::made_by::MadeBy;
 use crate::run::shares;
@@ -105,36 +103,20 @@ fn card(number: usize, one: &CudaCard, share: Share, cards: &Cards) -> Finding {
 
 /// Whether a Slurm cluster takes jobs from here.
 fn slurm() -> Finding {
-    /// What a program prints; of its errors the last line, which says what it came to.
-    fn output(program: &str, arguments: &[&str]) -> Option<Result<String, String>> {
-        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        Some(match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr).lines().last().unwrap_or_default().to_owned()),
-        })
-    }
-    let version = match output("sbatch", &["--version"]) {
-        None => return Finding::ok("Slurm", "not here, and not needed"),
-        Some(Ok(version)) => version,
-        Some(Err(error)) => {
-            return Finding::warning(
-                "Slurm",
-                format!("installed, but not set up: {error}"),
-                "look at what `sinfo` says",
-            );
+    const LOOK: &str = "look at what `sinfo` says";
+    match SlurmHere::ask() {
+        SlurmHere::Absent => Finding::ok("Slurm", "not here, and not needed"),
+        SlurmHere::NotSetUp(error) => {
+            Finding::warning("Slurm", format!("installed, but not set up: {error}"), LOOK)
         }
-    };
-    match output("sinfo", &["--noheader", "--format=%P %a %D %T %G"]) {
-        Some(Ok(partitions)) => {
-            let details = json!({ "version": version, "partitions": partitions.lines().collect::<Vec<_>>() });
-            let first = partitions.lines().next().unwrap_or("no partition");
-            Finding::ok("Slurm", format!("{version}, {first}")).details(details)
-        }
-        Some(Err(error)) => {
+        SlurmHere::Silent { version, error } => {
             let text = format!("{version}, whose controller does not answer: {error}");
-            Finding::warning("Slurm", text, "look at what `sinfo` says")
+            Finding::warning("Slurm", text, LOOK)
         }
-        None => Finding::warning("Slurm", format!("{version}, without `sinfo`"), "install Slurm's client programs"),
+        SlurmHere::Ready { version, partitions } => {
+            let first = partitions.first().map_or("no partition", String::as_str);
+            let text = format!("{version}, {first}; `run --executor slurm` hands jobs to it");
+            Finding::ok("Slurm", text).details(json!({ "version": version, "partitions": partitions }))
+        }
     }
 }

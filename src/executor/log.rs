@@ -26,8 +26,12 @@ const READ: u64 = 16 << 10;
 
 /// How a process ended that did not do its work.
 pub(super) fn ended(what: &str, status: ExitStatus, log: &Path) -> String {
-    let lines: String = last_lines(log).unwrap_or_default().iter().map(|line| format!("\n  | {line}")).collect();
-    format!("{what} ended with {status}{lines}")
+    format!("{what} ended with {status}{}", tail(log))
+}
+
+/// The last lines of a log, for a message.
+pub fn tail(log: &Path) -> String {
+    last_lines(log).unwrap_or_default().iter().map(|line| format!("\n  | {line}")).collect()
 }
 
 /// The last lines of a log, as a terminal would leave them; long ones are cut, and so is one whose start was not read.

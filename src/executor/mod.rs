@@ -1,5 +1,5 @@
 //! Where tasks are executed. Each executor is one file: in this process, as a program of the user's, in a worker. The list of
-//! them is [`Executors`].
+//! them is [`Executors`]. A [`Queue`] takes jobs that execute tasks elsewhere.
 
 mod environment;
 mod here;
@@ -11,16 +11,21 @@ mod measure;
 mod process;
 mod program;
 mod question;
+mod queue;
 mod settings;
+mod slurm;
 mod worker;
 
 use std::sync::Arc;
 
 pub use infer::infer;
 pub use interface::{Done, Executor, Order};
+pub use log::tail;
 pub use measure::{Measured, measure};
 pub use process::reap;
-pub use settings::ExecutorSettings;
+pub use queue::{Ending, Jobs, Need, Packing, Queue, Seen, Standing};
+pub use settings::{ExecutorName, ExecutorSettings};
+pub use slurm::SlurmHere;
 pub use worker::ask_worker;
 
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Executes programs of the user's.
 
 use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
 use super::interface::{Done, Executor, Order};
@@ -42,7 +43,11 @@ impl Executor for Programs {
             let _ = std::fs::remove_dir(&task.partial);
         }
         if !status.success() {
-            return Err(Error::invalid(ended("its command", status, log)));
+            let message = ended("its command", status, log);
+            return Err(match status.signal() {
+                Some(_) => Error::Killed { message, hint: None },
+                None => Error::invalid(message),
+            });
         }
         program.check(task)?;
         Ok(Done::here(String::new()))

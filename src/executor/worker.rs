@@ -207,7 +207,11 @@ fn broken_off(status: ExitStatus, log: &Path) -> Error {
         Some(7) => Some("a file that it read became shorter, or its disk failed: run it again"),
         _ => None,
     };
-    Error::Invalid { message: ended("its worker", status, log), hint: hint.map(str::to_owned), key: None }
+    let (message, hint) = (ended("its worker", status, log), hint.map(str::to_owned));
+    match status.signal() {
+        Some(_) => Error::Killed { message, hint },
+        None => Error::Invalid { message, hint, key: None },
+    }
 }
 
 /// Refuses a worker of another build.

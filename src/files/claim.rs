@@ -1,7 +1,8 @@
 //! Claims on keys: a node is computed by one process at a time, whichever runs share the store.
 //!
 //! A claim is a lock on a file that names its owner. The system frees the lock of a process that dies, so a dead owner's
-//! claim can be taken at once.
+//! claim can be taken at once. The claim of a process on another computer, whose lock may not show here, is its owner's for as
+//! long as the owner's [`Heartbeat`] moves.
 //!
 //! A process that takes one claim after another keeps its locked files ([`Seats`]) and gives each a second name, the claim's,
 //! for as long as it has the claim: two changes of a folder, where a file of its own for each claim is made, locked, written
@@ -14,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::owner::{self, Heartbeat};
 use super::{create_parent, uninterrupted};
 use crate::error::{Error, Result};
-use crate::made_by::host;
 
 /// The right to compute a key; given back when dropped.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Claim {
 /// A locked file that names this process.
 #[derive(Debug)]
 struct Seat {
-    _file: File,
+    file: File,
     /// Its own name, and where it goes when the claim is dropped; absent where the claim's name is its only one.
     own: Option<(PathBuf, Arc<Seats>)>,
 }
@@ -59,7 +60,7 @@ impl Seats {
         let (file, own) = self.free()?;
         match fs::hard_link(&own, &path) {
             Ok(()) => {
-                let lock = Some(Seat { _file: file, own: Some((own, self.clone())) });
+                let lock = Some(Seat { file, own: Some((own, self.clone())) });
                 Ok(Claimed::Ours(Claim { path, lock }))
             }
             // Somebody has it or had it, there is no folder for it yet, or files have one name here.
@@ -120,10 +121,28 @@ impl Claim {
                 let changed = file.metadata().ok()?;
                 let (seconds, nanoseconds) = (changed.ctime().max(0).cast_unsigned(), changed.ctime_nsec());
                 let since = SystemTime::UNIX_EPOCH + Duration::new(seconds, u32::try_from(nanoseconds).ok()?);
-                Some(Holder { who: owner(&mut file), since })
+                Some(Holder { who: owner::name(&text(&mut file)), since })
             }
-            _ => None,
+            // Its lock may not show here.
+            _ => {
+                let (text, since) = (text(&mut file), file.metadata().and_then(|file| file.modified()).ok()?);
+                owner::lives_elsewhere(path, &text).then(|| Holder { who: owner::name(&text), since })
+            }
         }
+    }
+
+    /// Whether a process on another computer has the claim whose file is `path`, as far as one can know.
+    pub fn is_elsewhere(path: &Path) -> bool {
+        File::open(path).is_ok_and(|mut file| owner::lives_elsewhere(path, &text(&mut file)))
+    }
+
+    /// Shows other computers that this process lives, for as long as what is returned does: its other claims name this one.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn heartbeat(&self) -> Result<Heartbeat> {
+        let seat = self.lock.as_ref().expect("it is taken when the claim is dropped");
+        Heartbeat::start(&seat.file, &self.path).map_err(Error::io("write", &self.path))
     }
 
     /// Takes the claim whose file is `path`, unless somebody has it.
@@ -138,11 +157,15 @@ impl Claim {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // Its owner may have given it back meanwhile, and keeps its file locked for the next one.
                     if is_at(&file, &path) {
-                        return Ok(Claimed::Elsewhere(owner(&mut file)));
+                        return Ok(Claimed::Elsewhere(owner::name(&text(&mut file))));
                     }
                     continue;
                 }
                 Err(error) => return Err(Error::io("lock", &path)(error)),
+            }
+            let text = text(&mut file);
+            if owner::lives_elsewhere(&path, &text) {
+                return Ok(Claimed::Elsewhere(owner::name(&text)));
             }
             if let Some(claim) = Claim::of_locked(file, &path)? {
                 return Ok(Claimed::Ours(claim));
@@ -156,9 +179,12 @@ impl Claim {
     /// When the file cannot be written or locked.
     pub fn wait(path: &Path) -> Result<Claim> {
         loop {
-            let file = open(path)?;
+            let mut file = open(path)?;
             uninterrupted(|| file.lock()).map_err(Error::io("lock", path))?;
-            if let Some(claim) = Claim::of_locked(file, path)? {
+            if owner::lives_elsewhere(path, &text(&mut file)) {
+                drop(file);
+                std::thread::sleep(LOOK);
+            } else if let Some(claim) = Claim::of_locked(file, path)? {
                 return Ok(claim);
             }
         }
@@ -171,25 +197,28 @@ impl Claim {
             return Ok(None);
         }
         name_owner(&mut file).map_err(Error::io("write", path))?;
-        Ok(Some(Claim { path: path.to_owned(), lock: Some(Seat { _file: file, own: None }) }))
+        Ok(Some(Claim { path: path.to_owned(), lock: Some(Seat { file, own: None }) }))
     }
 }
+
+/// How often one who waits looks at a claim of another computer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Writes into a locked file who we are.
 fn name_owner(file: &mut File) -> std::io::Result<()> {
     // Cutting a file to nothing makes ext4 write it to the disk as soon as it is closed.
     if file.metadata()?.len() > 0 {
         file.set_len(0)?;
-        file.rewind()?;
     }
-    file.write_all(format!("process {} on {}", std::process::id(), host()).as_bytes())
+    file.rewind()?;
+    file.write_all(owner::text().as_bytes())
 }
 
 impl Drop for Claim {
     /// Removes the file while it is still locked, so that nobody can have claimed it meanwhile.
     fn drop(&mut self) {
         let removed = fs::remove_file(&self.path);
-        if let Some(Seat { _file: file, own: Some((path, seats)) }) = self.lock.take()
+        if let Some(Seat { file, own: Some((path, seats)) }) = self.lock.take()
             && removed.is_ok()
         {
             seats.lock().seats.push((file, path));
@@ -197,11 +226,11 @@ impl Drop for Claim {
     }
 }
 
-/// Whom a claim's file names.
-fn owner(file: &mut File) -> String {
-    let mut owner = String::new();
-    let _ = file.read_to_string(&mut owner);
-    if owner.is_empty() { "another process".to_owned() } else { owner }
+/// What a claim's file says of its owner.
+fn text(file: &mut File) -> String {
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    text
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -240,6 +269,21 @@ mod tests {
         assert!(Claim::holder(&path).is_none());
         fs::write(&path, "process 1 on nowhere").unwrap();
         assert!(Claim::holder(&path).is_none());
+        assert!(matches!(Claim::take(path).unwrap(), Claimed::Ours(_)));
+    }
+
+    #[test]
+    fn what_a_process_of_another_computer_has_is_its_own_though_nobody_has_locked_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "process 1 on nowhere\nhost nowhere\nboot b\nheartbeat /nowhere/run-1.claim\n").unwrap();
+        let is_elsewhere =
+            |claimed: Claimed| matches!(claimed, Claimed::Elsewhere(who) if who == "process 1 on nowhere");
+        assert!(is_elsewhere(Claim::take(path.clone()).unwrap()));
+        assert!(is_elsewhere(Seats::new(folder.path()).take(path.clone()).unwrap()));
+        assert!(Claim::is_elsewhere(&path));
+        assert_eq!(Claim::holder(&path).unwrap().who, "process 1 on nowhere");
+        fs::remove_file(&path).unwrap();
         assert!(matches!(Claim::take(path).unwrap(), Claimed::Ours(_)));
     }
 

@@ -4,6 +4,7 @@ mod claim;
 mod foreign;
 mod formats;
 mod output;
+mod owner;
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
@@ -17,6 +18,7 @@ pub use claim::{Claim, Claimed, Holder, Seats};
 pub use foreign::{START, disguise, disguise_of, foreign, foreign_format, read_foreign_text};
 pub use formats::{csv, read_csv, read_json, write_json};
 pub use output::{behind_links, write_output};
+pub use owner::Heartbeat;
 
 use crate::error::{Error, Result};
 

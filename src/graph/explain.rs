@@ -42,6 +42,11 @@ pub enum Explanation<'a> {
         /// For how long.
         seconds: u64,
     },
+    /// A job waits for its turn that is to compute it.
+    Queued {
+        /// Which, e.g. `Slurm job 17_0`.
+        job: String,
+    },
     /// The pipeline has never finished a node of this name in this store.
     NeverRun,
     /// It ran, but the record of that is missing or damaged.
@@ -74,6 +79,8 @@ pub struct Explainer<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     store: &'a Store,
+    /// The jobs that wait or run, by the keys that they are to compute.
+    jobs: HashMap<Digest, String>,
     /// The key that each node had when it was last fresh.
     last_keys: BTreeMap<String, Digest>,
     /// The stale nodes that make a node stale or let it wait; nodes with the same ones share a set.
@@ -81,13 +88,15 @@ pub struct Explainer<'a> {
 }
 
 impl<'a> Explainer<'a> {
-    /// Explains what `plan` says of `selection`, which is in order and was planned for `pipeline`.
+    /// Explains what `plan` says of `selection`, which is in order and was planned for `pipeline`. The `jobs` that a cluster has
+    /// are known by the keys that they are to compute.
     pub fn new(
         graph: &'a Graph,
         plan: &'a Plan,
         selection: &[NodeIndex],
         store: &'a Store,
         pipeline: &str,
+        jobs: HashMap<Digest, String>,
     ) -> Explainer<'a> {
         let mut causes: HashMap<NodeIndex, Rc<BTreeSet<NodeIndex>>> = HashMap::new();
         for &index in selection {
@@ -106,7 +115,7 @@ impl<'a> Explainer<'a> {
             causes.insert(index, own);
         }
         let last_keys = if causes.is_empty() { BTreeMap::new() } else { store.last_keys(pipeline) };
-        Explainer { graph, plan, store, last_keys, causes }
+        Explainer { graph, plan, store, jobs, last_keys, causes }
     }
 
     /// Why a node would run, or not.
@@ -130,7 +139,11 @@ impl<'a> Explainer<'a> {
             State::Stale { key, recipe } => {
                 if let Some(holder) = self.store.computing(key) {
                     let seconds = holder.since.elapsed().map_or(0, |time| time.as_secs());
-                    return Explanation::Running { owner: holder.who, seconds };
+                    let job = self.jobs.get(key).map(|job| format!("{job}, ")).unwrap_or_default();
+                    return Explanation::Running { owner: job + &holder.who, seconds };
+                }
+                if let Some(job) = self.jobs.get(key) {
+                    return Explanation::Queued { job: job.clone() };
                 }
                 let outputs = self.graph.node(index).work.outputs();
                 if let Some(output) = self.store.record(key).and_then(|record| self.store.missing(&record, outputs)) {
@@ -211,6 +224,7 @@ impl fmt::Display for Explanation<'_> {
         match self {
             Explanation::UpToDate { .. } => formatter.write_str("up to date"),
             Explanation::Running { owner, seconds } => write!(formatter, "running ({owner}, {})", clock(*seconds)),
+            Explanation::Queued { job } => write!(formatter, "queued ({job})"),
             Explanation::NeverRun => formatter.write_str("never run"),
             Explanation::RecordMissing => formatter.write_str("record missing"),
             Explanation::OutputMissing { output } => write!(formatter, "output missing: {output}"),

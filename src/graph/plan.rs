@@ -11,7 +11,7 @@ use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::kind::Place;
-use crate::store::{ArtifactKind, CanonicalJson, Listing, Record, StatCache, Store};
+use crate::store::{ArtifactKind, CanonicalJson, Listing, Reading, Record, StatCache, Store};
 use crate::task::TaskInput;
 
 /// How a node stands.
@@ -72,9 +72,9 @@ impl Plan {
 }
 
 /// The record of a node that is fresh.
-type Records<'r> = dyn Fn(NodeIndex) -> Option<&'r Record> + Sync + 'r;
+pub type Records<'r> = dyn Fn(NodeIndex) -> Option<&'r Record> + Sync + 'r;
 
-/// Finds keys and states; hashes every input file once, and again to see whether it changed.
+/// Finds keys and states; hashes every input file once.
 #[derive(Debug)]
 pub struct Inspector<'a> {
     graph: &'a Graph,
@@ -182,35 +182,29 @@ impl<'a> Inspector<'a> {
         Ok(TaskInput { path, coordinates: (*input.coordinates).clone(), key, kind, output, listing })
     }
 
-    /// Looks whether a node that has read its inputs read what its key says. `record` as for [`Inspector::inspect`].
+    /// What a node reads, as its key says. `record` as for [`Inspector::inspect`].
     ///
     /// # Errors
-    /// An input from outside changed since it was first read; [`Error::Damaged`] where an artifact did.
-    pub fn check_inputs(&self, index: NodeIndex, record: &Records<'_>) -> Result<()> {
-        for input in self.graph.node(index).inputs.iter().filter(|input| input.keyed) {
-            match &input.source {
-                Source::Output(source, output) => {
-                    let record = record(*source).expect("what a node has read is fresh");
-                    self.store.artifact(&record.outputs[&**output]).map_err(|error| match error {
-                        Error::Damaged { path, .. } => {
-                            let message = format!("its input `{}` changed while it ran: `{}`", input.name, path.display());
-                            let hint = "a command must not write to its inputs, but to a copy; `maple-pipe run` makes the \
-                                        input again";
-                            Error::hinted(message, hint)
-                        }
-                        other => other,
-                    })?;
-                }
-                Source::Absent(_) => {}
-                Source::File(path) | Source::Folder(path, _) => {
-                    if self.read(&input.source)? != self.external(&input.source)? {
-                        let message = format!("`{}` changed while the node read it", path.display());
-                        return Err(Error::hinted(message, "run again when it no longer changes"));
-                    }
-                }
+    /// An input from outside cannot be read.
+    pub fn readings(&self, index: NodeIndex, record: &Records<'_>) -> Result<Vec<Reading>> {
+        let reading = |input: &Input| match &input.source {
+            Source::Output(node, output) => {
+                let record = record(*node).expect("what a node reads is fresh");
+                let artifact = record.outputs[&**output].clone();
+                Ok(Some(Reading::Artifact { input: input.name.clone(), artifact }))
             }
-        }
-        Ok(())
+            Source::File(path) => {
+                let digest = self.external(&input.source)?;
+                Ok(Some(Reading::File { path: path.clone(), digest }))
+            }
+            Source::Folder(path, within) => {
+                let digest = self.external(&input.source)?;
+                Ok(Some(Reading::Folder { path: path.clone(), within: within.clone(), digest }))
+            }
+            Source::Absent(_) => Ok(None),
+        };
+        let keyed = self.graph.node(index).inputs.iter().filter(|input| input.keyed);
+        keyed.filter_map(|input| reading(input).transpose()).collect()
     }
 
     /// The digest that an input from outside the graph had when it was first asked for.

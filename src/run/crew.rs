@@ -28,8 +28,8 @@ pub(super) struct Crew<'scope, 'env, 'a> {
     /// Where they say how a job goes and ends.
     messages: Sender<Message>,
     threads: usize,
-    jobs: Sender<Job<'a>>,
-    waiting: Arc<Mutex<Receiver<Job<'a>>>>,
+    jobs: Sender<(NodeIndex, Job<'a>)>,
+    waiting: Arc<Mutex<Receiver<(NodeIndex, Job<'a>)>>>,
 }
 
 impl<'scope, 'env, 'a: 'scope> Crew<'scope, 'env, 'a> {
@@ -39,24 +39,23 @@ impl<'scope, 'env, 'a: 'scope> Crew<'scope, 'env, 'a> {
         Crew { scope, messages: messages.clone(), threads: 0, jobs, waiting: Arc::new(Mutex::new(waiting)) }
     }
 
-    /// Executes a job at once; so many have not ended, this one included.
-    pub fn take(&mut self, job: Job<'a>, running: usize) {
+    /// Executes the job of a node at once; so many have not ended, this one included.
+    pub fn take(&mut self, index: NodeIndex, job: Job<'a>, running: usize) {
         if running > self.threads {
             self.threads += 1;
             let (waiting, messages) = (self.waiting.clone(), self.messages.clone());
             self.scope.spawn(move || {
                 let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                while let Ok(job) = next() {
-                    execute(job, &messages);
+                while let Ok((index, job)) = next() {
+                    execute(index, job, &messages);
                 }
             });
         }
-        self.jobs.send(job).expect("we hold the receiver");
+        self.jobs.send((index, job)).expect("we hold the receiver");
     }
 }
 
-fn execute(job: Job<'_>, messages: &Sender<Message>) {
-    let index = job.index();
+fn execute(index: NodeIndex, job: Job<'_>, messages: &Sender<Message>) {
     let progress = |progress| drop(messages.send(Message::Progress(index, progress)));
     let end = match catch_unwind(AssertUnwindSafe(|| job.run(&progress))) {
         Ok(result) => Message::Finished(index, Box::new(result)),

@@ -35,6 +35,33 @@ pub enum Event<'a> {
         node: &'a str,
         /// Where it computes; nothing for a node that needs no libtorch.
         device: Option<Device>,
+        /// The job that computes it, where it is none of this run's own processes.
+        job: Option<&'a str>,
+    },
+    /// Nodes were handed to a queue.
+    Submitted {
+        /// Their names.
+        nodes: &'a [&'a str],
+        /// How many jobs they were packed into.
+        jobs: usize,
+        /// What the queue calls the jobs together, or the one job.
+        job: &'a str,
+        /// By an earlier run, or another one.
+        before: bool,
+    },
+    /// A job ended without a node; the node is submitted again.
+    Again {
+        /// Its name.
+        node: &'a str,
+        /// How the job ended.
+        message: &'a str,
+    },
+    /// A queue takes no jobs and does not answer; the run goes on trying.
+    Silent {
+        /// What people call it.
+        queue: &'a str,
+        /// What its programs say.
+        error: &'a Error,
     },
     /// A node is being computed by another run, for which this one waits.
     Elsewhere {
@@ -127,8 +154,13 @@ pub struct Summary {
     pub blocked: usize,
     /// Interrupted while they ran.
     pub stopped: usize,
+    /// In jobs that go on after an interrupted run.
+    pub in_jobs: usize,
     /// The run was interrupted.
     pub interrupted: bool,
+    /// The jobs that go on after an interrupted run, as their queue calls them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jobs_left: Vec<String>,
     /// Wall time.
     pub seconds: f64,
     /// What was done with images and texts for nodes that ran to their end.
@@ -139,6 +171,6 @@ pub struct Summary {
 impl Summary {
     /// Nodes that were never reached.
     pub fn unreached(&self) -> usize {
-        self.nodes - self.ran - self.cached - self.failed - self.blocked - self.stopped
+        self.nodes - self.ran - self.cached - self.failed - self.blocked - self.stopped - self.in_jobs
     }
 }

@@ -1,48 +1,36 @@
-//! One node's execution: in this process, or in a worker process where it needs libtorch.
+//! The execution of an assignment: in this process, or in a worker process where it needs libtorch.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use petgraph::graph::NodeIndex;
-
-use crate::data::PixelCache;
+use super::assignment::Assignment;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::executor::{Executors, Order};
 use crate::files::Claim;
-use crate::graph::{Graph, Inspector};
-use crate::identity;
-use crate::kind::{INPUTS, Place};
-use crate::store::{CanonicalJson, Record, Store};
+use crate::kind::{INPUTS, Place, Work};
+use crate::store::{Record, StatCache, Store};
 use crate::tally::Tally;
-use crate::task::{Progress, Task, TaskInput};
-use crate::tensorboard::{EventFolder, hyper_parameters};
+use crate::task::{Progress, Task};
 
-/// A node ready to run.
+/// An assignment, with what it gets here.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    pub graph: &'a Graph,
-    pub node: NodeIndex,
+    pub assignment: Assignment,
+    pub work: Arc<dyn Work>,
     pub store: &'a Store,
-    pub inspector: &'a Inspector<'a>,
-    pub key: Digest,
-    pub recipe: CanonicalJson,
-    pub inputs: BTreeMap<String, Vec<TaskInput>>,
-    /// The records of the nodes that it needs.
-    pub needs: HashMap<NodeIndex, Record>,
+    /// The digests of input files.
+    pub cache: &'a StatCache,
+    /// An empty folder.
     pub scratch: PathBuf,
-    pub partial: PathBuf,
-    pub tensorboard: Option<PathBuf>,
-    pub pixels: Option<PixelCache>,
-    pub log: PathBuf,
     pub threads: usize,
     pub device: Option<Device>,
     pub executors: Arc<Executors>,
-    /// Absent for a node that leaves no record.
+    /// Absent where no record is left.
     pub claim: Option<Claim>,
 }
 
@@ -70,29 +58,34 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Where its worker's standard error is, if it had a worker.
     pub log: Option<PathBuf>,
+    /// Something killed its process.
+    pub killed: bool,
 }
 
 impl Failure {
     /// A failure with this error.
     pub(super) fn new(key: Option<Digest>, error: &Error) -> Failure {
         let hint = error.hint().map(Into::into);
-        Failure { key, seconds: 0.0, message: error.to_string(), hint, log: None }
+        Failure {
+            key,
+            seconds: 0.0,
+            message: error.to_string(),
+            hint,
+            log: None,
+            killed: matches!(error, Error::Killed { .. }),
+        }
     }
 }
 
 impl Job<'_> {
-    pub fn index(&self) -> NodeIndex {
-        self.node
-    }
-
     /// Executes the node and commits what it leaves; also says what another process did for it with images and texts.
     pub fn run(mut self, progress: &dyn Fn(Progress)) -> Result<(Record, Tally), End> {
         let executors = self.executors.clone();
         // Given back when the record is written.
         let _claim = self.claim.take();
-        attempt(self.key, &executors, |log| {
+        attempt(self.assignment.key, &executors, |log| {
             let (store, folder) = (self.store, self.scratch.clone());
-            let is_program = matches!(self.graph.node(self.node).work.place(), Place::Program(_));
+            let is_program = matches!(self.work.place(), Place::Program(_));
             let (record, outputs, tally) = self.execute(progress, log)?;
             let record = store.commit(record, &outputs)?;
             let scratch = store.scratch()?;
@@ -108,7 +101,9 @@ impl Job<'_> {
     /// Executes the node and says where the outputs are, which stay in its scratch folder, and what computed them.
     pub fn try_out(self) -> Result<(Record, BTreeMap<String, PathBuf>), End> {
         let executors = self.executors.clone();
-        attempt(self.key, &executors, |log| self.execute(&drop, log).map(|(record, outputs, _)| (record, outputs)))
+        attempt(self.assignment.key, &executors, |log| {
+            self.execute(&drop, log).map(|(record, outputs, _)| (record, outputs))
+        })
     }
 
     /// Executes the node; its record still lacks the outputs, which are where the map says.
@@ -118,38 +113,16 @@ impl Job<'_> {
         log: &mut Option<PathBuf>,
     ) -> Result<(Record, BTreeMap<String, PathBuf>, Tally)> {
         let (started, clock) = (jiff::Timestamp::now(), Instant::now());
-        let node = self.graph.node(self.node);
-        let task = Task {
-            build: identity::BUILD.to_owned(),
-            node: node.name.clone(),
-            kind: node.work.kind().name.to_owned(),
-            parameters: node.work.parameters(),
-            outputs: node.work.outputs().to_vec(),
-            numerics: node.work.numerics(),
-            inputs: self.inputs,
-            scratch: self.scratch,
-            partial: self.partial,
-            tensorboard: self.tensorboard.map(|path| EventFolder {
-                path,
-                key: self.key,
-                hyper_parameters: {
-                    let axes = serde_json::to_value(&*node.coordinates).expect("coordinates are plain data");
-                    let mut values = hyper_parameters(&node.work.parameters());
-                    values.extend(hyper_parameters(&axes));
-                    values
-                },
-            }),
-            pixels: self.pixels,
-            threads: self.threads,
-            device: self.device.unwrap_or_default(),
-        };
-        let order = Order { place: node.work.place(), task: &task, log: &self.log };
+        let Assignment { key, recipe, task, readings, log: log_file } = self.assignment;
+        let device = self.device.unwrap_or_default();
+        let task = Task { scratch: self.scratch, threads: self.threads, device, ..task };
+        let order = Order { place: self.work.place(), task: &task, log: &log_file };
         let executor = self.executors.of(&order)?;
         if executor.keeps_log() {
-            *log = Some(self.log.clone());
+            *log = Some(log_file.clone());
         }
         let done = executor.execute(&order, progress);
-        let unchanged = self.inspector.check_inputs(self.node, &|needed| self.needs.get(&needed));
+        let unchanged = readings.iter().try_for_each(|reading| reading.check(self.store, self.cache));
         if unchanged.is_err() {
             // What it would resume from was made from something else than its key says.
             let _ = std::fs::remove_dir_all(&task.partial);
@@ -158,10 +131,10 @@ impl Job<'_> {
         unchanged?;
         let outputs = task.outputs.iter().map(|output| (output.name.to_string(), task.output(&output.name))).collect();
         let record = Record {
-            key: self.key,
-            recipe: self.recipe,
+            key,
+            recipe,
             outputs: BTreeMap::new(),
-            node: node.name.clone(),
+            node: task.node.clone(),
             note: done.note,
             started,
             seconds: clock.elapsed().as_secs_f64(),

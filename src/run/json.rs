@@ -15,7 +15,18 @@ pub fn json(event: &Event<'_>) -> Value {
             object!({ "event": "warning", "message": warning.message, "hint": warning.hint })
         }
         Event::Hashing { read, of } => object!({ "event": "hashing", "read": read, "of": of }),
-        Event::Started { node, device } => object!({ "event": "started", "node": node, "device": device }),
+        Event::Started { node, device, job } => {
+            let mut line = object!({ "event": "started", "node": node, "device": device });
+            merge(&mut line, Ok(job.map_or_else(|| object!({}), |job| object!({ "job": job }))));
+            line
+        }
+        Event::Submitted { nodes, jobs, job, before } => {
+            object!({ "event": "submitted", "nodes": nodes, "jobs": jobs, "job": job, "before": before })
+        }
+        Event::Again { node, message } => object!({ "event": "again", "node": node, "message": message }),
+        Event::Silent { queue, error } => {
+            object!({ "event": "silent", "queue": queue, "message": error.to_string() })
+        }
         Event::Elsewhere { node, owner } => object!({ "event": "elsewhere", "node": node, "owner": owner }),
         Event::Damaged { node, error } => {
             object!({ "event": "damaged", "node": node, "message": error.to_string() })

@@ -9,12 +9,17 @@
 //!    +--something needed failed or is not there--> Blocked                            +--> Queued, if interrupted
 //! ```
 //!
+//! Where there is a queue, nodes that need a process of their own are Running from the moment that a job has been handed over
+//! which computes them, and Queued again if that job ends without them.
+//!
 //! What a node needs is compared with its digest before the node runs. Where it is damaged, the nodes that left it go back
 //! from Done or Cached to Ready, and what was Queued behind them to Wanted.
 //!
 //! Among the queued nodes, the one with the longest remaining path goes first. A node that another run has claimed stays
 //! queued until its record is there or the claim is free.
 
+mod assignment;
+mod batch;
 mod crew;
 mod devices;
 mod difference;
@@ -22,6 +27,7 @@ mod estimate;
 mod event;
 mod forecast;
 mod git;
+mod handed;
 mod interrupt;
 mod job;
 mod json;
@@ -31,6 +37,7 @@ mod reporter;
 mod rerun;
 mod rows;
 mod slots;
+mod submission;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -41,10 +48,12 @@ use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
 
+pub use batch::work;
 pub use devices::{DeviceChoice, Found, Warning, shares};
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Summary};
 pub use forecast::Forecast;
+pub use handed::live_jobs;
 pub use interrupt::Interrupts;
 pub use job::Failure;
 pub use json::json;
@@ -57,14 +66,17 @@ use crate::data::PixelCache;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::executor::Executors;
+use crate::executor::{Executors, Need as JobNeed, Queue};
 use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness};
+use crate::kind::Place as Where;
 use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::text::nodes;
+use assignment::{Assignment, Kept};
 use crew::{Crew, Message};
 use estimate::Estimates;
+use handed::{Handed, News};
 use interrupt::Listening;
 use job::{End, Job};
 use slots::{Need, Slots};
@@ -84,6 +96,8 @@ pub struct Options {
     pub pixel_cache: bool,
     /// What was set, as a part of a folder's name; it tells people which curve is which.
     pub label: Option<String>,
+    /// Takes the nodes that need a process of their own; without it, they run here.
+    pub queue: Option<Arc<dyn Queue>>,
 }
 
 /// Where a node stands in this run.
@@ -160,6 +174,7 @@ pub fn run(
         selection,
         results,
         inspector: &Inspector::new(graph, store, &cache),
+        cache: &cache,
         options,
         last_keys: &last_keys,
         states: selection.iter().map(|&index| (index, State::Wanted)).collect(),
@@ -176,6 +191,7 @@ pub fn run(
         estimates: None,
         slots: None,
         executors: Arc::default(),
+        handed: None,
         summary: Summary { nodes: selection.len(), ..Summary::default() },
     };
     for &index in selection {
@@ -183,6 +199,10 @@ pub fn run(
     }
     store.remove_dead();
     scheduler.run(interrupts, report);
+    if let Some(handed) = scheduler.handed.take() {
+        (scheduler.summary.jobs_left, scheduler.summary.in_jobs) = (handed.ids(), handed.nodes());
+        handed.close();
+    }
     // A cache that cannot be kept costs the next run some reading.
     let _ = store.keep_digests(&cache);
     let Scheduler { mut summary, records, .. } = scheduler;
@@ -209,6 +229,7 @@ struct Scheduler<'a> {
     /// Outputs that are read when all has run.
     results: &'a [(NodeIndex, String)],
     inspector: &'a Inspector<'a>,
+    cache: &'a StatCache,
     options: &'a Options,
     /// The keys of the last time, by node name.
     last_keys: &'a BTreeMap<String, Digest>,
@@ -237,6 +258,8 @@ struct Scheduler<'a> {
     /// Made when the first node is about to run.
     slots: Option<Slots>,
     executors: Arc<Executors>,
+    /// Made when the first node must run, where there is a queue.
+    handed: Option<Handed<'a>>,
     summary: Summary,
 }
 
@@ -254,7 +277,10 @@ impl<'a> Scheduler<'a> {
         if self.queue.is_empty() {
             return;
         }
-        self.find_devices(report);
+        match &self.options.queue {
+            Some(queue) => self.handed = Some(Handed::open(queue.as_ref(), self.store)),
+            None => self.find_devices(report),
+        }
         let (sender, receiver) = mpsc::channel();
         let interrupt = sender.clone();
         let listening = Some(interrupts.listen(move || drop(interrupt.send(Message::Interrupted))));
@@ -263,11 +289,15 @@ impl<'a> Scheduler<'a> {
             let _emergency = Emergency { executors: self.executors.clone(), listening };
             let mut crew = Crew::new(scope, &sender);
             loop {
+                self.attend_queue(report);
                 self.start(&mut crew, report);
-                if self.running.is_empty() && (self.is_stopping() || self.elsewhere.is_empty()) {
+                let is_handed =
+                    !self.summary.interrupted && self.handed.as_ref().is_some_and(|handed| handed.nodes() > 0);
+                let is_waiting = !self.elsewhere.is_empty() || self.handed.is_some() && !self.queue.is_empty();
+                if self.running.is_empty() && !is_handed && (self.is_stopping() || !is_waiting) {
                     return;
                 }
-                let message = if self.elsewhere.is_empty() {
+                let message = if self.elsewhere.is_empty() && self.handed.is_none() {
                     receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
                 } else {
                     receiver.recv_timeout(LOOK_ELSEWHERE)
@@ -312,9 +342,207 @@ impl<'a> Scheduler<'a> {
         'a: 's,
     {
         while !self.is_stopping() && self.running.len() < self.options.jobs {
-            let Some(job) = self.next_job(report) else { break };
-            report(&Event::Started { node: self.name(job.index()), device: job.device });
-            crew.take(job, self.running.len());
+            let Some((index, job)) = self.next_job(report) else { break };
+            report(&Event::Started { node: self.name(index), device: job.device, job: None });
+            crew.take(index, job, self.running.len());
+        }
+    }
+
+    /// Whether a node becomes part of a job.
+    fn is_for_queue(&self, index: NodeIndex) -> bool {
+        self.handed.is_some() && !matches!(self.graph.node(index).work.place(), Where::Here(_))
+    }
+
+    /// Takes note of what jobs have done, and hands over more.
+    fn attend_queue(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
+        let Some(handed) = &mut self.handed else { return };
+        let (store, graph) = (self.store, self.graph);
+        let record = |index: NodeIndex, key: &Digest| store.valid_record(key, graph.node(index).work.outputs());
+        for (index, news) in handed.watch(&record) {
+            self.hear(index, news, report);
+        }
+        self.inspect(report);
+        if !self.is_stopping() {
+            self.hand_over(report);
+        }
+    }
+
+    /// What has become of a node in its job.
+    fn hear(&mut self, index: NodeIndex, news: News, report: &mut dyn FnMut(&Event<'_>)) {
+        let node = self.name(index);
+        match news {
+            News::Started { job, device } => report(&Event::Started { node, device, job: Some(&job) }),
+            News::Progress(progress) => report(&Event::Progress { node, progress: &progress }),
+            News::Done(record, tally) => {
+                self.summary.tally += tally;
+                let (graph, seconds) = (self.graph, record.seconds);
+                self.estimates().learn(graph, index, &record);
+                self.settle_all(index, State::Done, *record, Some(seconds), report);
+            }
+            News::Elsewhere(key, recipe, owner) => {
+                self.states.insert(index, State::Queued);
+                self.stale.insert(index, (key, recipe));
+                self.elsewhere.insert(index);
+                report(&Event::Elsewhere { node, owner: &owner });
+            }
+            News::Again(key, recipe, message) => {
+                report(&Event::Again { node, message: &message });
+                self.states.insert(index, State::Queued);
+                self.stale.insert(index, (key, recipe));
+                self.queue_again(index);
+            }
+            News::Failed(failure) => {
+                let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
+                self.fail(index, &failure, Some(failure.seconds), report);
+                for failed in waiting {
+                    self.fail(failed, &failure, None, report);
+                }
+            }
+        }
+    }
+
+    /// Queued -> Running, for the nodes that become part of a job.
+    fn hand_over(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
+        let places: Vec<Place> = self.queue.iter().copied().filter(|&(_, index)| self.is_for_queue(index)).collect();
+        let Some(handed) = &mut self.handed else { return };
+        let packing = handed.queue.packing();
+        if places.is_empty() || handed.jobs() >= packing.jobs || !handed.answers() {
+            return;
+        }
+        let mut claims = Vec::new();
+        for (_, index) in places {
+            claims.extend(self.claim_for_queue(index, report).map(|claim| (index, claim)));
+        }
+        // From the claims on, nobody else hands over a job for these nodes; what was handed over before shows now.
+        self.handed.as_mut().expect("there is a queue").find_new();
+        let mut claimed = Vec::new();
+        for (index, claim) in claims {
+            claimed.extend(self.assign_for_queue(index, report).map(|assignment| (index, claim, assignment)));
+        }
+        // Damage that was found meanwhile may have taken some back.
+        claimed.retain(|(index, ..)| self.states[index] == State::Queued);
+        let mut alike: BTreeMap<Vec<String>, Vec<(NodeIndex, Claim, Assignment)>> = BTreeMap::new();
+        for one in claimed {
+            let (node, handed) = (self.graph.node(one.0), self.handed.as_ref().expect("just used"));
+            let short_of_memory = handed.short_of_memory(one.0);
+            let need = JobNeed { stage: &node.stage_name, device: node.work.needs_device(), short_of_memory };
+            alike.entry(handed.queue.options(&need)).or_default().push(one);
+        }
+        for (options, nodes) in alike {
+            let mut batches = self.packed(nodes).into_iter().peekable();
+            while batches.peek().is_some() {
+                let room = packing.jobs.saturating_sub(self.handed.as_ref().map_or(0, Handed::jobs));
+                if room == 0 {
+                    break;
+                }
+                let together: Vec<_> = batches.by_ref().take(room.min(packing.together)).collect();
+                self.submit(&options, together, report);
+            }
+            // What finds no room now stays queued, and its claims are given back.
+            for (index, ..) in batches.flatten() {
+                self.queue_again(index);
+            }
+        }
+    }
+
+    fn queue_again(&mut self, index: NodeIndex) {
+        let priority = self.estimates().priority(index);
+        self.queue.insert((Reverse(priority), index));
+    }
+
+    /// Claims a queued node for a job, unless there is a job for it already.
+    fn claim_for_queue(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) -> Option<Claim> {
+        self.queue.retain(|&(_, other)| other != index);
+        if self.pick_up(index, report) {
+            return None;
+        }
+        self.claim(index, report).unwrap_or_else(|error| {
+            self.give_up(index, &error, report);
+            None
+        })
+    }
+
+    /// What is to be done for a claimed node, unless another run has handed over a job for it just before it was claimed.
+    fn assign_for_queue(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) -> Option<Assignment> {
+        if self.states[&index] != State::Queued || self.pick_up(index, report) {
+            return None;
+        }
+        let assigned = self.assign(index);
+        assigned
+            .inspect_err(|error| {
+                // Where it is a need of this node that is made again, the node waits for it.
+                if !self.make_again(error, report) || self.states[&index] == State::Queued {
+                    self.give_up(index, error, report);
+                }
+            })
+            .ok()
+    }
+
+    /// Lets a node wait for a job that was handed over before, if there is one.
+    fn pick_up(&mut self, index: NodeIndex, report: &mut dyn FnMut(&Event<'_>)) -> bool {
+        let (stage, handed) = (&self.graph.node(index).stage_name, self.handed.as_mut().expect("there is a queue"));
+        let Some(job) = handed.pick_up(index, stage, &self.stale[&index]) else { return false };
+        self.stale.remove(&index);
+        self.states.insert(index, State::Running);
+        report(&Event::Submitted { nodes: &[self.name(index)], jobs: 1, job: &job, before: true });
+        true
+    }
+
+    /// Packs nodes into jobs: so many as are asked for, or as about take the time that is.
+    fn packed(&mut self, nodes: Vec<(NodeIndex, Claim, Assignment)>) -> Vec<Vec<(NodeIndex, Claim, Assignment)>> {
+        let packing = self.handed.as_ref().expect("there is a queue").queue.packing();
+        let graph = self.graph;
+        let mut batches: Vec<Vec<_>> = Vec::new();
+        let mut seconds = 0.0;
+        for one in nodes {
+            // What takes nobody knows how long has a job for itself.
+            let own = self.estimates().seconds(graph, one.0).unwrap_or(f64::INFINITY);
+            let fits = |batch: &Vec<_>| match packing.nodes {
+                Some(most) => batch.len() < most,
+                None => seconds + own <= packing.seconds,
+            };
+            match batches.last_mut().filter(|batch| fits(batch)) {
+                Some(batch) => batch.push(one),
+                None => {
+                    seconds = 0.0;
+                    batches.push(vec![one]);
+                }
+            }
+            seconds += own;
+        }
+        batches
+    }
+
+    fn submit(
+        &mut self,
+        options: &[String],
+        batches: Vec<Vec<(NodeIndex, Claim, Assignment)>>,
+        report: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let graph = self.graph;
+        let (mut claims, mut indices, jobs) = (Vec::new(), Vec::new(), batches.len());
+        let mut apart = |(index, claim, assignment): (NodeIndex, Claim, Assignment)| {
+            claims.push(claim);
+            indices.push(index);
+            (index, graph.node(index).stage_name.clone(), assignment)
+        };
+        let batches = batches.into_iter().map(|batch| batch.into_iter().map(&mut apart).collect()).collect();
+        let handed = self.handed.as_mut().expect("there is a queue");
+        match handed.submit(self.pipeline, options, batches) {
+            Ok(job) => {
+                for &index in &indices {
+                    self.stale.remove(&index);
+                    self.states.insert(index, State::Running);
+                }
+                let names: Vec<&str> = indices.iter().map(|&index| self.name(index)).collect();
+                report(&Event::Submitted { nodes: &names, jobs, job: &job, before: false });
+            }
+            // One that does not answer at all may do so later.
+            Err(error) if handed.is_silent => {
+                report(&Event::Silent { queue: handed.queue.name(), error: &error });
+                indices.into_iter().for_each(|index| self.queue_again(index));
+            }
+            Err(error) => indices.into_iter().for_each(|index| self.give_up(index, &error, report)),
         }
     }
 
@@ -399,7 +627,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Takes the most urgent queued node for which there is room and that nobody else computes.
-    fn next_job(&mut self, report: &mut dyn FnMut(&Event<'_>)) -> Option<Job<'a>> {
+    fn next_job(&mut self, report: &mut dyn FnMut(&Event<'_>)) -> Option<(NodeIndex, Job<'a>)> {
         loop {
             self.inspect(report);
             if self.is_stopping() {
@@ -414,7 +642,7 @@ impl<'a> Scheduler<'a> {
             if let Ok(Some(job)) = job {
                 self.states.insert(index, State::Running);
                 self.running.insert(index, Started { at: Instant::now(), device });
-                return Some(job);
+                return Some((index, job));
             }
             self.give_back(device);
             if let Err(error) = job {
@@ -431,6 +659,9 @@ impl<'a> Scheduler<'a> {
         let mut full = false;
         for &place in &self.queue {
             let (_, index) = place;
+            if self.is_for_queue(index) {
+                continue;
+            }
             if !self.graph.node(index).work.needs_device() {
                 return Some((place, None));
             }
@@ -559,27 +790,32 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Everything that a node's job needs.
-    fn prepare(&mut self, index: NodeIndex, claim: Claim, device: Option<Device>) -> Result<Job<'a>> {
-        let scratch = self.store.scratch()?.node()?;
-        let inputs = self.inspector.task_inputs(index, &|needed| self.records.get(&needed))?;
-        // A node that runs alone may use all processors; many nodes share them.
-        let wanted = (self.running.len() + 1 + self.queue.len()).min(self.options.jobs);
-        let (key, recipe) = self.stale.remove(&index).expect("a queued node is stale");
-        Ok(Job {
-            graph: self.graph,
-            node: index,
-            store: self.store,
-            inspector: self.inspector,
-            key,
-            recipe,
-            inputs,
-            needs: self.graph.needs(index).map(|needed| (needed, self.records[&needed].clone())).collect(),
-            scratch,
+    /// What is to be done for a queued node.
+    fn assign(&mut self, index: NodeIndex) -> Result<Assignment> {
+        let (key, recipe) = self.stale[&index].clone();
+        let label = self.options.label.as_deref();
+        let kept = Kept {
             partial: self.store.partial(&key),
-            tensorboard: Some(self.store.events(self.pipeline, self.name(index), &key, self.options.label.as_deref())),
+            events: Some(self.store.events(self.pipeline, self.name(index), &key, label)),
             pixels: self.options.pixel_cache.then(|| PixelCache(self.store.pixels())),
             log: self.store.log(self.pipeline, self.name(index)),
+        };
+        let records = |needed| self.records.get(&needed);
+        Assignment::new(self.graph, index, self.inspector, &records, (key, recipe), kept)
+    }
+
+    /// Everything that a node's job needs.
+    fn prepare(&mut self, index: NodeIndex, claim: Claim, device: Option<Device>) -> Result<Job<'a>> {
+        let (assignment, scratch) = (self.assign(index)?, self.store.scratch()?.node()?);
+        // A node that runs alone may use all processors; many nodes share them.
+        let wanted = (self.running.len() + 1 + self.queue.len()).min(self.options.jobs);
+        self.stale.remove(&index);
+        Ok(Job {
+            assignment,
+            work: self.graph.node(index).work.clone(),
+            store: self.store,
+            cache: self.cache,
+            scratch,
             threads: (self.options.threads / wanted).max(1),
             device,
             executors: self.executors.clone(),

@@ -70,6 +70,14 @@ impl<'a> Recorder<'a> {
         if let Event::Devices { devices, .. } = event {
             self.run.invocation.devices = devices.slots().map(|(device, _)| device.to_string()).collect();
         }
+        if let Event::Submitted { nodes, job, .. } = event {
+            for name in *nodes {
+                if let Some(&place) = self.places.get(*name) {
+                    self.nodes[place].progress = Some(format!("queued as {job}"));
+                    self.write(place);
+                }
+            }
+        }
         let (Event::Started { node, .. }
         | Event::Elsewhere { node, .. }
         | Event::Progress { node, .. }
@@ -80,8 +88,9 @@ impl<'a> Recorder<'a> {
         let Some(&place) = self.places.get(*node) else { return };
         let node = &mut self.nodes[place];
         match event {
-            Event::Started { .. } => {
-                (node.end, node.started, node.progress) = (NodeEnd::Running, Some(jiff::Timestamp::now()), None);
+            Event::Started { job, .. } => {
+                (node.end, node.started) = (NodeEnd::Running, Some(jiff::Timestamp::now()));
+                node.progress = job.map(str::to_owned);
             }
             Event::Elsewhere { owner, .. } => node.progress = Some(format!("waits for {owner}")),
             Event::Progress { progress, .. } => {
@@ -103,14 +112,20 @@ impl<'a> Recorder<'a> {
             }
             _ => unreachable!("it has a node"),
         }
-        match &mut self.journal {
-            Some(journal) => journal.add(node),
-            None if matches!(event, Event::Started { .. } | Event::Elsewhere { .. }) => {
-                self.run.commit = self.commit.take().and_then(Question::answer);
-                // A run that cannot be seen from elsewhere goes on.
-                self.journal = self.store.begin_journal(&self.run, &self.nodes).ok();
-            }
-            None => {}
+        let begins = matches!(event, Event::Started { .. } | Event::Elsewhere { .. });
+        if begins || self.journal.is_some() {
+            self.write(place);
+        }
+    }
+
+    /// Writes down how a node stands, in a journal that begins with the first.
+    fn write(&mut self, place: usize) {
+        if let Some(journal) = &mut self.journal {
+            journal.add(&self.nodes[place]);
+        } else if let Some(question) = self.commit.take() {
+            self.run.commit = question.answer();
+            // A run that cannot be seen from elsewhere goes on.
+            self.journal = self.store.begin_journal(&self.run, &self.nodes).ok();
         }
     }
 

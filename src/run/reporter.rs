@@ -110,6 +110,24 @@ impl Reporter {
             Event::Damaged { node, error } => {
                 vec![format!("{} {node}   it runs again: {error}", word("DAMAGED", AnsiColor::Yellow))]
             }
+            Event::Submitted { nodes: names, jobs, job, before } => {
+                let before = if *before { " before" } else { "" };
+                let in_jobs = if *jobs > 1 { format!(", in {jobs} jobs") } else { String::new() };
+                let names = match names {
+                    [name] => (*name).to_owned(),
+                    names => nodes(names.len()),
+                };
+                vec![format!("{} {names}{before}   {job}{in_jobs}", word("SUBMITTED", AnsiColor::Cyan))]
+            }
+            Event::Again { node, message } => {
+                vec![format!("{} {node}   it is submitted again: {message}", word("AGAIN", AnsiColor::Yellow))]
+            }
+            Event::Silent { queue, error } => {
+                vec![format!(
+                    "{} {queue} takes no jobs; it is asked again: {error}",
+                    word("SILENT", AnsiColor::Yellow)
+                )]
+            }
             Event::Crowded { node, message } => {
                 vec![format!(
                     "{} {node}   it runs again alone on its device: {message}",
@@ -187,13 +205,14 @@ fn summary_lines(summary: &Summary) -> Vec<String> {
     let some = |count: usize, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     let nothing = if summary.cached == summary.nodes { ": nothing had to run" } else { "" };
     let line = format!(
-        "{}: {} ran, {} cached, {} failed{}{}{} in {}{nothing}",
+        "{}: {} ran, {} cached, {} failed{}{}{}{} in {}{nothing}",
         nodes(summary.nodes),
         summary.ran,
         summary.cached,
         summary.failed,
         some(summary.blocked, "blocked"),
         some(summary.stopped, "stopped"),
+        some(summary.in_jobs, "in jobs that go on"),
         some(summary.unreached(), "not started"),
         duration(summary.seconds)
     );
@@ -242,8 +261,12 @@ mod tests {
             Event::Hashing { read: 120_000, of: 1_300_000 },
             Event::Devices { devices: &devices, warning: None },
             Event::Devices { devices: &devices, warning: Some(&warning) },
-            Event::Started { node, device: None },
+            Event::Started { node, device: None, job: None },
             Event::Elsewhere { node, owner: "process 4711 on host" },
+            Event::Submitted { nodes: &[node], jobs: 1, job: "Slurm job 17", before: false },
+            Event::Submitted { nodes: &[node, "a", "b"], jobs: 2, job: "Slurm job 18", before: false },
+            Event::Submitted { nodes: &[node], jobs: 1, job: "Slurm job 17_0", before: true },
+            Event::Again { node, message: "Slurm job 17_0 ran out of time" },
             settled(Outcome::Done { record: &with_note }, Some(41.23)),
             settled(Outcome::Done { record: &without }, Some(41.23)),
             settled(Outcome::Cached { record: &with_note }, None),
@@ -269,6 +292,10 @@ mod tests {
 warning: there is a card
 hint: use it
    ELSEWHERE train/x/seed1   waiting for process 4711 on host, which computes it
+   SUBMITTED train/x/seed1   Slurm job 17
+   SUBMITTED 3 nodes   Slurm job 18, in 2 jobs
+   SUBMITTED train/x/seed1 before   Slurm job 17_0
+       AGAIN train/x/seed1   it is submitted again: Slurm job 17_0 ran out of time
         DONE [  41.2s] ( 12/738) train/x/seed1   loss 0.412
         DONE [  41.2s] ( 12/738) train/x/seed1
       CACHED [   0.0s] ( 12/738) train/x/seed1
@@ -305,7 +332,7 @@ hint: the same command goes on from here, training included
     /// The lines that a node of so many epochs leaves where there is no terminal, each epoch taking so many seconds.
     fn lines_of(epochs: usize, each: f64) -> Vec<String> {
         let (mut reporter, node, start) = (silent(false), "train/x/seed1", Instant::now());
-        let mut lines = reporter.lines_at(&Event::Started { node, device: None }, start);
+        let mut lines = reporter.lines_at(&Event::Started { node, device: None, job: None }, start);
         for epoch in 1..=epochs {
             let progress = Progress::Epoch { epoch, epochs, loss: 0.5, learning_rate: 0.1, images_per_second: 100.0 };
             let now = start + Duration::from_secs_f64(each * epoch as f64);

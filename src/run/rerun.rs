@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use petgraph::graph::NodeIndex;
 
 use super::Options;
+use super::assignment::{Assignment, Kept};
 use super::job::{End, Failure, Job};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -104,7 +105,7 @@ pub fn rerun(
         }
     }
     let executors = Arc::default();
-    let again = Again { graph, store, inspector: &inspector, records: &records, options, executors };
+    let again = Again { graph, store, inspector: &inspector, cache: &cache, records: &records, options, executors };
     let queue = Mutex::new(selection.iter().filter(|index| wanted.contains(index)));
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -133,6 +134,7 @@ struct Again<'a> {
     graph: &'a Graph,
     store: &'a Store,
     inspector: &'a Inspector<'a>,
+    cache: &'a StatCache,
     records: &'a HashMap<NodeIndex, &'a Record>,
     options: &'a Options,
     executors: Arc<Executors>,
@@ -144,21 +146,21 @@ impl Again<'_> {
         let folder = self.store.scratch()?.node()?;
         let scratch = folder.join("outputs");
         std::fs::create_dir(&scratch).map_err(Error::io("create", &scratch))?;
-        let job = Job {
-            graph: self.graph,
-            node: index,
-            store: self.store,
-            inspector: self.inspector,
-            key: record.key,
-            recipe: record.recipe.clone(),
-            inputs: self.inspector.task_inputs(index, &|needed| self.records.get(&needed).copied())?,
-            needs: self.graph.needs(index).map(|needed| (needed, self.records[&needed].clone())).collect(),
-            scratch,
+        let kept = Kept {
             partial: folder.join("partial"),
-            tensorboard: None,
+            events: None,
             // What is made again is made from the images.
             pixels: None,
             log: folder.join("log"),
+        };
+        let records = |needed| self.records.get(&needed).copied();
+        let (key, recipe) = (record.key, record.recipe.clone());
+        let job = Job {
+            assignment: Assignment::new(self.graph, index, self.inspector, &records, (key, recipe), kept)?,
+            work: self.graph.node(index).work.clone(),
+            store: self.store,
+            cache: self.cache,
+            scratch,
             threads: (self.options.threads / self.options.jobs).max(1),
             device: Some(device).filter(|_| self.graph.node(index).work.needs_device()),
             executors: self.executors.clone(),

@@ -58,8 +58,9 @@ impl Rows {
         self.hashing = None;
         match event {
             Event::Hashing { read, of } => self.hashing = Some((*read, *of)),
-            Event::Started { node, device } => {
-                self.begin("RUNNING", node, device.map(|device| device.to_string()), now)
+            Event::Started { node, device, job } => {
+                let place = job.map(str::to_owned).or_else(|| device.map(|device| device.to_string()));
+                self.begin("RUNNING", node, place, now)
             }
             Event::Elsewhere { node, owner } => self.begin("ELSEWHERE", node, Some((*owner).to_owned()), now),
             Event::Progress { node, progress } => {
@@ -75,9 +76,14 @@ impl Rows {
                     self.left = remaining.map(|seconds| Left { seconds, at: now });
                 }
             }
-            Event::Crowded { node, .. } => self.nodes.retain(|row| row.node != *node),
+            Event::Crowded { node, .. } | Event::Again { node, .. } => self.nodes.retain(|row| row.node != *node),
             Event::Stopping { .. } => self.is_stopping = true,
-            Event::Damaged { .. } | Event::Devices { .. } | Event::Warning(_) | Event::Finished(_) => {}
+            Event::Damaged { .. }
+            | Event::Devices { .. }
+            | Event::Submitted { .. }
+            | Event::Silent { .. }
+            | Event::Warning(_)
+            | Event::Finished(_) => {}
         }
     }
 
@@ -241,8 +247,8 @@ mod tests {
         let settled =
             Event::Settled { node: "clip", outcome, seconds: None, position: 6, of: 15, remaining: Some(300.0) };
         rows.apply(&settled, at(10.0));
-        rows.apply(&Event::Started { node: NODE, device: Some(Device::Cuda(1)) }, at(10.4));
-        rows.apply(&Event::Started { node: "eval/shapes/maple/seed1/novel", device: None }, at(20.9));
+        rows.apply(&Event::Started { node: NODE, device: Some(Device::Cuda(1)), job: None }, at(10.4));
+        rows.apply(&Event::Started { node: "eval/shapes/maple/seed1/novel", device: None, job: None }, at(20.9));
         rows.apply(
             &Event::Elsewhere { node: "features/shapes", owner: "process 4711 on a-host-with-a-long-name" },
             at(30.0),
@@ -326,7 +332,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut rows = Rows::new(1, start);
-        rows.apply(&Event::Started { node: NODE, device: None }, start);
+        rows.apply(&Event::Started { node: NODE, device: None, job: None }, start);
         rows.apply(&Event::Progress { node: NODE, progress: &epoch(9) }, at(10));
         assert!(rows.line(NODE, at(10)).unwrap().contains("epoch 9/12, 30s left"), "{rows:?}");
         rows.apply(&Event::Progress { node: NODE, progress: &epoch(11) }, at(50));

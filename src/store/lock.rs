@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use super::Store;
+use super::scratch::is_used_elsewhere;
 use crate::error::{Error, Result};
 use crate::files::uninterrupted;
 
@@ -23,6 +25,9 @@ impl Drop for Lock {
         }
     }
 }
+
+/// How often one who waits looks for processes on other computers.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Waits until nobody has the store alone. `waiting` is called if that takes time.
@@ -44,8 +49,19 @@ impl Store {
 
     /// Waits until nobody else uses the store. `waiting` is called if that takes time.
     pub fn have_alone(&self, waiting: impl FnOnce()) -> Result<Lock> {
-        let file = self.lock_file().map_err(Error::io("lock", &self.root))?;
-        self.hold(file, File::try_lock, File::lock, waiting)
+        let mut waiting = Some(waiting);
+        let mut say = || waiting.take().into_iter().for_each(|say| say());
+        loop {
+            let file = self.lock_file().map_err(Error::io("lock", &self.root))?;
+            let lock = self.hold(file, File::try_lock, File::lock, &mut say)?;
+            // The locks of other computers may not show here.
+            if !is_used_elsewhere(&self.work()) {
+                return Ok(lock);
+            }
+            drop(lock);
+            say();
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn hold(
@@ -96,6 +112,22 @@ mod tests {
             drop(alone.join().unwrap());
         });
         store.have_alone(|| panic!()).unwrap();
+    }
+
+    #[test]
+    fn who_has_it_alone_waits_for_other_computers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let claim = store.work().join("run-1-1.claim");
+        fs::create_dir_all(store.work()).unwrap();
+        fs::write(&claim, "process 1 on nowhere\nhost nowhere\nboot b\nbeat 00000000000000000007\n").unwrap();
+        let mut has_waited = false;
+        let end = || {
+            has_waited = true;
+            fs::remove_file(&claim).unwrap();
+        };
+        drop(store.have_alone(end).unwrap());
+        assert!(has_waited);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! tensorboard/<pipeline>/<node>/<key>/  event files: what training and evaluation tell TensorBoard while they run
 //! pixels/<digest>.pixels  decoded images, many a file; may be removed at any time
 //! runs/<id>.jsonl             what each run did
+//! jobs/<name>/                what runs have handed to a queue, such as a cluster's, until it has ended
 //! live/<id>.jsonl             what a run has done so far, locked by it; what is not locked is of a run that was killed
 //! differs/<node>/             outputs that came out otherwise when they were made again, until the next `gc`
 //! lock                        held by commands that use the store, so that nothing is removed under them
@@ -25,6 +26,7 @@ mod journal;
 mod listing;
 mod lock;
 mod materialise;
+mod reading;
 mod record;
 mod run_record;
 mod scratch;
@@ -43,7 +45,8 @@ pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use journal::Journal;
 pub use listing::Listing;
 pub use lock::Lock;
-pub use record::{Artifact, ArtifactKind, Boot, CanonicalJson, Output, Record};
+pub use reading::Reading;
+pub use record::{Artifact, ArtifactKind, CanonicalJson, Output, Record};
 pub use run_record::{Commit, End, Invocation, NodeEnd, RunNode, RunRecord};
 pub use scratch::Scratch;
 pub use shelf::{LocalShelf, Shelf};
@@ -53,6 +56,7 @@ pub use walk::Stat;
 
 use rayon::prelude::*;
 
+use crate::boot::Boot;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{
@@ -338,6 +342,11 @@ impl Store {
                 let _ = remove_folder(&self.partial(&key));
             }
         }
+    }
+
+    /// Where what was handed to queues is.
+    pub fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
     }
 
     fn claims(&self) -> PathBuf {

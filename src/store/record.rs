@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Listing;
+use crate::boot::Boot;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -46,22 +46,6 @@ pub struct Record {
     /// The boot of the machine, where the outputs may not have reached the disk before the boot ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsynced: Option<Boot>,
-}
-
-/// One boot of one machine, by the id that Linux gives it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Boot(String);
-
-impl Boot {
-    /// The present one; none where the system does not tell.
-    pub fn current() -> Option<&'static Boot> {
-        static CURRENT: LazyLock<Option<Boot>> = LazyLock::new(|| {
-            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-            Some(Boot(id.trim().to_owned()))
-        });
-        CURRENT.as_ref()
-    }
 }
 
 /// What stands between the values and the checksum, and what stands at the end.

@@ -20,7 +20,9 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-use crate::files::{Claim, Claimed, Seats, TEMPORARY, is_like, is_new_folder, remove, remove_folder, temporary_file};
+use crate::files::{
+    Claim, Claimed, Heartbeat, Seats, TEMPORARY, is_like, is_new_folder, remove, remove_folder, temporary_file,
+};
 
 /// This process's folder; removed when dropped.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Scratch {
     named: AtomicUsize,
     /// None before there is something to remove.
     janitors: Mutex<Option<Janitors>>,
+    /// None where the disk had no room for it.
+    _heartbeat: Option<Heartbeat>,
     _claim: Claim,
 }
 
@@ -131,7 +135,8 @@ impl Scratch {
             if let Claimed::Ours(claim) = claim(&folder)? {
                 fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
                 let (spare, named, janitors) = Default::default();
-                return Ok(Scratch { seats: Seats::new(&folder), folder, spare, named, janitors, _claim: claim });
+                let (seats, heartbeat) = (Seats::new(&folder), claim.heartbeat().ok());
+                return Ok(Scratch { seats, folder, spare, named, janitors, _heartbeat: heartbeat, _claim: claim });
             }
         }
     }
@@ -223,6 +228,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Whether an entry of `work`, a folder or its claim, belongs to no living process.
 pub(super) fn is_dead(entry: &Path) -> bool {
     matches!(claim(&entry.with_extension("")), Ok(Claimed::Ours(_)))
+}
+
+/// Whether a process on another computer writes to the store, as far as one can know.
+pub(super) fn is_used_elsewhere(work: &Path) -> bool {
+    fs::read_dir(work).into_iter().flatten().flatten().any(|entry| Claim::is_elsewhere(&entry.path()))
 }
 
 /// Removes what dead runs left under `work`. What cannot be removed now, because a program of theirs is just being

@@ -34,6 +34,7 @@ mod precision;
 mod prompts;
 mod promptsrc;
 mod python;
+mod queue;
 mod report;
 mod results;
 mod run;

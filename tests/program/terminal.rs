@@ -18,6 +18,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use signal_hook::consts::SIGHUP;
 
+use crate::queue;
 use crate::running::{WAITING, eventually, is_alive, started, waiting};
 use crate::support::{PIPELINE, Project, names};
 
@@ -367,6 +368,22 @@ fn an_interrupt_leaves_no_row_behind() {
 }
 
 #[test]
+fn an_interrupt_asks_whether_jobs_go_on() {
+    for (answer, said) in [("cancel", "cancelled"), ("", "hint: `scancel 1` ends them")] {
+        let project = queue::project("PENDING");
+        let mut terminal = Terminal::start(queue::command(&project), 100);
+        terminal.until("SUBMITTED");
+        terminal.press(b"\x03");
+        terminal.until("type `cancel` to end them");
+        terminal.press(format!("{answer}\n").as_bytes());
+        let (code, screen) = terminal.end();
+        assert_eq!(code, Some(130), "{screen}");
+        assert!(screen.contains(said), "{screen}");
+        assert_eq!(project.file("cancelled").exists(), answer == "cancel");
+    }
+}
+
+#[test]
 fn what_another_run_computes_is_a_row_that_goes_away() {
     let project = waiting("");
     let mut first = project.command(&["run", WAITING]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -395,7 +412,8 @@ fn a_panic_ends_the_run_and_its_processes() {
     let graph = Graph::build(&pipeline, None).unwrap();
     let store = Store::open(&project.file(".maple")).unwrap();
     let devices = DeviceChoice::new(None, 2);
-    let options = Options { jobs: 2, threads: 1, devices, keep_going: false, pixel_cache: false, label: None };
+    let options =
+        Options { jobs: 2, threads: 1, devices, keep_going: false, pixel_cache: false, label: None, queue: None };
     let mut seen = 0;
     let mut report = |event: &Event<'_>| {
         if matches!(event, Event::Started { .. }) {
