@@ -56,7 +56,7 @@ pub enum Event<'a> {
         /// How the job ended.
         message: &'a str,
     },
-    /// A queue takes no jobs and does not answer; the run goes on trying.
+    /// A queue does not answer; the run goes on trying.
     Silent {
         /// What people call it.
         queue: &'a str,

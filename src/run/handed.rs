@@ -9,10 +9,10 @@ use petgraph::graph::NodeIndex;
 use super::assignment::Assignment;
 use super::batch::{Line, Word};
 use super::job::Failure;
-use super::submission::Submission;
+use super::submission::{Submission, Unsent};
 use crate::device::Device;
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::executor::{Ending, ExecutorSettings, Queue, Seen, Standing, tail};
 use crate::files::Claim;
 use crate::store::{CanonicalJson, Record, Store};
@@ -34,7 +34,9 @@ pub(super) struct Handed<'a> {
     changed: Instant,
     read: Option<Instant>,
     /// The last question had no answer.
-    pub is_silent: bool,
+    is_silent: bool,
+    /// What was said in place of the first answer that did not come, until somebody is told.
+    pub silence: Option<Error>,
 }
 
 /// Jobs that were handed over together.
@@ -138,8 +140,9 @@ impl<'a> Handed<'a> {
     /// store.
     pub fn open(queue: &'a dyn Queue, store: &'a Store) -> Handed<'a> {
         let (submissions, nodes, attempts) = Default::default();
-        let (asked, changed, read, is_silent) = (None, Instant::now(), None, false);
-        let mut handed = Handed { queue, store, submissions, nodes, attempts, asked, changed, read, is_silent };
+        let (asked, changed, read, is_silent, silence) = (None, Instant::now(), None, false, None);
+        let mut handed =
+            Handed { queue, store, submissions, nodes, attempts, asked, changed, read, is_silent, silence };
         handed.find_new();
         handed.ask();
         handed.forget();
@@ -201,16 +204,16 @@ impl<'a> Handed<'a> {
         Some(id)
     }
 
-    /// Hands over jobs that are alike, and returns what the queue calls them.
+    /// Hands over jobs that are alike, and returns what the queue calls them; nothing where it does not answer.
     ///
     /// # Errors
-    /// The queue does not take them, [`Handed::is_silent`] where it does not answer; or the store cannot be written.
+    /// The queue does not take them, or the store cannot be written.
     pub fn submit(
         &mut self,
         pipeline: &str,
         options: &[String],
         batches: Vec<Vec<(NodeIndex, String, Assignment)>>,
-    ) -> Result<String> {
+    ) -> Result<Option<String>> {
         let of = |(index, stage, assignment): &(NodeIndex, String, Assignment)| {
             (*index, stage.clone(), assignment.key, assignment.recipe.clone())
         };
@@ -218,10 +221,14 @@ impl<'a> Handed<'a> {
         let assignments =
             batches.into_iter().map(|batch| batch.into_iter().map(|(_, _, assignment)| assignment).collect()).collect();
         let submitted = Submission::submit(self.store, self.queue, pipeline, options, assignments);
-        let (submission, claim) = submitted.map_err(|unsent| {
-            self.is_silent = unsent.is_silent;
-            unsent.error
-        })?;
+        let (submission, claim) = match submitted {
+            Ok(submitted) => submitted,
+            Err(Unsent { error, is_silent: true }) => {
+                self.fall_silent(error);
+                return Ok(None);
+            }
+            Err(Unsent { error, .. }) => return Err(error),
+        };
         let name = submission.name.clone();
         let id = submission.id.clone().unwrap_or_else(|| name.clone());
         for (job, batch) in members.into_iter().enumerate() {
@@ -232,7 +239,7 @@ impl<'a> Handed<'a> {
         }
         self.submissions.insert(name, Watched::new(submission, Some(claim)));
         self.changed = Instant::now();
-        Ok(self.job(&id))
+        Ok(Some(self.job(&id)))
     }
 
     /// What has become of the nodes. `record` finds the record of a node's key.
@@ -377,12 +384,20 @@ impl<'a> Handed<'a> {
         }
     }
 
+    fn fall_silent(&mut self, error: Error) {
+        if !std::mem::replace(&mut self.is_silent, true) {
+            self.silence = Some(error);
+        }
+    }
+
     /// Asks the queue how the jobs stand.
     fn ask(&mut self) {
         self.asked = Some(Instant::now());
-        let seen = self.queue.look();
-        self.is_silent = seen.is_err();
-        let Ok(seen) = seen else { return };
+        let seen = match self.queue.look() {
+            Ok(seen) => seen,
+            Err(error) => return self.fall_silent(error),
+        };
+        self.is_silent = false;
         let seen: HashMap<(&str, usize), &Seen> = seen.iter().map(|one| ((&*one.name, one.number), one)).collect();
         let now = Instant::now();
         for (name, watched) in &mut self.submissions {

@@ -358,7 +358,11 @@ impl<'a> Scheduler<'a> {
         let Some(handed) = &mut self.handed else { return };
         let (store, graph) = (self.store, self.graph);
         let record = |index: NodeIndex, key: &Digest| store.valid_record(key, graph.node(index).work.outputs());
-        for (index, news) in handed.watch(&record) {
+        let all = handed.watch(&record);
+        if let Some(error) = handed.silence.take() {
+            report(&Event::Silent { queue: handed.queue.name(), error: &error });
+        }
+        for (index, news) in all {
             self.hear(index, news, report);
         }
         self.inspect(report);
@@ -529,7 +533,7 @@ impl<'a> Scheduler<'a> {
         let batches = batches.into_iter().map(|batch| batch.into_iter().map(&mut apart).collect()).collect();
         let handed = self.handed.as_mut().expect("there is a queue");
         match handed.submit(self.pipeline, options, batches) {
-            Ok(job) => {
+            Ok(Some(job)) => {
                 for &index in &indices {
                     self.stale.remove(&index);
                     self.states.insert(index, State::Running);
@@ -537,11 +541,7 @@ impl<'a> Scheduler<'a> {
                 let names: Vec<&str> = indices.iter().map(|&index| self.name(index)).collect();
                 report(&Event::Submitted { nodes: &names, jobs, job: &job, before: false });
             }
-            // One that does not answer at all may do so later.
-            Err(error) if handed.is_silent => {
-                report(&Event::Silent { queue: handed.queue.name(), error: &error });
-                indices.into_iter().for_each(|index| self.queue_again(index));
-            }
+            Ok(None) => indices.into_iter().for_each(|index| self.queue_again(index)),
             Err(error) => indices.into_iter().for_each(|index| self.give_up(index, &error, report)),
         }
     }

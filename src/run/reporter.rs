@@ -124,7 +124,7 @@ impl Reporter {
             }
             Event::Silent { queue, error } => {
                 vec![format!(
-                    "{} {queue} takes no jobs; it is asked again: {error}",
+                    "{} {queue} does not answer; it is asked again: {error}",
                     word("SILENT", AnsiColor::Yellow)
                 )]
             }

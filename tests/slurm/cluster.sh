@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # A Slurm of one computer for tests, on loopback, without systemd and cgroups: two processors, and two cards that are none.
 #   cluster.sh up FOLDER    starts it and prints the path of its slurm.conf, for SLURM_CONF
+#   cluster.sh halt FOLDER  ends slurmctld, which keeps what it knows
+#   cluster.sh controller FOLDER    starts it again
 #   cluster.sh down FOLDER  ends what `up` started
 set -euo pipefail
 action=$1 folder=$2
@@ -108,6 +110,10 @@ CONF
 
 controller() {
     start slurmctld slurmctld -D -f "$SLURM_CONF"
+}
+
+halt() {
+    stop slurmctld
 }
 
 down() {

@@ -1,5 +1,7 @@
 //! Runs and controllers that are killed or stopped while jobs go on.
 
+use std::fs;
+
 use snapbox::str;
 
 use crate::support::names;
@@ -101,4 +103,19 @@ pub fn two_runs_at_once_submit_each_node_once() {
     let submitted = said.lines().filter(|line| line.contains("SUBMITTED") && !line.contains(" before ")).count();
     assert_eq!(submitted, 2, "the parts once, and the sum once:\n{said}");
     has_run_once(&project);
+}
+
+pub fn a_controller_that_restarts_loses_nothing() {
+    let project = waiting();
+    let run = project.start("run", &["run", JOBS]);
+    eventually("both nodes run", || project.count("begun") == 2);
+    project.cluster.control("halt");
+    // The jobs end while nobody answers; what is behind them cannot be handed over yet.
+    project.project.write("go", "");
+    run.says("SILENT");
+    project.cluster.control("controller");
+    let printed = run.end();
+    assert_eq!(printed.done(), names(&["part/number1", "part/number2", "sum"]), "{}", printed.stderr);
+    assert_eq!(fs::read_to_string(project.project.file("through")).unwrap(), "through\nthrough\n");
+    assert_eq!(project.project.read("results/jobs/sum"), "1\n2\n");
 }

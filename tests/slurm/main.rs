@@ -34,6 +34,7 @@ const ALL: &[(&str, fn())] = &[
     ("a_killed_run_is_picked_up", killed::a_killed_run_is_picked_up),
     ("an_interrupted_run_leaves_its_jobs", killed::an_interrupted_run_leaves_its_jobs),
     ("two_runs_at_once_submit_each_node_once", killed::two_runs_at_once_submit_each_node_once),
+    ("a_controller_that_restarts_loses_nothing", killed::a_controller_that_restarts_loses_nothing),
     ("status_and_runs_show_jobs", seen::status_and_runs_show_jobs),
     ("doctor_knows_the_cluster", seen::doctor_knows_the_cluster),
 ];
