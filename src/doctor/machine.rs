@@ -106,9 +106,7 @@ fn slurm() -> Finding {
     const LOOK: &str = "look at what `sinfo` says";
     match SlurmHere::ask() {
         SlurmHere::Absent => Finding::ok("Slurm", "not here, and not needed"),
-        SlurmHere::NotSetUp(error) => {
-            Finding::warning("Slurm", format!("installed, but not set up: {error}"), LOOK)
-        }
+        SlurmHere::NotSetUp(error) => Finding::warning("Slurm", format!("installed, but not set up: {error}"), LOOK),
         SlurmHere::Silent { version, error } => {
             let text = format!("{version}, whose controller does not answer: {error}");
             Finding::warning("Slurm", text, LOOK)

@@ -69,6 +69,8 @@ pub struct Packing {
     pub nodes: Option<usize>,
     /// Else as many as about take so many seconds.
     pub seconds: f64,
+    /// So many nodes of a job compute at the same time.
+    pub at_once: usize,
     /// So many jobs wait or run at the same time at most.
     pub jobs: usize,
     /// So many of them are submitted together at most.

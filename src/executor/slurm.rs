@@ -14,10 +14,12 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlurmSettings {
-    /// So many nodes in a job, one after another. Without it, as many as about take `seconds_per_job`.
+    /// So many nodes in a job. Without it, as many as about take `seconds_per_job`.
     nodes_per_job: Option<NonZeroUsize>,
     /// About how long a job takes. Nodes of which nobody knows how long they take have a job each.
     seconds_per_job: f64,
+    /// So many nodes of a job compute at the same time, on one card where they need one, with an equal part of its processors.
+    nodes_at_once: NonZeroUsize,
     /// So many jobs wait or run at the same time at most.
     jobs: NonZeroUsize,
     /// How often a node is submitted again whose job was lost, preempted, out of time or out of memory.
@@ -32,7 +34,15 @@ impl Default for SlurmSettings {
     fn default() -> SlurmSettings {
         let (job, stage) = Default::default();
         let jobs = NonZeroUsize::new(500).expect("it is not 0");
-        SlurmSettings { nodes_per_job: None, seconds_per_job: 300.0, jobs, retries: 2, job, stage }
+        SlurmSettings {
+            nodes_per_job: None,
+            seconds_per_job: 300.0,
+            nodes_at_once: NonZeroUsize::MIN,
+            jobs,
+            retries: 2,
+            job,
+            stage,
+        }
     }
 }
 
@@ -116,10 +126,11 @@ impl Queue for Slurm {
     }
 
     fn packing(&self) -> Packing {
-        let SlurmSettings { nodes_per_job, seconds_per_job, jobs, retries, .. } = &self.0;
+        let SlurmSettings { nodes_per_job, seconds_per_job, nodes_at_once, jobs, retries, .. } = &self.0;
         Packing {
             nodes: nodes_per_job.map(NonZeroUsize::get),
             seconds: *seconds_per_job,
+            at_once: nodes_at_once.get(),
             jobs: jobs.get(),
             together: LONGEST_ARRAY,
             retries: *retries,

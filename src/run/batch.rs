@@ -1,9 +1,10 @@
-//! What a job of a queue does: assignments from a file, one after another, each under its claim. The results go to the store;
+//! What a job of a queue does: assignments from a file, one after another or some at the same time, each under its claim. The results go to the store;
 //! beside the file it writes down how it goes.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub(super) struct Batch {
     pub build: String,
     /// The store's folder.
     pub store: PathBuf,
+    /// So many are carried out at the same time.
+    pub at_once: usize,
     pub assignments: Vec<Assignment>,
 }
 
@@ -95,22 +98,32 @@ pub fn work(file: &Path, threads: usize, interrupts: &Interrupts) -> Result<()> 
     let executors = Arc::<Executors>::default();
     let stop = executors.clone();
     let _listening = interrupts.listen(move || stop.stop());
-    let (devices, mut failures) = (DeviceChoice::new(None, 1), 0);
-    for (place, assignment) in batch.assignments.into_iter().enumerate() {
-        let job = Carried { store: &store, cache: &cache, executors: &executors, devices: &devices, threads };
-        let word = job.carry_out(assignment, &|word| lines.add(place, word)).unwrap_or_else(|error| failed(&error));
-        lines.add(place, word.clone());
-        match word {
-            Word::Stopped => break,
-            // What the queue says of it counts for this assignment alone.
-            Word::Failed { killed: true, .. } => {
-                failures += 1;
-                break;
+    let devices = DeviceChoice::new(None, 1);
+    let at_once = batch.at_once.min(batch.assignments.len()).max(1);
+    let threads = (threads / at_once).max(1);
+    let job = Carried { store: &store, cache: &cache, executors: &executors, devices: &devices, threads };
+    let rest = Mutex::new(batch.assignments.into_iter().enumerate());
+    let take = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // What the queue says of a process that was killed counts for the assignments that have begun: no other begins.
+    let is_over = AtomicBool::new(false);
+    let carry_out = || -> usize {
+        let mut failures = 0;
+        while !is_over.load(Ordering::Relaxed)
+            && let Some((place, assignment)) = take()
+        {
+            let word = job.carry_out(assignment, &|word| lines.add(place, word)).unwrap_or_else(|error| failed(&error));
+            failures += usize::from(matches!(word, Word::Failed { .. }));
+            if matches!(word, Word::Stopped | Word::Failed { killed: true, .. }) {
+                is_over.store(true, Ordering::Relaxed);
             }
-            Word::Failed { .. } => failures += 1,
-            _ => {}
+            lines.add(place, word);
         }
-    }
+        failures
+    };
+    let failures: usize = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..at_once).map(|_| scope.spawn(&carry_out)).collect();
+        carry_out() + others.into_iter().map(|other| other.join().expect("it does not panic")).sum::<usize>()
+    });
     // A cache that cannot be kept costs the next one some reading.
     let _ = store.keep_digests(&cache);
     match failures {

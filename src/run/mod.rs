@@ -503,7 +503,7 @@ impl<'a> Scheduler<'a> {
             let own = self.estimates().seconds(graph, one.0).unwrap_or(f64::INFINITY);
             let fits = |batch: &Vec<_>| match packing.nodes {
                 Some(most) => batch.len() < most,
-                None => seconds + own <= packing.seconds,
+                None => seconds + own <= packing.seconds * packing.at_once as f64,
             };
             match batches.last_mut().filter(|batch| fits(batch)) {
                 Some(batch) => batch.push(one),

@@ -94,7 +94,8 @@ impl Submission {
         };
         let send = || -> Result<Option<String>, Unsent> {
             for (number, assignments) in batches.into_iter().enumerate() {
-                let batch = Batch { build: identity::BUILD.into(), store: store.root().to_owned(), assignments };
+                let (build, store) = (identity::BUILD.into(), store.root().to_owned());
+                let batch = Batch { build, store, at_once: queue.packing().at_once, assignments };
                 write(&format!("{number}.json"), serde_json::to_string(&batch))?;
             }
             write(SUBMISSION, serde_json::to_string(&submission))?;

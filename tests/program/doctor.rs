@@ -57,9 +57,19 @@ fn slurm_without_a_cluster_is_one_line() {
     program("sinfo", &fails("sinfo"));
     assert_eq!(slurm(), warning("installed, but not set up: `sbatch` failed: sbatch: fatal: no source"));
     program("sbatch", "echo slurm 22.05.8");
-    assert_eq!(slurm(), warning("slurm 22.05.8, whose controller does not answer: `sinfo` failed: sinfo: fatal: no source"));
+    assert_eq!(
+        slurm(),
+        warning("slurm 22.05.8, whose controller does not answer: `sinfo` failed: sinfo: fatal: no source")
+    );
     program("sinfo", "echo 'short* up 1:00:00 idle gpu:4'; echo 'long up 9:00:00 idle (null)'");
-    assert_eq!(slurm(), ("ok".to_owned(), "slurm 22.05.8, short* up 1:00:00 idle gpu:4; `run --executor slurm` hands jobs to it".to_owned(), None));
+    assert_eq!(
+        slurm(),
+        (
+            "ok".to_owned(),
+            "slurm 22.05.8, short* up 1:00:00 idle gpu:4; `run --executor slurm` hands jobs to it".to_owned(),
+            None
+        )
+    );
 }
 
 #[test]

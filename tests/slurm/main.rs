@@ -24,6 +24,7 @@ const ALL: &[(&str, fn())] = &[
     ("alike_nodes_are_jobs_of_one_array", packed::alike_nodes_are_jobs_of_one_array),
     ("results_are_those_of_a_run_here", packed::results_are_those_of_a_run_here),
     ("nodes_are_packed_into_jobs", packed::nodes_are_packed_into_jobs),
+    ("nodes_of_a_job_compute_at_once", packed::nodes_of_a_job_compute_at_once),
     ("a_node_that_computes_on_a_device_gets_a_card", packed::a_node_that_computes_on_a_device_gets_a_card),
     ("runs_inside_a_job_work", packed::runs_inside_a_job_work),
     ("a_node_that_fails_shows_its_log", ends::a_node_that_fails_shows_its_log),

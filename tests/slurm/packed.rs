@@ -83,6 +83,23 @@ pub fn nodes_are_packed_into_jobs() {
 "#]]);
 }
 
+/// Each part waits for the others.
+pub fn nodes_of_a_job_compute_at_once() {
+    let project = project("[executor.slurm]\nnodes_per_job = 3\nnodes_at_once = 3\n");
+    let place = project.project.path().display().to_string();
+    let wait = format!(
+        "touch {place}/begun{{number}}; for i in $(seq 600); do \
+         test $(ls {place} | grep -c begun) = 3 && echo {{number}} > part && exit; sleep 0.1; done; exit 1"
+    );
+    let parts = SUM.replace("echo {number} > part; echo $SLURM_ARRAY_JOB_ID >> PLACE/arrays", &wait);
+    project.project.write(JOBS, &parts);
+    let printed = project.run(&["run", JOBS]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let submitted = printed.stderr.lines().find(|line| line.contains("SUBMITTED 3 nodes")).unwrap();
+    assert!(!submitted.ends_with("jobs"), "{submitted}");
+    assert_eq!(project.project.read("results/jobs/sum"), "1\n2\n3\n");
+}
+
 pub fn a_node_that_computes_on_a_device_gets_a_card() {
     let stage = |name: &str| {
         let run = format!("echo {name}: $CUDA_VISIBLE_DEVICES > out");
