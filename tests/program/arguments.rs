@@ -62,7 +62,7 @@ const COMMANDS: &[Command] = &[
 #[test]
 fn no_number_is_a_panic() {
     let project = Project::after_a_run();
-    for (_, arguments, numbers) in COMMANDS {
+    for &(_, arguments, numbers) in COMMANDS {
         for (tried, _) in numbers {
             for value in ["0", "4294967295", "18446744073709551615", "18446744073709551616", "-1", "1.5", ""] {
                 let numbers =
