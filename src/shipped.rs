@@ -50,7 +50,7 @@ pub fn write(folder: &Path) -> Result<Written> {
     Ok(written)
 }
 
-/// The folders that [`write`] fills.
+/// The folders that [`write()`] fills.
 pub fn folders() -> impl Iterator<Item = &'static str> {
     FOLDERS.iter().map(|(path, _)| *path)
 }

@@ -121,7 +121,7 @@ pub fn work(file: &Path, threads: usize, interrupts: &Interrupts) -> Result<()> 
         failures
     };
     let failures: usize = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..at_once).map(|_| scope.spawn(&carry_out)).collect();
+        let others: Vec<_> = (1..at_once).map(|_| scope.spawn(carry_out)).collect();
         carry_out() + others.into_iter().map(|other| other.join().expect("it does not panic")).sum::<usize>()
     });
     // A cache that cannot be kept costs the next one some reading.
