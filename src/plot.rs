@@ -12,7 +12,37 @@ pub struct Series {
     /// Its colour's place among all, so that the same thing has the same one in every plot.
     pub colour: usize,
     /// In the order in which they are joined.
-    pub points: Vec<(f64, f64)>,
+    pub points: Vec<Point>,
+}
+
+/// A point of a plot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Where it is along the horizontal axis.
+    pub x: f64,
+    /// Where it is along the vertical axis.
+    pub y: f64,
+    /// How far its error bars reach either way, along the horizontal and the vertical axis; none where it has none.
+    pub error: [Option<f64>; 2],
+}
+
+impl From<(f64, f64)> for Point {
+    /// A point without error bars.
+    fn from((x, y): (f64, f64)) -> Point {
+        Point { x, y, error: [None, None] }
+    }
+}
+
+impl Point {
+    fn is_finite(&self) -> bool {
+        self.x.is_finite() && self.y.is_finite()
+    }
+
+    /// Both ends of its error bars along each axis; the point itself where it has none.
+    fn ends(&self) -> [[f64; 2]; 2] {
+        let ends = |middle: f64, error: Option<f64>| [middle - error.unwrap_or(0.0), middle + error.unwrap_or(0.0)];
+        [ends(self.x, self.error[0]), ends(self.y, self.error[1])]
+    }
 }
 
 /// What a plot shows.
@@ -47,6 +77,10 @@ const COLOURS: [RGBColor; 7] = [
 /// Points on each line, up to which every point is marked.
 const FEW: usize = 12;
 
+/// What ends an error bar along the horizontal and along the vertical axis, in pixels from its end.
+const CAP_UPRIGHT: [(i32, i32); 2] = [(0, -3), (0, 3)];
+const CAP_LEVEL: [(i32, i32); 2] = [(-3, 0), (3, 0)];
+
 /// About so many numbers along an axis.
 const LABELS: usize = 6;
 
@@ -60,12 +94,11 @@ const GRID: RGBColor = RGBColor(128, 128, 128);
 impl Plot<'_> {
     /// The drawing; none where there is no point to draw.
     pub fn svg(&self) -> Option<String> {
-        let points =
-            || self.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+        let points = || self.series.iter().flat_map(|series| &series.points).filter(|point| point.is_finite());
         points().next()?;
         let mut text = String::new();
-        self.draw(&mut text, range(points().map(|point| point.0)), range(points().map(|point| point.1)))
-            .expect("a string takes all that is drawn");
+        let [x, y] = [0, 1].map(|axis| range(points().flat_map(|point| point.ends()[axis])));
+        self.draw(&mut text, x, y).expect("a string takes all that is drawn");
         Some(finished(&text, self.title))
     }
 
@@ -101,11 +134,24 @@ impl Plot<'_> {
         let few = self.series.iter().all(|series| series.points.len() <= FEW);
         for (place, series) in self.series.iter().enumerate() {
             let colour = COLOURS[series.colour % COLOURS.len()];
+            let at = |point: &Point| (point.x, point.y);
             if self.joined {
-                chart.draw_series(LineSeries::new(series.points.iter().copied(), colour.stroke_width(2)))?;
+                chart.draw_series(LineSeries::new(series.points.iter().map(at), colour.stroke_width(2)))?;
+            }
+            for point in &series.points {
+                let [[left, right], [low, high]] = point.ends();
+                let bars = [
+                    (point.error[0], [(left, point.y), (right, point.y)], CAP_UPRIGHT),
+                    (point.error[1], [(point.x, low), (point.x, high)], CAP_LEVEL),
+                ];
+                for (_, ends, cap) in bars.into_iter().filter(|(error, ..)| error.is_some()) {
+                    chart.draw_series([PathElement::new(ends, colour)])?;
+                    let cap = |end| EmptyElement::at(end) + PathElement::new(cap, colour);
+                    chart.draw_series(ends.map(cap))?;
+                }
             }
             if !self.joined || few {
-                chart.draw_series(series.points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
+                chart.draw_series(series.points.iter().map(|point| Circle::new(at(point), 4, colour.filled())))?;
             }
             let height = 34 + 20 * place as i32;
             legend.draw(&Circle::new((10, height), 4, colour.filled()))?;
@@ -155,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_plot_names_its_series_and_takes_the_colour_of_the_text() {
-        let series = [Series { label: "A & B".into(), colour: 0, points: vec![(1.0, 50.0), (16.0, 70.5)] }];
+        let series =
+            [Series { label: "A & B".into(), colour: 0, points: vec![(1.0, 50.0).into(), (16.0, 70.5).into()] }];
         let svg = plot("Accuracy <1>", &series).svg().unwrap();
         assert!(svg.contains("A &amp; B") && svg.contains("<title>Accuracy &lt;1&gt;</title>"), "{svg}");
         assert!(svg.contains("currentColor") && !svg.contains(TEXT_WRITTEN), "{svg}");
@@ -164,7 +211,8 @@ mod tests {
 
     #[test]
     fn no_two_numbers_along_an_axis_are_alike() {
-        let series = [Series { label: "near".into(), colour: 0, points: vec![(1.0, 1.601), (2.0, 1.609)] }];
+        let series =
+            [Series { label: "near".into(), colour: 0, points: vec![(1.0, 1.601).into(), (2.0, 1.609).into()] }];
         let svg = plot("near", &series).svg().unwrap();
         let texts = svg.split("</text>").filter_map(|part| part.rsplit_once('>'));
         let mut numbers: Vec<&str> =
@@ -174,9 +222,27 @@ mod tests {
         assert!(count > 3 && numbers.len() == count, "{numbers:?}");
     }
 
+    /// Lines of an error bar and of its caps, and how many numbers there are along the vertical axis.
+    #[test]
+    fn an_error_bar_is_drawn_where_there_is_one_and_stays_within_the_plot() {
+        let lines = |error| {
+            let points = vec![Point { error, ..(1.0, 50.0).into() }, (2.0, 51.0).into()];
+            let series = [Series { label: "one".into(), colour: 2, points }];
+            let svg = Plot { joined: false, ..plot("bars", &series) }.svg().unwrap();
+            let of_colour = svg.split('<').filter(|part| part.starts_with("polyline") && part.contains("#228833"));
+            let heights = of_colour.clone().flat_map(|line| {
+                let points = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+                points.split_whitespace().map(|point| point.split(',').nth(1).unwrap().parse().unwrap())
+            });
+            assert!(heights.into_iter().all(|height: f64| (0.0..320.0).contains(&height)), "{svg}");
+            of_colour.count()
+        };
+        assert_eq!([[None, None], [None, Some(30.0)], [Some(0.5), Some(30.0)]].map(lines), [0, 3, 6]);
+    }
+
     #[test]
     fn one_point_is_drawn_and_none_gives_no_drawing() {
-        let single = [Series { label: "one".into(), colour: 1, points: vec![(3.0, 3.0)] }];
+        let single = [Series { label: "one".into(), colour: 1, points: vec![(3.0, 3.0).into()] }];
         assert!(plot("one", &single).svg().unwrap().contains("<circle"));
         let empty = [Series { label: "none".into(), colour: 1, points: Vec::new() }];
         assert_eq!((plot("none", &empty).svg(), plot("none", &[]).svg()), (None, None));

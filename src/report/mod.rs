@@ -146,8 +146,8 @@ fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
     for (dataset, name) in datasets.iter().enumerate() {
         let points = |method: usize| {
             let own = losses.range((dataset, method, 0)..=(dataset, method, u32::MAX));
-            own.map(|((.., epoch), losses)| (f64::from(*epoch), losses.iter().sum::<f64>() / losses.len() as f64))
-                .collect()
+            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            own.map(|((.., epoch), losses)| (f64::from(*epoch), mean(losses)).into()).collect()
         };
         let series = methods.iter().enumerate().map(|(method, name)| Series {
             label: materials.label(name),

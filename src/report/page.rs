@@ -148,8 +148,9 @@ fn results_table(table: &Table) -> Markup {
                 }
             }
         }
-        @if !notes.is_empty() || table.is_compared() {
+        @if !notes.is_empty() || table.is_spread() || table.is_compared() {
             ul.notes {
+                @if table.is_spread() { li { "±, and bars in plots: " (table.deviation.says()) "." } }
                 @for (place, note) in notes.iter().enumerate() { li { sup { (place + 1) } " " (note) } }
                 @if table.is_compared() {
                     li { "Small: the difference to the published number; " span.off { "!" } ": more than "

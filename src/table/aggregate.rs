@@ -41,6 +41,9 @@ pub struct Cell {
     pub mean: Option<f64>,
     /// The deviation over the seeds; none for a single seed, an average or a harmonic mean.
     pub std: Option<f64>,
+    /// The same of any value, for plots: of an average and of a harmonic mean, the deviation of what each seed has of it; none
+    /// for fewer than two seeds that have it.
+    pub spread: Option<f64>,
     /// The seeds behind the value, in an average those of the data set with the fewest; none where there is no seed.
     pub seeds: Option<Coverage>,
     /// The data sets behind an average; none for a single data set.
@@ -107,6 +110,8 @@ pub struct Table {
     pub groups: Vec<Group>,
     /// How far from the published number a value may be, in percentage points.
     pub tolerance: f64,
+    /// What its deviations are.
+    pub deviation: Deviation,
     /// How data sets are arranged in LaTeX.
     pub layout: Layout,
 }
@@ -133,7 +138,7 @@ impl Table {
             groups.push(Group { label: order.label(dataset), is_outside, rows: rows(order, &metrics, cell) });
         }
         if averaged.len() > 1 {
-            let cell = |method: &str, metric| average(scores, &averaged, method, metric);
+            let cell = |method: &str, metric| average(scores, &averaged, method, metric, order.deviation);
             let label = Label { name: AVERAGE.to_owned(), text: "Average".to_owned() };
             groups.push(Group { label, is_outside: false, rows: rows(order, &metrics, cell) });
         }
@@ -147,8 +152,8 @@ impl Table {
         }
         let methods = order.methods.iter().map(|method| order.label(method)).collect();
         let (name, caption) = (name.to_owned(), caption.to_owned());
-        let Order { tolerance, layout, .. } = *order;
-        Ok(Table { name, caption, metrics, methods, groups, tolerance, layout })
+        let Order { tolerance, deviation, layout, .. } = *order;
+        Ok(Table { name, caption, metrics, methods, groups, tolerance, deviation, layout })
     }
 
     /// Whether a value is further from the published one than the table tolerates.
@@ -163,6 +168,11 @@ impl Table {
 
     fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.groups.iter().flat_map(|group| group.rows.iter().flatten().flatten())
+    }
+
+    /// Whether any value has a deviation over seeds.
+    pub fn is_spread(&self) -> bool {
+        self.cells().any(|cell| cell.spread.is_some())
     }
 
     /// The notes of all cells, each once, in the order in which they first appear.
@@ -199,7 +209,7 @@ fn metrics(scores: &[Score]) -> Vec<Metric> {
 struct Summary {
     metric: Metric,
     /// Of each seed that has all classes of the metric, the accuracy on each of them.
-    runs: Vec<Vec<f64>>,
+    runs: Vec<(Option<i64>, Vec<f64>)>,
     seeds: Option<Coverage>,
     keys: Vec<String>,
 }
@@ -207,14 +217,15 @@ struct Summary {
 impl Summary {
     /// The accuracy on each of the metric's classes, averaged over the seeds that have all of them; none if none has.
     fn accuracies(&self) -> Option<Vec<f64>> {
-        (!self.runs.is_empty()).then(|| columns_of(&self.runs, self.metric.needs().len()))
+        let runs: Vec<&[f64]> = self.runs.iter().map(|(_, run)| run.as_slice()).collect();
+        (!runs.is_empty()).then(|| columns_of(&runs, self.metric.needs().len()))
     }
 
     fn into_cell(self, deviation: Deviation) -> Cell {
-        let has_deviation = self.runs.len() > 1 && self.metric.needs().len() == 1;
-        let std = has_deviation.then(|| deviation.of(&self.runs.concat()));
         let mean = self.accuracies().map(|accuracies| self.metric.combine(&accuracies));
-        Cell { mean, std, seeds: self.seeds, datasets: None, published: None, keys: self.keys }
+        let spread = spread(&[&self], self.metric, deviation);
+        let std = spread.filter(|_| self.metric.is_an_accuracy());
+        Cell { mean, std, spread, seeds: self.seeds, datasets: None, published: None, keys: self.keys }
     }
 }
 
@@ -238,7 +249,7 @@ fn summarize(scores: &[Score], dataset: &str, method: &str, metric: Metric) -> O
         if let Some(accuracies) = run.iter().flatten().map(|score| score.accuracy).collect::<Option<Vec<f64>>>()
             && accuracies.len() == metric.needs().len()
         {
-            runs.push(accuracies);
+            runs.push((seed, accuracies));
             keys.extend(run.iter().flatten().filter_map(|score| score.key.clone()));
         }
     }
@@ -248,16 +259,18 @@ fn summarize(scores: &[Score], dataset: &str, method: &str, metric: Metric) -> O
 }
 
 /// Averages a method's accuracies over the data sets that have them, then combines the classes.
-fn average(scores: &[Score], datasets: &[&String], method: &str, metric: Metric) -> Option<Cell> {
+fn average(scores: &[Score], datasets: &[&String], method: &str, metric: Metric, deviation: Deviation) -> Option<Cell> {
     let summaries: Vec<Summary> =
         datasets.iter().filter_map(|dataset| summarize(scores, dataset, method, metric)).collect();
     let found: Vec<(&Summary, Vec<f64>)> =
         summaries.iter().filter_map(|summary| Some((summary, summary.accuracies()?))).collect();
-    let rows: Vec<Vec<f64>> = found.iter().map(|(_, accuracies)| accuracies.clone()).collect();
+    let rows: Vec<&[f64]> = found.iter().map(|(_, accuracies)| accuracies.as_slice()).collect();
+    let whole: Vec<&Summary> = found.iter().map(|(summary, _)| *summary).collect();
     let mean = (!rows.is_empty()).then(|| metric.combine(&columns_of(&rows, metric.needs().len())));
     let cell = Cell {
         mean,
         std: None,
+        spread: spread(&whole, metric, deviation),
         seeds: found.iter().filter_map(|(summary, _)| summary.seeds).min_by_key(|seeds| seeds.present),
         datasets: Some(Coverage { present: rows.len(), asked: summaries.len() }),
         published: None,
@@ -266,8 +279,21 @@ fn average(scores: &[Score], datasets: &[&String], method: &str, metric: Metric)
     (!summaries.is_empty()).then_some(cell)
 }
 
+/// The deviation of a value over the seeds that all of these data sets have: each seed's is made of its accuracies averaged over
+/// the data sets. None for fewer than two seeds.
+fn spread(datasets: &[&Summary], metric: Metric, deviation: Deviation) -> Option<f64> {
+    let of_seed = |(seed, _): &(Option<i64>, Vec<f64>)| {
+        let run = |summary: &&Summary| Some(summary.runs.iter().find(|(other, _)| other == seed)?.1.clone());
+        let rows: Vec<Vec<f64>> = datasets.iter().map(run).collect::<Option<_>>()?;
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        Some(metric.combine(&columns_of(&rows, metric.needs().len())))
+    };
+    let values: Vec<f64> = datasets.first()?.runs.iter().filter_map(of_seed).collect();
+    (values.len() > 1).then(|| deviation.of(&values))
+}
+
 /// The mean of each column.
-fn columns_of(rows: &[Vec<f64>], columns: usize) -> Vec<f64> {
+fn columns_of(rows: &[&[f64]], columns: usize) -> Vec<f64> {
     let column = |index: usize| rows.iter().map(|row| row[index]).sum::<f64>() / rows.len() as f64;
     (0..columns).map(column).collect()
 }
@@ -296,6 +322,20 @@ mod tests {
         let harmonic = cell(&table, 0, 2, Metric::HarmonicMean).unwrap();
         assert_near(harmonic.mean.unwrap(), 2.0 * 93.0 * 73.0 / (93.0 + 73.0));
         assert_eq!(harmonic.std, None);
+        // 2 * 94 * 72 / 166 and 2 * 92 * 74 / 166 are as far from their mean.
+        assert_near(harmonic.spread.unwrap(), (92.0 * 74.0 - 94.0 * 72.0) / 166.0);
+        assert_eq!((base.spread, cell(&table, 0, 0, Metric::Base).unwrap().spread), (base.std, None));
+    }
+
+    #[test]
+    fn the_spread_of_an_average_is_that_of_the_averages_of_seeds() {
+        let scores = [("dtd", 1, 40.0), ("dtd", 2, 44.0), ("pets", 1, 80.0), ("pets", 2, 78.0), ("pets", 3, 90.0)]
+            .map(|(dataset, seed, accuracy)| score(dataset, "maple", Some(seed), Classes::All, accuracy));
+        let table = Table::new("t", "", &scores, &order(&["dtd", "pets"], &["maple"])).unwrap();
+        let average = cell(&table, 2, 0, Metric::Accuracy).unwrap();
+        // Seed 3 is not on both; the others have 60 and 61.
+        assert_near(average.spread.unwrap(), 0.5);
+        assert_eq!(average.std, None);
     }
 
     #[test]

@@ -19,6 +19,15 @@ pub enum Deviation {
 }
 
 impl Deviation {
+    /// What it is, in words.
+    pub fn says(self) -> &'static str {
+        match self {
+            Deviation::Population => "the standard deviation over the seeds (divisor n)",
+            Deviation::Sample => "the standard deviation over the seeds (divisor n - 1)",
+            Deviation::Interval => "half the 95 % interval of the mean over the seeds",
+        }
+    }
+
     /// The deviation of several values.
     pub(super) fn of(self, values: &[f64]) -> f64 {
         let count = values.len() as f64;

@@ -2,12 +2,13 @@
 
 use super::aggregate::{Group, Table};
 use super::metric::Metric;
-use crate::plot::{Plot, Series};
+use crate::plot::{Plot, Point, Series};
 
 impl Table {
     /// The plot of the averages over data sets, or of the only data set, as SVG: of few-shot learning a curve a method, of
     /// base-to-novel generalization a point a method, of a transfer a point a method at its accuracy on the source, of
-    /// anything else the accuracy on each data set. None where there is nothing to draw.
+    /// anything else the accuracy on each data set. Error bars are the table's deviation over the seeds. None where there is
+    /// nothing to draw.
     pub fn plot(&self) -> Option<String> {
         let source = self.groups.iter().find(|group| group.is_outside);
         match (self.summary(), source) {
@@ -58,13 +59,15 @@ impl Table {
         Plot { title: &title, x, y, series: &self.by_shots(group), joined: true }.svg()
     }
 
-    fn mean(&self, group: &Group, method: usize, metric: Metric) -> Option<f64> {
+    /// A value and how far its error bar reaches.
+    fn drawn(&self, group: &Group, method: usize, metric: Metric) -> Option<(f64, Option<f64>)> {
         let column = self.metrics.iter().position(|known| *known == metric)?;
-        group.rows[method][column].as_ref()?.mean
+        let cell = group.rows[method][column].as_ref()?;
+        Some((cell.mean?, cell.spread))
     }
 
     /// A series per method, of those that have a point.
-    fn series(&self, points: impl Fn(usize) -> Vec<(f64, f64)>) -> Vec<Series> {
+    fn series(&self, points: impl Fn(usize) -> Vec<Point>) -> Vec<Series> {
         let series = |(method, label): (usize, &super::Label)| Series {
             label: label.text.clone(),
             colour: method,
@@ -75,25 +78,33 @@ impl Table {
 
     fn by_shots(&self, group: &Group) -> Vec<Series> {
         let point = |method: usize, metric: Metric| match metric {
-            Metric::Shots(shots) => Some((f64::from(shots), self.mean(group, method, metric)?)),
+            Metric::Shots(shots) => Some(above(f64::from(shots), self.drawn(group, method, metric)?)),
             _ => None,
         };
         self.series(|method| self.metrics.iter().filter_map(|&metric| point(method, metric)).collect())
     }
 
     fn against(&self, x: (&Group, Metric), y: (&Group, Metric)) -> Vec<Series> {
-        let point = |method| Some((self.mean(x.0, method, x.1)?, self.mean(y.0, method, y.1)?));
+        let point = |method| {
+            let [x, y] = [self.drawn(x.0, method, x.1)?, self.drawn(y.0, method, y.1)?];
+            Some(Point { x: x.0, y: y.0, error: [x.1, y.1] })
+        };
         self.series(|method| point(method).into_iter().collect())
     }
 
     fn by_dataset(&self) -> Vec<Series> {
         let point = |method: usize, place: usize, group: &Group| {
-            Some((place as f64 + 1.0, self.mean(group, method, self.metrics[0])?))
+            Some(above(place as f64 + 1.0, self.drawn(group, method, self.metrics[0])?))
         };
         self.series(|method| {
             self.groups.iter().enumerate().filter_map(|(place, group)| point(method, place, group)).collect()
         })
     }
+}
+
+/// The point of a value and its error bar above a place.
+fn above(x: f64, (y, error): (f64, Option<f64>)) -> Point {
+    Point { x, y, error: [None, error] }
 }
 
 #[cfg(test)]
