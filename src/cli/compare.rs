@@ -11,12 +11,12 @@ use super::measured::{Measured, measured};
 use super::project::{Inspection, PipelineArguments, Project};
 use super::table::{named, tables};
 use super::terminal::{print, print_json};
-use crate::comparison::{Comparison, Images, Outcome, compare};
+use crate::comparison::{Comparison, Images, LIMITS, Outcome, compare};
 use crate::error::{Error, Result};
 use crate::evaluation::PredictionRow;
 use crate::files::read_csv;
 use crate::table::{Label, Table};
-use crate::text::{columns, plural};
+use crate::text::columns;
 
 /// Compare two methods of a pipeline in pairs, as far as their evaluations are up to date; nothing is run
 ///
@@ -96,11 +96,9 @@ fn report(
     };
     let measured = measured(project, inspection, index, &|method| names.contains(&method))?;
     let outcomes: Vec<Outcome> = measured.into_iter().map(outcome).collect::<Result<_>>()?;
-    let averaged = table.groups.iter().filter(|group| !group.is_outside && group.label.name != "average");
-    let datasets: Vec<String> = averaged.map(|group| group.label.name.clone()).collect();
-    let columns = compare(&outcomes, &table.metrics, names, &datasets);
+    let columns = compare(&outcomes, &table.metrics, names, &table.averaged());
     let labels = methods.map(|method| method.text.clone());
-    let sentences = columns.iter().map(|column| sentence(column, &labels)).collect();
+    let sentences = columns.iter().map(|column| column.sentence([&labels[0], &labels[1]])).collect();
     let methods = names.map(str::to_owned);
     Ok((!columns.is_empty()).then(|| Report { table: table.name.clone(), methods, columns, sentences }))
 }
@@ -159,13 +157,6 @@ fn text(report: &Report) -> String {
     text + "\n" + LIMITS
 }
 
-/// What such numbers do not show.
-const LIMITS: &str = "\
-What this does not show: that a method is better on other data sets than these, or with other\n\
-hyper-parameters. Seeds of one data set share its classes and test images, so the pairs with seeds and\n\
-the images tell of these data sets alone; with few data sets no p-value can be small. Whoever compares\n\
-many methods finds some small p-value by chance.\n";
-
 /// A p-value, in words where there is none.
 fn p(value: Option<f64>) -> String {
     match value {
@@ -173,29 +164,4 @@ fn p(value: Option<f64>) -> String {
         Some(value) if value < 0.0001 => "<0.0001".to_owned(),
         Some(value) => format!("{value:.4}"),
     }
-}
-
-fn sentence(one: &Comparison, [first, second]: &[String; 2]) -> String {
-    let where_from = match one.datasets.as_slice() {
-        [only] => format!("On {} ({})", only.dataset, plural(one.pairs, "seed", "seeds")),
-        all => format!("Over {} data sets ({})", all.len(), plural(one.pairs, "pair with seeds", "pairs with seeds")),
-    };
-    let metric = match one.metric.as_str() {
-        "hm" => "harmonic mean of base and novel accuracy".to_owned(),
-        classes @ ("base" | "novel") => format!("{classes} accuracy"),
-        other => other.replace('_', " "),
-    };
-    let direction = if one.difference < 0.0 { "below" } else { "above" };
-    let drawn = if one.datasets.len() > 1 { "data sets" } else { "seeds" };
-    let interval = one.interval.map_or_else(String::new, |[low, high]| {
-        format!("95 % interval from {low:+.2} to {high:+.2}, bootstrap over {drawn}")
-    });
-    let chance = one.p_datasets.filter(|_| one.datasets.len() > 1);
-    let chance = chance.map_or_else(String::new, |value| {
-        let compared = if value < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {value:.4}") };
-        format!("; Wilcoxon signed-rank test over data sets, {compared}")
-    });
-    let size = one.difference.abs();
-    let aside = if interval.is_empty() { String::new() } else { format!(" ({interval}{chance})") };
-    format!("{where_from}, the {metric} of {first} is {size:.2} points {direction} that of {second}{aside}.")
 }

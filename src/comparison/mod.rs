@@ -1,5 +1,6 @@
 //! Two methods beside each other, in pairs: over data sets and seeds, and over test images.
 
+mod sentence;
 mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::table::{Metric, Score};
+pub use sentence::LIMITS;
 use statistics::{bootstrap, mcnemar, wilcoxon};
 
 /// An evaluation: what it measured, and of each of its images whether it was taken for what it is, where that is known.
@@ -73,6 +75,34 @@ pub struct Images {
     pub neither: usize,
     /// The p-value of McNemar's exact test.
     pub p: Option<f64>,
+}
+
+impl Comparison {
+    /// The second method beside the first.
+    pub fn turned(&self) -> Comparison {
+        // Zero stays without a sign.
+        let less = |value: f64| 0.0 - value;
+        let turn = |pair: &Pair| Pair {
+            dataset: pair.dataset.clone(),
+            values: [pair.values[1], pair.values[0]],
+            differences: pair.differences.iter().copied().map(less).collect(),
+        };
+        let [better, equal, worse] = self.better_equal_worse;
+        Comparison {
+            metric: self.metric.clone(),
+            datasets: self.datasets.iter().map(turn).collect(),
+            means: [self.means[1], self.means[0]],
+            difference: less(self.difference),
+            interval: self.interval.map(|[low, high]| [less(high), less(low)]),
+            better_equal_worse: [worse, equal, better],
+            images: self.images.map(|images| Images {
+                first_alone: images.second_alone,
+                second_alone: images.first_alone,
+                ..images
+            }),
+            ..*self
+        }
+    }
 }
 
 /// Compares two methods in every column of a table that both have.
@@ -218,6 +248,10 @@ mod tests {
         assert_eq!((found.better_equal_worse, found.pairs), ([1, 0, 1], 3));
         let Images { both, first_alone, second_alone, neither, p } = found.images.unwrap();
         assert_eq!(([both, first_alone, second_alone, neither], p), ([3, 1, 1, 0], Some(1.0)));
+
+        let json = |one: &Comparison| serde_json::to_value(one).unwrap();
+        let turned = compare(&outcomes, &[Metric::Accuracy], ["b", "a"], &datasets).remove(0);
+        assert_eq!((json(&found.turned()), found.interval.is_some()), (json(&turned), true));
 
         let clip = compare(&outcomes, &[Metric::Accuracy], ["a", "clip"], &datasets).remove(0);
         assert_eq!((clip.pairs, clip.datasets.len(), clip.difference), (3, 1, 3.0));

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod materials;
+mod matrix;
 mod page;
 mod thumbnail;
 
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 pub use materials::Materials;
+pub use matrix::Matrix;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -33,6 +35,8 @@ pub struct Report {
     pub made: jiff::Timestamp,
     /// The tables, each with a line where it was made on several kinds of processor or card.
     pub tables: Vec<(Table, Option<String>)>,
+    /// Of each table, how far its methods are apart, column by column.
+    pub matrices: Vec<Vec<Matrix>>,
     /// Losses by epoch, a plot per data set.
     pub training: Vec<String>,
     /// What evaluations say beyond accuracy, by data set.
@@ -105,6 +109,7 @@ impl Report {
             overrides: materials.overrides.to_vec(),
             made_by: made_by(&materials),
             provenance: provenance(&materials),
+            matrices: materials.tables.iter().map(|(_, table)| matrix::matrices(table)).collect(),
             tables: {
                 let record = |index| materials.plan.record(index);
                 let note = |index| mixed(&kinds(materials.graph, index, &record));

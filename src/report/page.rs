@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::evaluation::share;
-use super::{Confusion, DatasetDetail, MakingRun, Mistake, Report};
+use super::{Confusion, DatasetDetail, MakingRun, Matrix, Mistake, Report};
+use crate::comparison::{Comparison, LIMITS};
 use crate::store::{RunNode, RunRecord};
 use crate::table::{Cell, Table};
 use crate::text::{duration, plural, utc};
@@ -86,7 +87,7 @@ fn summary(report: &Report) -> String {
 
 fn results(report: &Report) -> Markup {
     html! {
-        @for (table, mixed) in &report.tables {
+        @for ((table, mixed), matrices) in report.tables.iter().zip(&report.matrices) {
             (results_table(table))
             @if let Some(mixed) = mixed { p.caption { (mixed) } }
             @let plots = table.dataset_plots();
@@ -94,6 +95,7 @@ fn results(report: &Report) -> Markup {
             @if !plots.is_empty() {
                 details { summary { "The same for each data set" } (figures(&plots)) }
             }
+            @if !matrices.is_empty() { (beside(matrices)) }
         }
     }
 }
@@ -177,6 +179,58 @@ fn number(table: &Table, cell: Option<&Cell>, best: f64, notes: &[String]) -> Ma
                 span.delta.off[is_off] { " " (format!("{delta:+.2}")) @if is_off { "!" } }
             }
             @if let Some(note) = cell.note_number(notes) { sup { (note) } }
+        }
+    }
+}
+
+/// How far the methods of a table are apart.
+fn beside(matrices: &[Matrix]) -> Markup {
+    html! {
+        details {
+            summary { "Methods beside each other: differences, intervals, p" }
+            p.caption {
+                "The row's mean less the column's, in percentage points; below it its 95 % interval (bootstrap over data sets, or \
+                 over seeds where there is one data set) and p (Wilcoxon's signed-rank test over data sets, not corrected for \
+                 the number of pairs). " b { "Bold" } ": the interval leaves out zero."
+            }
+            @for matrix in matrices {
+                h3 { (matrix.metric) }
+                div.scroll tabindex="0" role="region" aria-label={ "Methods beside each other, " (matrix.metric) } {
+                    table.matrix.beside aria-label={ "Methods beside each other, " (matrix.metric) } {
+                        thead { tr { td {} @for method in &matrix.methods { th.number scope="col" { (method) } } } }
+                        tbody {
+                            @for (method, row) in matrix.methods.iter().zip(&matrix.cells) {
+                                tr {
+                                    th scope="row" { (method) }
+                                    @for (other, cell) in matrix.methods.iter().zip(row) {
+                                        (difference(cell.as_ref(), [method, other], matrix))
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            p.caption { (LIMITS) }
+        }
+    }
+}
+
+/// A method beside another; the darker the further they are apart.
+fn difference(cell: Option<&Comparison>, methods: [&str; 2], matrix: &Matrix) -> Markup {
+    let Some(cell) = cell else { return html! { td {} } };
+    let differences = matrix.cells.iter().flatten().flatten().map(|one| one.difference.abs());
+    let share = 40.0 * cell.difference.abs() / differences.fold(1e-9, f64::max);
+    let is_clear = cell.interval.is_some_and(|[low, high]| low > 0.0 || high < 0.0);
+    let words = format!("{:+.2}", cell.difference);
+    html! {
+        td.number.heat.worse[cell.difference < 0.0] title=(cell.sentence(methods))
+            style={ "--share:" (format!("{share:.0}%")) } {
+            @if is_clear { strong { (words) } } @else { (words) }
+            @if let Some([low, high]) = cell.interval { span { (format!("{low:+.2} to {high:+.2}")) } }
+            @if let Some(p) = cell.p_datasets.filter(|_| cell.datasets.len() > 1) {
+                span { @if p < 0.001 { "p < 0.001" } @else { (format!("p = {p:.3}")) } }
+            }
         }
     }
 }

@@ -106,6 +106,8 @@ pub struct Table {
     pub metrics: Vec<Metric>,
     /// The methods in order.
     pub methods: Vec<Label>,
+    /// What it is made of.
+    pub scores: Vec<Score>,
     /// The data sets in order; then their average, where more than one data set enters it.
     pub groups: Vec<Group>,
     /// How far from the published number a value may be, in percentage points.
@@ -153,7 +155,14 @@ impl Table {
         let methods = order.methods.iter().map(|method| order.label(method)).collect();
         let (name, caption) = (name.to_owned(), caption.to_owned());
         let Order { tolerance, deviation, layout, .. } = *order;
-        Ok(Table { name, caption, metrics, methods, groups, tolerance, deviation, layout })
+        let scores = scores.to_vec();
+        Ok(Table { name, caption, metrics, methods, scores, groups, tolerance, deviation, layout })
+    }
+
+    /// The data sets that enter the average.
+    pub fn averaged(&self) -> Vec<String> {
+        let averaged = self.groups.iter().filter(|group| !group.is_outside && group.label.name != AVERAGE);
+        averaged.map(|group| group.label.name.clone()).collect()
     }
 
     /// Whether a value is further from the published one than the table tolerates.

@@ -5,6 +5,13 @@ use std::fs;
 use snapbox::str;
 
 use crate::numbers::{PIPELINE, project};
+use crate::support::{self, Project};
+
+/// A report on the tiny project.
+fn report(project: &Project) -> String {
+    assert_eq!(project.run(&["report", support::PIPELINE, "-o", "report.html"]).code, Some(0));
+    project.read("report.html")
+}
 
 #[test]
 fn a_report_is_one_file_and_trusts_no_name() {
@@ -30,4 +37,20 @@ wrote results/numbers/report.html
     // An empty store gives a report, too.
     fs::remove_dir_all(project.file(".maple")).unwrap();
     assert_eq!(project.run(&["report", PIPELINE, "-o", "empty.html"]).code, Some(0));
+}
+
+#[test]
+fn a_report_compares_methods() {
+    let project = Project::after_a_run();
+    let html = report(&project);
+    // A matrix for each column, HM first; MaPLe less CoOp in its last row.
+    let headings: Vec<&str> = html.split("aria-label=\"Methods beside each other, ").skip(1).step_by(2).collect();
+    let headings: Vec<&str> = headings.iter().map(|part| part.split('"').next().unwrap()).collect();
+    assert_eq!(headings, ["HM", "Novel", "Base"]);
+    let compared = project.json(&["compare", support::PIPELINE, "maple", "coop", "--json"]);
+    let column = compared[0]["columns"].as_array().unwrap().iter().find(|column| column["metric"] == "novel").unwrap();
+    let sentence = compared[0]["sentences"][1].as_str().unwrap();
+    assert!(html.contains(sentence), "{sentence}");
+    let difference = column["difference"].as_f64().unwrap();
+    assert!(html.contains(&format!("{difference:+.2}")), "{difference}");
 }
