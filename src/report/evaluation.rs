@@ -4,18 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use petgraph::graph::NodeIndex;
-use serde::Deserialize;
-
-use super::materials::Materials;
+use super::calibration::{MethodCalibration, calibrations};
+use super::materials::{Evaluations, Materials};
 use super::thumbnail::thumbnail;
 use crate::error::Result;
 use crate::evaluation::{ClassMetrics, PredictionRow};
-use crate::files::read_csv;
-use crate::graph::Source;
-use crate::kind::Section;
-use crate::stages::eval::Eval;
-use crate::store::Record;
 
 /// Classes that the list of the worst names.
 const WORST: usize = 20;
@@ -35,6 +28,8 @@ pub struct DatasetDetail {
     pub worst: Vec<ClassRow>,
     /// All classes that have test images.
     pub count: usize,
+    /// How sure each method is, beside how often it is right.
+    pub calibrations: Vec<MethodCalibration>,
     /// Of the last method: which classes are taken for which.
     pub confusion: Option<Confusion>,
     /// Of the last method: images of which it is surest, and wrong.
@@ -79,30 +74,9 @@ pub struct Mistake {
 /// A row of `predictions.csv`.
 type Prediction = PredictionRow<'static>;
 
-/// The evaluations of a method on a data set.
-struct Evaluations<'a> {
-    dataset: String,
-    method: String,
-    nodes: Vec<(NodeIndex, &'a Record)>,
-}
-
 /// What the evaluations that are up to date say, by data set, in the order of the nodes.
 pub(super) fn details(materials: &Materials<'_>) -> Result<Vec<DatasetDetail>> {
-    let mut found: Vec<Evaluations<'_>> = Vec::new();
-    for (index, record) in materials.fresh() {
-        let work = &materials.graph.node(index).work;
-        // What was measured to choose by is no result.
-        let is_for_choice = work.as_kind::<Eval>().is_some_and(|eval| !eval.split.is_test());
-        if work.kind().section != Some(Section::Evaluation) || is_for_choice {
-            continue;
-        }
-        let dataset = materials.coordinate(index, "dataset").unwrap_or_default();
-        let method = materials.coordinate(index, "method").unwrap_or_default();
-        match found.iter_mut().find(|one| one.dataset == dataset && one.method == method) {
-            Some(one) => one.nodes.push((index, record)),
-            None => found.push(Evaluations { dataset, method, nodes: vec![(index, record)] }),
-        }
-    }
+    let found = materials.evaluations();
     let mut datasets: Vec<&String> = Vec::new();
     for one in &found {
         if !datasets.contains(&&one.dataset) {
@@ -115,7 +89,9 @@ pub(super) fn details(materials: &Materials<'_>) -> Result<Vec<DatasetDetail>> {
         let last = of_dataset.last().expect("the data set is that of an evaluation");
         let (confusion, mistakes) = errors(materials, last)?;
         let methods = of_dataset.iter().map(|one| materials.label(&one.method)).collect();
-        Ok(DatasetDetail { label: materials.label(dataset), methods, worst, count, confusion, mistakes })
+        let label = materials.label(dataset);
+        let calibrations = calibrations(materials, &of_dataset)?;
+        Ok(DatasetDetail { label, methods, worst, count, calibrations, confusion, mistakes })
     };
     datasets.into_iter().map(detail).collect()
 }
@@ -125,7 +101,7 @@ fn worst_classes(materials: &Materials<'_>, methods: &[&Evaluations<'_>]) -> Res
     let mut counts: BTreeMap<String, Vec<Option<(usize, usize)>>> = BTreeMap::new();
     for (place, evaluations) in methods.iter().enumerate() {
         for (_, record) in &evaluations.nodes {
-            for ClassMetrics { class, images, correct, .. } in rows(materials, record, "per-class")? {
+            for ClassMetrics { class, images, correct, .. } in materials.rows(record, "per-class")? {
                 if images > 0 {
                     let row = counts.entry(class).or_insert_with(|| vec![None; methods.len()]);
                     let (known_correct, known_images) = row[place].unwrap_or_default();
@@ -159,9 +135,9 @@ fn errors(materials: &Materials<'_>, evaluations: &Evaluations<'_>) -> Result<(O
     let mut images: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut surest: Vec<(Prediction, Option<PathBuf>)> = Vec::new();
     for &(index, record) in &evaluations.nodes {
-        let folder = location(materials, index);
+        let folder = materials.location(index);
         let mut wrong: Vec<Prediction> = Vec::new();
-        for prediction in rows::<Prediction>(materials, record, "predictions")? {
+        for prediction in materials.rows::<Prediction>(record, "predictions")? {
             *taken.entry((prediction.class.to_string(), prediction.predicted_class.to_string())).or_default() += 1;
             let count = images.entry(prediction.class.to_string()).or_default();
             count.1 += 1;
@@ -202,21 +178,4 @@ fn errors(materials: &Materials<'_>, evaluations: &Evaluations<'_>) -> Result<(O
     let classes: Vec<String> = classes.into_iter().map(|(class, _)| class).collect();
     let confusion = (!classes.is_empty()).then_some(Confusion { method, classes, count, shares });
     Ok((confusion, mistakes.collect()))
-}
-
-/// Where the images of an evaluation lie.
-fn location(materials: &Materials<'_>, index: NodeIndex) -> Option<PathBuf> {
-    let input = materials.graph.node(index).inputs.iter().find(|input| input.name == "dataset.location")?;
-    match &input.source {
-        Source::File(path) | Source::Folder(path, _) => Some(path.clone()),
-        Source::Absent(_) => None,
-        Source::Output(node, output) => {
-            Some(materials.store.artifact_path(&materials.plan.record(*node)?.outputs[&**output]))
-        }
-    }
-}
-
-/// The rows of a CSV file among a node's outputs.
-fn rows<T: for<'de> Deserialize<'de>>(materials: &Materials<'_>, record: &Record, output: &str) -> Result<Vec<T>> {
-    read_csv(&materials.store.artifact(&record.outputs[output])?)
 }

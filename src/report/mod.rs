@@ -1,5 +1,7 @@
 //! A report on a pipeline in one file: what its tables, trainings, evaluations and runs say, gathered from the store.
 
+mod calibration;
+mod diagram;
 mod evaluation;
 mod materials;
 mod matrix;
@@ -8,6 +10,7 @@ mod thumbnail;
 
 use std::collections::{BTreeMap, HashSet};
 
+pub use calibration::MethodCalibration;
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 pub use materials::Materials;
 pub use matrix::Matrix;

@@ -4,9 +4,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::diagram::diagram;
 use super::evaluation::share;
-use super::{Confusion, DatasetDetail, MakingRun, Matrix, Mistake, Report};
+use super::{Confusion, DatasetDetail, MakingRun, Matrix, MethodCalibration, Mistake, Report};
 use crate::comparison::{Comparison, LIMITS};
+use crate::evaluation::BINS;
 use crate::store::{RunNode, RunRecord};
 use crate::table::{Cell, Table};
 use crate::text::{duration, plural, utc};
@@ -255,6 +257,7 @@ fn details(datasets: &[DatasetDetail]) -> Markup {
             details open[place == 0] {
                 summary { (detail.label) }
                 (worst_classes(detail))
+                @if !detail.calibrations.is_empty() { (calibration(detail)) }
                 @if let Some(confusion) = &detail.confusion { (matrix(confusion, &detail.label)) }
                 @if !detail.mistakes.is_empty() { (mistakes(&detail.mistakes)) }
             }
@@ -281,6 +284,64 @@ fn worst_classes(detail: &DatasetDetail) -> Markup {
                             th scope="row" { (row.class) }
                             @for correct in &row.correct { (class_share(*correct)) }
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How sure methods are beside how often they are right: a table, and a diagram of each.
+fn calibration(detail: &DatasetDetail) -> Markup {
+    let percent = |share: f64| format!("{:.1}", 100.0 * share);
+    let says = |one: &MethodCalibration| {
+        let setting = if one.setting.is_empty() { String::new() } else { format!(", {}", one.setting) };
+        format!("{}{setting}", one.method)
+    };
+    html! {
+        h3 { "Calibration" }
+        p.caption {
+            "In percent. Confidence: the mean probability of what an image is taken for. ECE: the expected calibration error of \
+             Guo et al. (2017), in " (BINS) " equal bins: how far accuracy and confidence are apart in each, weighted by its \
+             images; the mean over the seeds ± their standard deviation (divisor n)."
+        }
+        div.scroll tabindex="0" role="region" aria-label={ "Calibration on " (detail.label) } {
+            table.classes.sortable aria-label={ "Calibration on " (detail.label) } {
+                thead { tr {
+                    (heading("Method")) (heading("Setting")) (number_heading("Accuracy")) (number_heading("Confidence"))
+                    (number_heading("ECE"))
+                } }
+                tbody {
+                    @for one in &detail.calibrations {
+                        @let whole = one.whole.whole();
+                        @let (error, deviation) = one.error;
+                        tr {
+                            th scope="row" { (one.method) }
+                            td { (one.setting) }
+                            td.number data-value=(whole.accuracy()) { (percent(whole.accuracy())) }
+                            td.number data-value=(whole.mean_confidence()) { (percent(whole.mean_confidence())) }
+                            td.number data-value=(error) {
+                                (format!("{error:.2}"))
+                                @if let Some(deviation) = deviation { span.std { " ± " (format!("{deviation:.2}")) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        details {
+            summary { "Reliability diagrams" }
+            p.caption {
+                "Accuracy above confidence, over all seeds. " span.key { i.accuracy {} "accuracy of a bin" } " "
+                span.key { i.apart {} "from there to its mean confidence" } " " span.key { i.shares {} "its share of the images" }
+                " On the diagonal a method is as often right as it is sure."
+            }
+            ul.reliabilities {
+                @for one in &detail.calibrations {
+                    @let name = says(one);
+                    li {
+                        (diagram(&one.whole, &format!("Reliability of {name} on {}: ECE {:.2} %", detail.label, one.error.0)))
+                        span { (name) ": ECE " (format!("{:.1}", one.error.0)) }
                     }
                 }
             }

@@ -4,6 +4,9 @@ use std::fs;
 
 use snapbox::str;
 
+use maple_pipe::evaluation::{Calibration, PredictionRow};
+use maple_pipe::files::read_csv;
+
 use crate::numbers::{PIPELINE, project};
 use crate::support::{self, Project};
 
@@ -39,8 +42,9 @@ wrote results/numbers/report.html
     assert_eq!(project.run(&["report", PIPELINE, "-o", "empty.html"]).code, Some(0));
 }
 
+/// CLIP has one evaluation of each half of the classes, CoOp and MaPLe one for each of two seeds.
 #[test]
-fn a_report_compares_methods() {
+fn a_report_compares_methods_and_says_how_sure_they_are() {
     let project = Project::after_a_run();
     let html = report(&project);
     // A matrix for each column, HM first; MaPLe less CoOp in its last row.
@@ -53,4 +57,14 @@ fn a_report_compares_methods() {
     assert!(html.contains(sentence), "{sentence}");
     let difference = column["difference"].as_f64().unwrap();
     assert!(html.contains(&format!("{difference:+.2}")), "{difference}");
+
+    assert_eq!(html.matches("<svg class=\"reliability\"").count(), 6);
+    let errors = [1, 2].map(|seed| {
+        let path = project.artifact(&format!("eval/shapes/coop/seed{seed}/novel"), "predictions");
+        let rows: Vec<PredictionRow<'static>> = read_csv(&path).unwrap();
+        Calibration::of(rows.iter().map(|row| (row.probability, row.label == row.prediction))).error().unwrap()
+    });
+    let (mean, deviation) = (errors.iter().sum::<f64>() / 2.0, (errors[0] - errors[1]).abs() / 2.0);
+    let row = html.split("<th scope=\"row\">coop</th><td>novel</td>").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(row.contains(&format!("{mean:.2}<span class=\"std\"> ± {deviation:.2}</span>")), "{row}, {errors:?}");
 }
