@@ -30,12 +30,12 @@ pub fn pipeline() -> Value {
         "required": ["name"],
     });
     let axis = json!({ "type": "array", "minItems": 1, "items": { "anyOf": [value, with_attributes] } });
-    let tables = KINDS.map(|kind| (kind, table(kind, &mut generator)));
+    let mut definitions = definitions();
+    let tables = KINDS.map(|kind| (kind, table(kind, &mut generator, &mut definitions)));
     let stages: Vec<Value> = tables.iter().map(|(kind, properties)| stage(kind, properties.keys())).collect();
     // What is laid over a stage of an included pipeline need not say its kind again.
     let without_kind = json!({ "type": "object", "not": { "required": ["kind"] } });
     let over_included = json!({ "anyOf": [definition(STAGE), without_kind] });
-    let mut definitions = definitions();
     definitions[STAGE] = json!({ "anyOf": stages });
     let defaults: Map<String, Value> = tables
         .into_iter()
@@ -100,7 +100,7 @@ pub(super) fn generator() -> SchemaGenerator {
 }
 
 /// The keys of a stage's table that its kind decides: inputs and parameters.
-fn table(kind: &Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
+fn table(kind: &Kind, generator: &mut SchemaGenerator, definitions: &mut Value) -> Map<String, Value> {
     let mut schema = (kind.schema)(generator);
     loosen(&mut schema);
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut).map(std::mem::take);
@@ -108,7 +108,8 @@ fn table(kind: &Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
     let mut properties = properties.unwrap_or_default();
     for name in kind.table_parameters {
         let table = properties.remove(*name).expect("a parameter of this kind");
-        properties.insert((*name).to_owned(), or(PATH, table));
+        let table = shared(or(PATH, table), &format!("{}.{name}", kind.name), definitions);
+        properties.insert((*name).to_owned(), table);
     }
     let one = json!({ "type": "string" });
     let input = json!({ "anyOf": [one, { "type": "array", "items": one }] });
@@ -212,6 +213,18 @@ fn or(name: &str, mut schema: Value) -> Value {
         None => drop(either.insert("anyOf".to_owned(), json!([schema, definition(name)]))),
     }
     either.into()
+}
+
+/// A choice, which stands among the definitions once, whoever has it: under this name, if it is not there yet. Its description
+/// stays in front.
+fn shared(mut schema: Value, name: &str, definitions: &mut Value) -> Value {
+    let choice = json!({ "anyOf": schema["anyOf"].take() });
+    let known = definitions.as_object().into_iter().flatten().find(|(_, known)| **known == choice);
+    let name = known.map_or_else(|| name.to_owned(), |(name, _)| name.clone());
+    schema["allOf"] = json!([definition(&name)]);
+    schema.as_object_mut().and_then(|schema| schema.remove("anyOf"));
+    definitions[name] = choice;
+    schema
 }
 
 fn definition(name: &str) -> Value {
