@@ -64,6 +64,8 @@ pub enum Section {
     Training,
     /// The classes and mistakes of its outputs `per-class` and `predictions`.
     Evaluation,
+    /// The plane of its outputs `features` and `images`.
+    Features,
 }
 
 impl Kind {

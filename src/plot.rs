@@ -13,6 +13,8 @@ pub struct Series {
     pub colour: usize,
     /// In the order in which they are joined.
     pub points: Vec<Point>,
+    /// Points that stand out, drawn as triangles.
+    pub marks: Vec<Point>,
 }
 
 /// A point of a plot.
@@ -60,8 +62,12 @@ pub struct Plot<'a> {
     pub joined: bool,
 }
 
-/// Width and height in pixels: small, so that the text can be read on a phone.
+/// Width and height in pixels: small, so that the text can be read on a phone. Long labels of series add to the width.
 const SIZE: (u32, u32) = (480, 320);
+/// The part of the width that labels of series have, and what a character of them and the mark before them take.
+const LEGEND: u32 = 104;
+const CHARACTER: u32 = 8;
+const MARK: u32 = 22;
 
 /// Paul Tol's bright colours: told apart by most people, on light and on dark ground.
 const COLOURS: [RGBColor; 7] = [
@@ -94,7 +100,8 @@ const GRID: RGBColor = RGBColor(128, 128, 128);
 impl Plot<'_> {
     /// The drawing; none where there is no point to draw.
     pub fn svg(&self) -> Option<String> {
-        let points = || self.series.iter().flat_map(|series| &series.points).filter(|point| point.is_finite());
+        let all = || self.series.iter().flat_map(|series| series.points.iter().chain(&series.marks));
+        let points = || all().filter(|point| point.is_finite());
         points().next()?;
         let mut text = String::new();
         let [x, y] = [0, 1].map(|axis| range(points().flat_map(|point| point.ends()[axis])));
@@ -103,9 +110,11 @@ impl Plot<'_> {
     }
 
     fn draw(&self, text: &mut String, x: (f64, f64), y: (f64, f64)) -> Result<(), Box<dyn std::error::Error>> {
-        let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
-        let (legend_width, width) = (104, SIZE.0 as i32);
-        let (area, legend) = root.split_horizontally(width - legend_width);
+        let longest = self.series.iter().map(|series| series.label.chars().count()).max().unwrap_or(0);
+        let chart_width = SIZE.0 - LEGEND;
+        let width = chart_width + LEGEND.max(MARK + CHARACTER * longest as u32);
+        let root = SVGBackend::with_string(text, (width, SIZE.1)).into_drawing_area();
+        let (area, legend) = root.split_horizontally(chart_width);
         let font = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
         let mut chart = ChartBuilder::on(&area)
             .caption(self.title, font(16))
@@ -115,7 +124,9 @@ impl Plot<'_> {
             .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
         let number = |(low, high): (f64, f64)| {
             let decimals = (LABELS as f64 / (high - low)).log10().ceil().max(0.0) as usize;
-            move |value: &f64| format!("{value:.decimals$}")
+            let steps = 10f64.powi(decimals as i32);
+            // What is added takes the sign off a zero.
+            move |value: &f64| format!("{:.decimals$}", (value * steps).round() / steps + 0.0)
         };
         chart
             .configure_mesh()
@@ -132,6 +143,8 @@ impl Plot<'_> {
             .y_desc(self.y)
             .draw()?;
         let few = self.series.iter().all(|series| series.points.len() <= FEW);
+        // Points of a cloud are small, so that those below them can be seen.
+        let radius = if few { 4 } else { 2 };
         for (place, series) in self.series.iter().enumerate() {
             let colour = COLOURS[series.colour % COLOURS.len()];
             let at = |point: &Point| (point.x, point.y);
@@ -151,12 +164,13 @@ impl Plot<'_> {
                 }
             }
             if !self.joined || few {
-                chart.draw_series(series.points.iter().map(|point| Circle::new(at(point), 4, colour.filled())))?;
+                chart.draw_series(series.points.iter().map(|point| Circle::new(at(point), radius, colour.filled())))?;
             }
+            chart.draw_series(series.marks.iter().map(|point| TriangleMarker::new(at(point), 7, colour.filled())))?;
             let height = 34 + 20 * place as i32;
             legend.draw(&Circle::new((10, height), 4, colour.filled()))?;
             let anchored = font(14).pos(Pos::new(HPos::Left, VPos::Center));
-            legend.draw(&Text::new(series.label.clone(), (22, height), anchored))?;
+            legend.draw(&Text::new(series.label.clone(), (MARK as i32, height), anchored))?;
         }
         root.present()?;
         Ok(())
@@ -201,8 +215,12 @@ mod tests {
 
     #[test]
     fn a_plot_names_its_series_and_takes_the_colour_of_the_text() {
-        let series =
-            [Series { label: "A & B".into(), colour: 0, points: vec![(1.0, 50.0).into(), (16.0, 70.5).into()] }];
+        let series = [Series {
+            label: "A & B".into(),
+            colour: 0,
+            points: vec![(1.0, 50.0).into(), (16.0, 70.5).into()],
+            marks: vec![],
+        }];
         let svg = plot("Accuracy <1>", &series).svg().unwrap();
         assert!(svg.contains("A &amp; B") && svg.contains("<title>Accuracy &lt;1&gt;</title>"), "{svg}");
         assert!(svg.contains("currentColor") && !svg.contains(TEXT_WRITTEN), "{svg}");
@@ -211,8 +229,12 @@ mod tests {
 
     #[test]
     fn no_two_numbers_along_an_axis_are_alike() {
-        let series =
-            [Series { label: "near".into(), colour: 0, points: vec![(1.0, 1.601).into(), (2.0, 1.609).into()] }];
+        let series = [Series {
+            label: "near".into(),
+            colour: 0,
+            points: vec![(1.0, 1.601).into(), (2.0, 1.609).into()],
+            marks: vec![],
+        }];
         let svg = plot("near", &series).svg().unwrap();
         let texts = svg.split("</text>").filter_map(|part| part.rsplit_once('>'));
         let mut numbers: Vec<&str> =
@@ -222,12 +244,33 @@ mod tests {
         assert!(count > 3 && numbers.len() == count, "{numbers:?}");
     }
 
-    /// Lines of an error bar and of its caps, and how many numbers there are along the vertical axis.
+    #[test]
+    fn a_zero_along_an_axis_has_no_sign() {
+        let points = vec![(-0.5, -0.45).into(), (0.8, 0.55).into()];
+        let series = [Series { label: "around".into(), colour: 0, points, marks: vec![] }];
+        let svg = plot("around", &series).svg().unwrap();
+        let texts = svg.split("</text>").filter_map(|part| part.rsplit_once('>'));
+        let zeros: Vec<&str> = texts.map(|(_, text)| text.trim()).filter(|text| text.ends_with("0.0")).collect();
+        assert_eq!(zeros, ["0.0", "0.0"]);
+    }
+
+    #[test]
+    fn a_long_label_makes_a_plot_wider() {
+        let width = |label: &str| {
+            let points = vec![(1.0, 1.0).into()];
+            let series = [Series { label: label.into(), colour: 0, points, marks: vec![] }];
+            let svg = plot("wide", &series).svg().unwrap();
+            svg.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse::<u32>().unwrap()
+        };
+        assert_eq!([width("CoOp"), width("solid turquoise crescent")], [480, 480 - 104 + 22 + 8 * 24]);
+    }
+
+    /// Lines of an error bar and of its caps.
     #[test]
     fn an_error_bar_is_drawn_where_there_is_one_and_stays_within_the_plot() {
         let lines = |error| {
             let points = vec![Point { error, ..(1.0, 50.0).into() }, (2.0, 51.0).into()];
-            let series = [Series { label: "one".into(), colour: 2, points }];
+            let series = [Series { label: "one".into(), colour: 2, points, marks: vec![] }];
             let svg = Plot { joined: false, ..plot("bars", &series) }.svg().unwrap();
             let of_colour = svg.split('<').filter(|part| part.starts_with("polyline") && part.contains("#228833"));
             let heights = of_colour.clone().flat_map(|line| {
@@ -242,9 +285,9 @@ mod tests {
 
     #[test]
     fn one_point_is_drawn_and_none_gives_no_drawing() {
-        let single = [Series { label: "one".into(), colour: 1, points: vec![(3.0, 3.0).into()] }];
+        let single = [Series { label: "one".into(), colour: 1, points: vec![(3.0, 3.0).into()], marks: vec![] }];
         assert!(plot("one", &single).svg().unwrap().contains("<circle"));
-        let empty = [Series { label: "none".into(), colour: 1, points: Vec::new() }];
+        let empty = [Series { label: "none".into(), colour: 1, points: Vec::new(), marks: Vec::new() }];
         assert_eq!((plot("none", &empty).svg(), plot("none", &[]).svg()), (None, None));
         let blank = blank();
         assert!(blank.contains("<title>nothing to draw</title>") && blank.contains("currentColor"), "{blank}");

@@ -230,6 +230,15 @@ prompt = "@fp32"
 weights = "@clip"
 classes = "all"
 
+[stage.texts]
+kind = "features"
+axes = ["method"]
+only = { method = "clip" }
+dataset = "@data"
+weights = "@clip"
+precision = "fp32"
+method = { include = "{method}.toml", precision = "fp32" }
+
 [stage.fp32]
 kind = "train"
 axes = ["method"]

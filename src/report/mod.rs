@@ -3,9 +3,11 @@
 mod calibration;
 mod diagram;
 mod evaluation;
+mod features;
 mod materials;
 mod matrix;
 mod page;
+mod projection;
 mod thumbnail;
 
 use std::collections::{BTreeMap, HashSet};
@@ -42,6 +44,8 @@ pub struct Report {
     pub matrices: Vec<Vec<Matrix>>,
     /// Losses by epoch, a plot per data set.
     pub training: Vec<String>,
+    /// Features of test images in a plane, a plot per data set.
+    pub features: Vec<String>,
     /// What evaluations say beyond accuracy, by data set.
     pub datasets: Vec<DatasetDetail>,
     /// The DAG with states, as SVG.
@@ -104,6 +108,7 @@ impl Report {
             seconds: materials.fresh().map(|(_, record)| record.seconds).sum(),
             made: jiff::Timestamp::now(),
             training: training(&materials)?,
+            features: features::planes(&materials)?,
             datasets: evaluation::details(&materials)?,
             dag: crate::graph::picture::svg(&picture)?,
             stages: stages(&materials),
@@ -161,6 +166,7 @@ fn training(materials: &Materials<'_>) -> Result<Vec<String>> {
             label: materials.label(name),
             colour: materials.place(name).unwrap_or(method),
             points: points(method),
+            marks: Vec::new(),
         });
         let series: Vec<Series> = series.filter(|series| !series.points.is_empty()).collect();
         let title = if name.is_empty() {

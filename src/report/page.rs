@@ -26,10 +26,11 @@ impl Report {
 }
 
 fn page(report: &Report) -> Markup {
-    let sections: [(&str, &str, Option<Markup>); 7] = [
+    let sections: [(&str, &str, Option<Markup>); 8] = [
         ("results", "Results", (!report.tables.is_empty()).then(|| results(report))),
         ("training", "Training", (!report.training.is_empty()).then(|| figures(&report.training))),
         ("classes", "Classes and mistakes", (!report.datasets.is_empty()).then(|| details(&report.datasets))),
+        ("features", "Features", (!report.features.is_empty()).then(|| features(&report.features))),
         ("pipeline", "Pipeline", Some(pipeline(report))),
         ("time", "Time", Some(time(report))),
         ("run", "Runs", (!report.runs.is_empty()).then(|| runs(report))),
@@ -249,6 +250,18 @@ fn number_heading(name: &str) -> Markup {
 
 fn figures(plots: &[String]) -> Markup {
     html! { div.plots { @for plot in plots { figure.plot-figure { (PreEscaped(plot)) } } } }
+}
+
+fn features(plots: &[String]) -> Markup {
+    html! {
+        p.caption {
+            "Test images of some classes as plain CLIP's image tower sees them: their features, each of length one, along the two \
+             principal components of those that are shown. Triangles: the texts of the classes, where a stage has them, along the \
+             same components from the mean of all texts, since texts and images lie apart as wholes. Classes that lie apart here \
+             are told apart easily; those that do not may be so along other components."
+        }
+        (figures(plots))
+    }
 }
 
 fn details(datasets: &[DatasetDetail]) -> Markup {

@@ -12,8 +12,8 @@ use super::{dataset, fewshot, pretrain};
 use crate::backbone::BackboneOptions;
 use crate::data::{Augmentation, Classes, OnBadImage, SplitPart};
 use crate::error::{Error, Result};
-use crate::kind::{Given, Kind, Place, Port, Work, file};
-use crate::method::{Method, Precision};
+use crate::kind::{Given, Kind, Place, Port, Section, Work, file};
+use crate::method::{Input, Method, Precision};
 use crate::numerics::Numerics;
 
 /// Computes image features once for all methods, seeds and class subsets.
@@ -26,10 +26,16 @@ pub static KIND: Kind = Kind {
         ),
         ("weights", pretrain::INPUT),
     ],
-    table_parameters: &["backbone"],
+    table_parameters: &["backbone", "method"],
+    section: Some(Section::Features),
     outputs: &[file("features", "features.safetensors"), file("images", "images.json")],
     ..Kind::of::<Features>("features", "Computes what the image tower of plain CLIP makes of images.", 2)
 };
+
+/// The tensor in the file of features.
+pub const TENSOR: &str = "features";
+/// The tensor with the features of the classes' texts, each of length one, where a method was given.
+pub const TEXTS: &str = "texts";
 
 /// Parameters of a `features` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -47,6 +53,9 @@ pub struct Features {
     /// What the tensors of `weights` do not tell of the model, where the file does not say it of itself.
     #[serde(default, skip_serializing_if = "BackboneOptions::is_empty")]
     pub backbone: BackboneOptions,
+    /// A method that needs no training, e.g. zero-shot CLIP: the features of its texts of the classes are kept, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
     /// In place of the whole images, their random views as trainings with this seed see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub views: Option<Views>,
@@ -106,6 +115,23 @@ pub(super) fn takes_shots(kind: &Kind, split: SplitPart, given: &Given<'_>) -> R
 }
 
 impl Features {
+    /// The outputs of a data set that the texts of a method are made of.
+    fn texts(&self, method: &Method) -> Result<Vec<&'static str>> {
+        method.validate()?;
+        if method.is_trained() {
+            return Err(Error::hinted(
+                "the texts of this `method` are learned",
+                "give one that needs no training: `method = \"methods/clip.toml\"`",
+            )
+            .about("method"));
+        }
+        if method.precision != self.precision {
+            let message = format!("`method` computes in {}, the stage in {}", method.precision, self.precision);
+            return Err(Error::hinted(message, "give both the same `precision`").about("precision"));
+        }
+        Ok(method.learner.inputs().into_iter().map(Input::output).collect())
+    }
+
     /// Whether a model computes the same features itself.
     pub(super) fn are_of(&self, method: &Method, backbone: &BackboneOptions) -> bool {
         method.learner.has_plain_vision() && method.precision == self.precision && self.backbone == *backbone
@@ -135,10 +161,18 @@ impl Work for Features {
             )
             .about("views"));
         }
+        if from_shots && self.method.is_some() {
+            return Err(Error::hinted(
+                "a few-shot sample has no template, which a `method` needs",
+                "give `dataset` in place of `shots`, or remove `method`",
+            )
+            .about("method"));
+        }
+        let texts = self.method.as_ref().map_or(Ok(Vec::new()), |method| self.texts(method))?;
         let images = if from_shots {
             Port::one("shots", &fewshot::KIND, vec![output])
         } else {
-            Port::one("dataset", &dataset::KIND, vec!["classes", output])
+            Port::one("dataset", &dataset::KIND, ["classes", output].into_iter().chain(texts).collect())
         };
         Ok(vec![weights(), images.with_location()])
     }

@@ -72,6 +72,7 @@ impl Table {
             label: label.text.clone(),
             colour: method,
             points: points(method),
+            marks: Vec::new(),
         };
         self.methods.iter().enumerate().map(series).filter(|series| !series.points.is_empty()).collect()
     }

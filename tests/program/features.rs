@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 use snapbox::str;
 
@@ -372,4 +373,68 @@ error: `views` are what trainings see, which are images of a few-shot sample to 
 
 "#]],
     );
+}
+
+/// The texts of a method without training stand beside the images, and change nothing of what evaluations find.
+#[test]
+fn texts_are_kept_where_a_method_is_given() {
+    let project = Project::after_a_run();
+    offer(&project, "precision = \"fp32\"\nmethod = \"methods/clip.toml\"");
+    let before = found(&Project::after_a_run());
+    project.ran(&["run", PIPELINE]);
+    assert_eq!(found(&project), before);
+    let file = fs::read(project.artifact("features/shapes/novel", "features")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    assert_eq!(tensors.tensor("features").unwrap().shape(), [6, 16]);
+    let texts = tensors.tensor("texts").unwrap();
+    assert_eq!(texts.shape(), [2, 16]);
+    for text in texts.data().as_chunks::<64>().0 {
+        let length: f32 = text.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).powi(2)).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+    }
+    // The report shows them: a triangle for each of two classes, in each of two plots.
+    project.run(&["report", PIPELINE, "-o", "report.html"]);
+    let html = project.read("report.html");
+    let section = html.split("<section id=\"features\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert_eq!((section.matches("<svg").count(), section.matches("<polygon").count()), (2, 4), "{section}");
+}
+
+#[test]
+fn texts_that_a_stage_cannot_have_are_refused() {
+    for (more, expected) in [
+        (
+            "precision = \"bf16\"\nmethod = \"methods/clip.toml\"",
+            str![[r#"
+<stderr>
+error: `method` computes in fp32, the stage in bf16
+  --> pipelines/tiny.toml:20:13
+   |
+20 | precision = "bf16"
+   |             ^^^^^^
+   |
+   = hint: give both the same `precision`
+<exit code 2>
+
+"#]],
+        ),
+        (
+            "precision = \"fp32\"\nmethod = \"methods/coop.toml\"",
+            str![[r#"
+<stderr>
+error: the texts of this `method` are learned
+ --> pipelines/methods/coop.toml:1:1
+  |
+1 | learner = "coop"
+  | ^^^^^^^
+  |
+  = hint: give one that needs no training: `method = "methods/clip.toml"`
+<exit code 2>
+
+"#]],
+        ),
+    ] {
+        let project = Project::new();
+        offer(&project, more);
+        project.prints(&["status", PIPELINE], expected);
+    }
 }

@@ -68,3 +68,27 @@ fn a_report_compares_methods_and_says_how_sure_they_are() {
     let row = html.split("<th scope=\"row\">coop</th><td>novel</td>").nth(1).unwrap().split("</tr>").next().unwrap();
     assert!(row.contains(&format!("{mean:.2}<span class=\"std\"> ± {deviation:.2}</span>")), "{row}, {errors:?}");
 }
+
+#[test]
+fn a_report_shows_features_in_a_plane_and_the_same_one_each_time() {
+    let project = Project::after_a_run();
+    let without = report(&project);
+    assert!(!without.contains("id=\"features\""));
+    let features =
+        "[stage.features]\nkind = \"features\"\naxes = [\"dataset\"]\ndataset = \"@data\"\nweights = \"@clip\"\n";
+    let pipeline = project.read(support::PIPELINE) + "\n" + features;
+    project.write(
+        support::PIPELINE,
+        &pipeline.replacen("name = \"tiny\"\n", "name = \"tiny\"\nresults = [\"@table\", \"@features\"]\n", 1),
+    );
+    assert_eq!(project.ran(&["run", support::PIPELINE]), support::names(&["features/shapes"]));
+    let plane = |html: String| {
+        let section = html.split("<section id=\"features\"").nth(1).unwrap().split("</section>").next().unwrap();
+        section.to_owned()
+    };
+    let found = plane(report(&project));
+    assert!(found.contains("<title>shapes: all 4 classes</title>") && found.contains(" % of the variance"), "{found}");
+    // A point for each of three test images of each class, and one for each class beside the plot.
+    assert_eq!(found.matches("<circle").count(), 4 * 3 + 4, "{found}");
+    assert_eq!(plane(report(&project)), found);
+}

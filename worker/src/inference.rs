@@ -7,15 +7,17 @@ use maple_pipe::data::{Indexed, Item, Loader, OnBadImage, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::evaluation::Prediction;
 use maple_pipe::inference::{Answer, FeaturesNote, Request, Tower, What};
-use maple_pipe::method::{Description, Precision};
+use maple_pipe::method::Precision;
+use maple_pipe::stages::features::TENSOR;
 use rayon::prelude::*;
 use tch::{Device, Tensor, no_grad};
 
-use crate::clip::{Clip, Tokenizer, Weights};
+use crate::clip::{Clip, Weights};
 use crate::device;
-use crate::method::{Model, image_features, prompt};
+use crate::method::image_features;
 use crate::question::{self, say};
 use crate::stages::eval::predictions;
+use crate::stages::prompted::Trained;
 use crate::stages::unread::Unread;
 use crate::stages::{inputs, models, start_threads};
 
@@ -33,7 +35,7 @@ fn infer(request: Request) -> Result<Answer> {
     match &request.what {
         What::Classes { prompt, class_names } => {
             let trained = Trained::read(prompt)?;
-            let clip = trained.clip(&request, device)?;
+            let clip = load_for(&trained, &request, device)?;
             let model = trained.model(&clip, class_names)?;
             let evaluator = model.evaluator();
             let told = |items: Vec<&Indexed>, logits: Tensor| {
@@ -51,7 +53,7 @@ fn infer(request: Request) -> Result<Answer> {
         }
         What::Features { tower: Tower::Prompted(prompt), output } => {
             let trained = Trained::read(prompt)?;
-            let clip = trained.clip(&request, device)?;
+            let clip = load_for(&trained, &request, device)?;
             if trained.description.method.learner.has_plain_vision() {
                 features(&request, &clip, |images| image_features(&clip, images), output)?;
             } else {
@@ -63,32 +65,10 @@ fn infer(request: Request) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// A trained prompt.
-struct Trained {
-    weights: Weights,
-    description: Description,
-}
-
-impl Trained {
-    fn read(path: &Path) -> Result<Trained> {
-        let weights = Weights::read(path)?;
-        let description = prompt::describe(&weights)?;
-        Ok(Trained { weights, description })
-    }
-
-    /// The CLIP model as its training left it.
-    fn clip(&self, request: &Request, device: Device) -> Result<Clip> {
-        let method = &self.description.method;
-        load(request, device, method.precision, &method.clip_average())
-    }
-
-    /// The learner with these classes.
-    fn model<'a>(&self, clip: &'a Clip, class_names: &[String]) -> Result<Model<'a>> {
-        let read = prompt::inputs(&self.weights, &self.description);
-        let mut model = Model::new(clip, &Tokenizer::new(), &self.description.method, class_names, &read, 0)?;
-        prompt::unpack(&self.weights, &self.description, &mut model, class_names)?;
-        Ok(model)
-    }
+/// The CLIP model as a prompt's training left it.
+fn load_for(trained: &Trained, request: &Request, device: Device) -> Result<Clip> {
+    let method = &trained.description.method;
+    load(request, device, method.precision, &method.clip_average())
 }
 
 fn load(request: &Request, device: Device, precision: Precision, average: &[f64]) -> Result<Clip> {
@@ -108,7 +88,7 @@ fn features(request: &Request, clip: &Clip, compute: impl Fn(&Tensor) -> Tensor,
         return Ok(());
     }
     let note = serde_json::to_string(&FeaturesNote { images }).map_err(|error| Error::invalid(error.to_string()))?;
-    let features = (inputs::FEATURES.to_owned(), Tensor::cat(&rows, 0));
+    let features = (TENSOR.to_owned(), Tensor::cat(&rows, 0));
     Weights::from_tensors([features]).with_note(note).write(output)
 }
 

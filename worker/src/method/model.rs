@@ -418,6 +418,11 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
+    /// Features of the classes `(classes, embedding)`, each of length one; none where they depend on the image.
+    pub fn class_features(&self) -> Option<Tensor> {
+        self.class_features.as_ref().map(|features| features.squeeze_dim(0))
+    }
+
     /// Images `(B, 3, R, R)` to logits `(B, classes)`, in fp32 whatever the precision.
     pub fn logits(&self, images: &Tensor) -> Tensor {
         no_grad(|| {

@@ -7,16 +7,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::events::events;
 use super::inputs::{self, Known};
-use super::models;
+use super::prompted::Prompted;
 use super::unread::Unread;
 use crate::Control;
-use crate::clip::{Clip, Tokenizer, Weights, torch};
-use crate::method::{Evaluator, Inputs, Model, prompt};
+use crate::clip::{Clip, torch};
+use crate::method::Evaluator;
 use maple_pipe::data::{Indexed, Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::evaluation::{ClassMetrics, Metrics, Prediction};
-use maple_pipe::method::Input;
-use maple_pipe::stages::dataset::{Index, Template};
+use maple_pipe::stages::dataset::Index;
 use maple_pipe::stages::eval::Eval;
 use maple_pipe::task::Task;
 
@@ -30,31 +29,9 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     if items.is_empty() {
         return Err(no_images(location, &stage, all_names.len()));
     }
-    let tokenizer = Tokenizer::new();
-    let clip;
-    let model = match &stage.method {
-        Some(method) => {
-            let mut texts = Inputs::default();
-            for input in method.learner.inputs() {
-                match input {
-                    Input::Template => texts.template = task.json::<Template>("dataset.template")?,
-                }
-            }
-            clip = models::clip(task, &stage.backbone, device, method.precision)?;
-            Model::new(&clip, &tokenizer, method, class_names, &texts, 0)?
-        }
-        None => {
-            let trained = Weights::read(&task.one("prompt.prompt").path)?;
-            let description = prompt::describe(&trained)?;
-            let (method, average) = (&description.method, description.method.clip_average());
-            clip = models::averaged_clip(task, &stage.backbone, device, method.precision, average)?;
-            let read = prompt::inputs(&trained, &description);
-            let mut model = Model::new(&clip, &tokenizer, method, class_names, &read, 0)?;
-            prompt::unpack(&trained, &description, &mut model, class_names)?;
-            model
-        }
-    };
-    let work = Evaluation { task, stage: &stage, location, clip: &clip, evaluator: model.evaluator(), control };
+    let prompted = Prompted::of(task, stage.method.as_ref(), &stage.backbone, device)?;
+    let (clip, model) = (&prompted.clip, prompted.model(class_names)?);
+    let work = Evaluation { task, stage: &stage, location, clip, evaluator: model.evaluator(), control };
     let Found { rows, skipped, loading_wait } = match Known::of(task, stage.on_bad_image)? {
         Some(features) => work.of_features(&items, &features)?,
         None => work.of_images(&items)?,

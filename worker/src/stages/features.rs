@@ -2,15 +2,16 @@
 
 use tch::{Device, Tensor};
 
+use super::prompted::texts;
 use super::unread::Unread;
 use super::{inputs, models};
 use crate::Control;
-use crate::clip::Weights;
-use crate::method::image_features;
+use crate::clip::{Tokenizer, Weights};
+use crate::method::{Model, image_features};
 use maple_pipe::data::{Loader, Transform};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::stages::dataset::Index;
-use maple_pipe::stages::features::{Features, Views};
+use maple_pipe::stages::features::{Features, TENSOR, TEXTS, Views};
 use maple_pipe::task::Task;
 use maple_pipe::text::plural;
 
@@ -62,7 +63,15 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
         Some(_) => features.reshape([i64::from(epochs), listed.len() as i64, -1]),
         None => features,
     };
-    Weights::from_tensors([(inputs::FEATURES.to_owned(), features)]).write(&task.output("features"))?;
+    let mut tensors = vec![(TENSOR.to_owned(), features)];
+    if let Some(method) = &stage.method {
+        let all_names: Vec<String> = task.json("dataset.classes")?;
+        let (names, inputs) = (stage.classes.names(&all_names), texts(task, method)?);
+        let model = Model::new(&clip, &Tokenizer::new(), method, names, &inputs, 0)?;
+        let texts = model.evaluator().class_features();
+        tensors.extend(texts.map(|texts| (TEXTS.to_owned(), texts.to_device(Device::Cpu))));
+    }
+    Weights::from_tensors(tensors).write(&task.output("features"))?;
     task.write_json("images", &listed)?;
     let views = stage.views.map_or_else(String::new, |views| format!(" in {} views", views.epochs));
     Ok(plural(listed.len(), "image", "images") + &views + &inputs::skipped(&loader))

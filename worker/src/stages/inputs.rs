@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use maple_pipe::data::{Batch, Classes, Indexed, Loader, Normalisation, OnBadImage, SplitPart};
 use maple_pipe::error::{Error, Result};
 use maple_pipe::stages::dataset::Index;
-use maple_pipe::stages::features::list;
+use maple_pipe::stages::features::{TENSOR, list};
 use maple_pipe::task::{Progress, Task};
 use maple_pipe::terminal;
 use maple_pipe::text::plural;
@@ -34,9 +34,6 @@ pub(super) fn takes_shots(task: &Task) -> bool {
     task.inputs.contains_key("shots.location")
 }
 
-/// The tensor in a file of features.
-pub(crate) const FEATURES: &str = "features";
-
 /// Evaluation images per batch, as in the published code.
 pub(crate) const BATCH: usize = 100;
 
@@ -59,7 +56,7 @@ pub(super) fn features_of(task: &Task, input: &str) -> Result<Option<(Tensor, In
         return Ok(None);
     }
     let file = Weights::read(&task.one(&name).path)?;
-    let features = file.get(FEATURES).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
+    let features = file.get(TENSOR).ok_or_else(|| Error::invalid(format!("{} hold no features", file.origin())))?;
     Ok(Some((features.shallow_clone(), task.json(&format!("{input}.images"))?)))
 }
 

@@ -6,6 +6,7 @@ mod features;
 pub(crate) mod inputs;
 pub(crate) mod models;
 mod pretrain;
+pub(crate) mod prompted;
 mod train;
 pub(crate) mod unread;
 
