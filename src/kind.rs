@@ -66,6 +66,8 @@ pub enum Section {
     Evaluation,
     /// The plane of its outputs `features` and `images`.
     Features,
+    /// Images with its output `maps` over them.
+    Attention,
 }
 
 impl Kind {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maple_pipe::data::random;
+use maple_pipe::evaluation::AttentionMap;
 use maple_pipe::stages::KINDS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -230,6 +231,16 @@ prompt = "@fp32"
 weights = "@clip"
 classes = "all"
 
+[stage.attention]
+kind = "attention"
+axes = ["method"]
+only = { method = "maple" }
+dataset = "@data"
+prompt = "@fp32"
+weights = "@clip"
+images = 2
+numerics = "portable"
+
 [stage.texts]
 kind = "features"
 axes = ["method"]
@@ -423,6 +434,9 @@ fn pin(folder: &Path, record: &Value) -> Pin {
         "eval" => {
             pin.projections.insert("probabilities".to_owned(), projections(&probabilities(&file("predictions"))));
         }
+        "attention" => {
+            pin.projections.insert("maps".to_owned(), projections(&shares(&file("maps"))));
+        }
         // It names the keys of its evaluations, and so what libtorch computed.
         "table" => {}
         _ => {
@@ -473,6 +487,12 @@ fn probabilities(path: &Path) -> Vec<f64> {
     let rows = reader.deserialize::<BTreeMap<String, String>>().map(|row| row.unwrap());
     let number = |row: &BTreeMap<String, String>, name: &str| row[name].parse::<f64>().unwrap();
     rows.map(|row| number(&row, "probability") * (1.0 + number(&row, "prediction"))).collect()
+}
+
+/// The attention to every patch of every image, and to the prompts.
+fn shares(path: &Path) -> Vec<f64> {
+    let maps: Vec<AttentionMap> = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    maps.iter().flat_map(|map| map.patches.iter().chain([&map.prompts])).map(|share| f64::from(*share)).collect()
 }
 
 /// The records by node, of nodes with the same result one.

@@ -1,5 +1,6 @@
 //! A report on a pipeline in one file: what its tables, trainings, evaluations and runs say, gathered from the store.
 
+mod attention;
 mod calibration;
 mod diagram;
 mod evaluation;
@@ -12,6 +13,7 @@ mod thumbnail;
 
 use std::collections::{BTreeMap, HashSet};
 
+pub use attention::{DatasetAttention, ExampleImage};
 pub use calibration::MethodCalibration;
 pub use evaluation::{ClassRow, Confusion, DatasetDetail, Mistake};
 pub use materials::Materials;
@@ -46,6 +48,8 @@ pub struct Report {
     pub training: Vec<String>,
     /// Features of test images in a plane, a plot per data set.
     pub features: Vec<String>,
+    /// Where class tokens look in example images, by data set.
+    pub attentions: Vec<DatasetAttention>,
     /// What evaluations say beyond accuracy, by data set.
     pub datasets: Vec<DatasetDetail>,
     /// The DAG with states, as SVG.
@@ -109,6 +113,7 @@ impl Report {
             made: jiff::Timestamp::now(),
             training: training(&materials)?,
             features: features::planes(&materials)?,
+            attentions: attention::attentions(&materials)?,
             datasets: evaluation::details(&materials)?,
             dag: crate::graph::picture::svg(&picture)?,
             stages: stages(&materials),

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::diagram::diagram;
 use super::evaluation::share;
-use super::{Confusion, DatasetDetail, MakingRun, Matrix, MethodCalibration, Mistake, Report};
+use super::{Confusion, DatasetAttention, DatasetDetail, MakingRun, Matrix, MethodCalibration, Mistake, Report};
 use crate::comparison::{Comparison, LIMITS};
 use crate::evaluation::BINS;
 use crate::store::{RunNode, RunRecord};
@@ -26,11 +26,12 @@ impl Report {
 }
 
 fn page(report: &Report) -> Markup {
-    let sections: [(&str, &str, Option<Markup>); 8] = [
+    let sections: [(&str, &str, Option<Markup>); 9] = [
         ("results", "Results", (!report.tables.is_empty()).then(|| results(report))),
         ("training", "Training", (!report.training.is_empty()).then(|| figures(&report.training))),
         ("classes", "Classes and mistakes", (!report.datasets.is_empty()).then(|| details(&report.datasets))),
         ("features", "Features", (!report.features.is_empty()).then(|| features(&report.features))),
+        ("attention", "Attention", (!report.attentions.is_empty()).then(|| attention(&report.attentions))),
         ("pipeline", "Pipeline", Some(pipeline(report))),
         ("time", "Time", Some(time(report))),
         ("run", "Runs", (!report.runs.is_empty()).then(|| runs(report))),
@@ -261,6 +262,49 @@ fn features(plots: &[String]) -> Markup {
              are told apart easily; those that do not may be so along other components."
         }
         (figures(plots))
+    }
+}
+
+/// Images by methods: where each looks.
+fn attention(datasets: &[DatasetAttention]) -> Markup {
+    html! {
+        p.caption {
+            "Where the class token of the image tower looks: its attention in the last block, the mean over the heads. Orange parts \
+             get much of it, next to the patch that gets most. This is no attention rollout (Abnar and Zuidema, 2020), which \
+             multiplies the attention of all blocks. In percent: the share that goes to learned prompts, which are no part of the \
+             image."
+        }
+        @for (place, dataset) in datasets.iter().enumerate() {
+            details open[place == 0] {
+                summary { (dataset.label) }
+                div.scroll tabindex="0" role="region" aria-label={ "Attention on " (dataset.label) } {
+                    table.attention aria-label={ "Attention on " (dataset.label) } {
+                        thead { tr {
+                            th scope="col" { "Image" }
+                            @for method in &dataset.methods { th scope="col" { (method) } }
+                        } }
+                        tbody { @for image in &dataset.images { tr {
+                            th scope="row" { (example(image.picture.as_ref(), &image.class)) span { (image.class) } }
+                            @for (method, look) in dataset.methods.iter().zip(&image.looks) {
+                                td { @if let Some((picture, prompts)) = look {
+                                    (example(picture.as_ref(), &format!("where {method} looks in {}", image.class)))
+                                    @if *prompts > 0.0 { span { (format!("{prompts:.0} % to prompts")) } }
+                                } }
+                            }
+                        } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn example(picture: Option<&String>, says: &str) -> Markup {
+    html! {
+        @match picture {
+            Some(picture) => { img src=(picture) alt=(says) width="96" height="96"; }
+            None => span.missing { "image not there" },
+        }
     }
 }
 

@@ -87,34 +87,10 @@ impl Work for Eval {
     }
 
     fn ports(&self, given: &Given<'_>) -> Result<Vec<Port>> {
-        let prompt = Port::one("prompt", &train::KIND, vec!["prompt"]).or_path(PathPort::File);
-        if let Some(method) = &self.method {
-            method.validate()?;
-        }
         let from_shots = takes_shots(&KIND, self.split, given)?;
-        let mut reads = vec!["classes", list_output(self.split, self.classes)];
-        let mut ports = vec![weights()];
-        match (&self.method, given.has("prompt")) {
-            (None, true) => ports.push(prompt),
-            (Some(method), false) if !method.is_trained() => {
-                reads.extend(method.learner.inputs().into_iter().map(Input::output));
-            }
-            (Some(_), false) => {
-                return Err(Error::hinted(
-                    "this `method` must be trained before it is evaluated",
-                    "add a `train` stage and give its prompt: `prompt = \"@train\"`",
-                ));
-            }
-            (Some(_), true) => {
-                return Err(Error::hinted("`prompt` brings its own method", "remove `method` or `prompt`"));
-            }
-            (None, false) => {
-                return Err(Error::hinted(
-                    "an `eval` stage needs a `prompt` or a `method`",
-                    "`prompt = \"@train\"` for a trained prompt, `method = \"methods/clip.toml\"` for zero-shot",
-                ));
-            }
-        }
+        let (prompt, inputs) = learner_ports(&KIND, self.method.as_ref(), given)?;
+        let reads = ["classes", list_output(self.split, self.classes)].into_iter().chain(inputs).collect();
+        let mut ports: Vec<Port> = [weights()].into_iter().chain(prompt).collect();
         if from_shots {
             self.check_shots(given)?;
             ports.push(Port::one("shots", &fewshot::KIND, reads).with_location());
@@ -129,6 +105,38 @@ impl Work for Eval {
             });
         }
         Ok(ports)
+    }
+}
+
+/// What a stage of this kind takes that works with a trained prompt or with a method that needs no training: its port for the
+/// prompt, and the outputs of a data set that the method reads beside others.
+///
+/// # Errors
+/// It is given both or none, or the method makes no sense or must be trained.
+pub(super) fn learner_ports(
+    kind: &Kind,
+    method: Option<&Method>,
+    given: &Given<'_>,
+) -> Result<(Option<Port>, Vec<&'static str>)> {
+    if let Some(method) = method {
+        method.validate()?;
+    }
+    match (method, given.has("prompt")) {
+        (None, true) => {
+            Ok((Some(Port::one("prompt", &train::KIND, vec!["prompt"]).or_path(PathPort::File)), Vec::new()))
+        }
+        (Some(method), false) if !method.is_trained() => {
+            Ok((None, method.learner.inputs().into_iter().map(Input::output).collect()))
+        }
+        (Some(_), false) => Err(Error::hinted(
+            "this `method` must be trained before it is evaluated",
+            "add a `train` stage and give its prompt: `prompt = \"@train\"`",
+        )),
+        (Some(_), true) => Err(Error::hinted("`prompt` brings its own method", "remove `method` or `prompt`")),
+        (None, false) => Err(Error::hinted(
+            format!("an `{}` stage needs a `prompt` or a `method`", kind.name),
+            "`prompt = \"@train\"` for a trained prompt, `method = \"methods/clip.toml\"` for zero-shot",
+        )),
     }
 }
 

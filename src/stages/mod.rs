@@ -1,6 +1,7 @@
 //! The kinds of stage, one file each, and the list of them. Kinds that need libtorch have a second file in `worker`, which
 //! computes what the kind describes here.
 
+pub mod attention;
 pub mod chosen;
 pub mod command;
 pub mod dataset;
@@ -18,7 +19,7 @@ pub mod world;
 use crate::kind::Kind;
 
 /// Every kind. Schema, reference, completions, forecasts, reports and tests walk this list.
-pub static KINDS: [&Kind; 13] = [
+pub static KINDS: [&Kind; 14] = [
     &world::KIND,
     &dataset::KIND,
     &pretrain::KIND,
@@ -27,6 +28,7 @@ pub static KINDS: [&Kind; 13] = [
     &imported::KIND,
     &features::KIND,
     &eval::KIND,
+    &attention::KIND,
     &reported::KIND,
     &select::KIND,
     &chosen::KIND,

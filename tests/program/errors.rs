@@ -195,7 +195,7 @@ error: stage `shots` has no `kind`
 35 | [stage.shots]
    |        ^^^^^
    |
-   = hint: known: world, dataset, pretrain, fewshot, train, imported, features, eval, reported, select, chosen, table, command
+   = hint: known: world, dataset, pretrain, fewshot, train, imported, features, eval, attention, reported, select, chosen, table, command
 <exit code 2>
 
 "#]],
@@ -495,7 +495,7 @@ error: `kind` must be a string, not an integer
 71 | kind = 1
    |        ^
    |
-   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `features`, `eval`, `reported`, `select`, `chosen`, `table`, `command`
+   = hint: known here: `world`, `dataset`, `pretrain`, `fewshot`, `train`, `imported`, `features`, `eval`, `attention`, `reported`, `select`, `chosen`, `table`, `command`
 <exit code 2>
 
 "#]],

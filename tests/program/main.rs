@@ -3,6 +3,7 @@
 
 mod absent;
 mod arguments;
+mod attention;
 mod axes;
 mod bench;
 mod command;

@@ -174,6 +174,19 @@ impl Clip {
         self.vision.features(images, prompts, additions, first)
     }
 
+    /// Images `(B, 3, R, R)` to the attention of the class token in the last block of the vision tower, `(B, tokens)` in fp32, the
+    /// mean over the heads: to itself, to the patches row by row, to the learned prompts. None of a ResNet, which has no such
+    /// token.
+    pub fn class_token_attention(
+        &self,
+        images: &Tensor,
+        prompts: &VisionPrompts,
+        additions: &Additions,
+    ) -> Option<Tensor> {
+        Tally::passes_images(images.size()[0]);
+        self.vision.attention(images, prompts, additions)
+    }
+
     /// Token ids `(N, L)`, L up to 77, to features `(N, embedding)` of any length, read at each text's largest id.
     ///
     /// This is the text tower as published, position by position.
@@ -406,6 +419,29 @@ mod tests {
         let short = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6]).to_device(of_tests()).unsqueeze(0));
         let long = clip.text_features(&Tensor::from_slice(&[4i64, 1, 6, 3, 5, 0]).to_device(of_tests()).unsqueeze(0));
         assert!((short - long).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    /// The values weighed by it are what the block's own attention gives.
+    #[test]
+    fn the_attention_of_the_class_token_is_what_its_block_computes_with() {
+        let clip = clip(&weights(7), Precision::Fp32);
+        let VisionTower::Transformer(tower) = &clip.vision else { panic!("a transformer") };
+        let block = &tower.blocks[0];
+        let none = addition::Added::default();
+        let width = block.out_proj.bias.size()[0];
+        let x = Tensor::arange(2 * 5 * width, (Kind::Float, of_tests())).sin().reshape([2, 5, width]);
+        let shares = block.attention_of_first(&x, none);
+        let [_, value] = block.split(&block.keys_values(&block.ln_1.forward(&x), none));
+        let attended = transformer::merge_heads(&shares.unsqueeze(2).matmul(&value));
+        let apart = block.finish(&x.narrow(1, 0, 1), &attended, none) - block.forward_first(&x, none);
+        assert!(apart.abs().max().double_value(&[]) < 1e-5);
+        let images = Tensor::arange(2 * 3 * 32 * 32, (Kind::Float, of_tests())).sin().reshape([2, 3, 32, 32]);
+        let prompts = VisionPrompts { shallow: Some(x.get(0).narrow(0, 0, 3)), deep: Vec::new() };
+        let found = clip.class_token_attention(&images, &prompts, &Additions::default()).unwrap();
+        let patches = (clip.architecture().image_size / clip.architecture().patch_size).pow(2);
+        assert_eq!(found.size(), [2, 1 + patches + 3]);
+        let sums = found.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+        assert!((sums - 1.0).abs().max().double_value(&[]) < 1e-5);
     }
 
     #[test]

@@ -93,6 +93,17 @@ impl Block {
         self.finish(&x.narrow(1, 0, 1), &merge_heads(&attention(&query, &key, &value, false)), to_first)
     }
 
+    /// `(N, L, W)` to `(N, heads, L)`: how much of each position the first one takes in [`Block::forward_first`], in fp32.
+    pub(super) fn attention_of_first(&self, x: &Tensor, added: Added<'_>) -> Tensor {
+        let normalised = self.ln_1.forward(x);
+        let first_row = added.rows().map(|rows| rows.narrow(1, 0, 1));
+        let [query] = self.split(&self.queries(&normalised.narrow(1, 0, 1), added.at(first_row.as_ref())));
+        let [key, _] = self.split(&self.keys_values(&normalised, added));
+        let [query, key] = [query, key].map(|rows| rows.to_kind(Kind::Float));
+        let scale = (query.size()[3] as f64).sqrt();
+        (query.matmul(&key.transpose(-2, -1)) / scale).softmax(-1, Kind::Float).squeeze_dim(2)
+    }
+
     /// Adds the attention's result `(N, L, W)` to `x` `(N, L, W)`, then runs the perceptron.
     pub(super) fn finish(&self, x: &Tensor, attended: &Tensor, added: Added<'_>) -> Tensor {
         let beside = added.adapter().map(|adapter| {

@@ -1,6 +1,6 @@
 //! The vision tower: a transformer, with room for learned prompts behind its patches, or a ResNet.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::addition::{Additions, rows_of_images};
 use super::resnet::ResNet;
@@ -41,6 +41,15 @@ impl VisionTower {
             }
         }
     }
+
+    /// Images `(B, 3, R, R)` to how much of each token `(B, tokens)` the class token takes in the last block, the mean over the
+    /// heads: of itself, of the patches, of the prompts. A ResNet has no class token.
+    pub(super) fn attention(&self, images: &Tensor, prompts: &VisionPrompts, additions: &Additions) -> Option<Tensor> {
+        match self {
+            VisionTower::Transformer(tower) => Some(tower.attention(images, prompts, additions)),
+            VisionTower::ResNet(_) => None,
+        }
+    }
 }
 
 /// The vision transformer of CLIP.
@@ -63,6 +72,31 @@ pub(super) struct VisionTransformer {
 impl VisionTransformer {
     /// Images `(B, 3, R, R)` to features `(B, embedding)`, not normalised.
     fn features(&self, images: &Tensor, prompts: &VisionPrompts, additions: &Additions, first: i64) -> Tensor {
+        let (x, rows) = self.before_last(images, prompts, additions, first);
+        // Only the class token is read from the last block.
+        let x = self.last().forward_first(&x, additions.to(self.blocks.len() - 1, rows.as_ref()));
+        project(&self.ln_post.forward(&x.select(1, 0)), &self.proj)
+    }
+
+    /// Images `(B, 3, R, R)` to the attention of the class token in the last block `(B, tokens)`.
+    fn attention(&self, images: &Tensor, prompts: &VisionPrompts, additions: &Additions) -> Tensor {
+        let (x, rows) = self.before_last(images, prompts, additions, 0);
+        let of_heads = self.last().attention_of_first(&x, additions.to(self.blocks.len() - 1, rows.as_ref()));
+        of_heads.mean_dim([1i64].as_slice(), false, Kind::Float)
+    }
+
+    fn last(&self) -> &Block {
+        self.blocks.last().expect("a transformer has blocks")
+    }
+
+    /// What the last block reads `(B, tokens, width)`, and the numbers of its rows, where additions draw by them.
+    fn before_last(
+        &self,
+        images: &Tensor,
+        prompts: &VisionPrompts,
+        additions: &Additions,
+        first: i64,
+    ) -> (Tensor, Option<Tensor>) {
         let mut x = self.embed(images);
         if let Some(shallow) = &prompts.shallow {
             x = self.append(&x, shallow);
@@ -75,11 +109,11 @@ impl VisionTransformer {
                 let kept = x.size()[1] - deep.size()[0];
                 x = self.append(&x.narrow(1, 0, kept), deep);
             }
-            // Only the class token is read from the last block.
-            let added = additions.to(index, rows.as_ref());
-            x = if index == last { block.forward_first(&x, added) } else { block.forward(&x, false, added) };
+            if index < last {
+                x = block.forward(&x, false, additions.to(index, rows.as_ref()));
+            }
         }
-        project(&self.ln_post.forward(&x.select(1, 0)), &self.proj)
+        (x, rows)
     }
 
     /// `x` `(B, L, width)` with `prompt` `(n, width)` behind it.

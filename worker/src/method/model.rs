@@ -345,6 +345,12 @@ impl<'a> Model<'a> {
         self.clip.image_features_with(images, &self.learner.vision_prompts(), &additions, 0)
     }
 
+    /// [`Clip::class_token_attention`] with what is learned in the vision tower, without gradients.
+    pub fn attention(&self, images: &Tensor) -> Option<Tensor> {
+        let additions = self.additions(Tower::Vision, Purpose::Evaluation);
+        no_grad(|| self.clip.class_token_attention(images, &self.learner.vision_prompts(), &additions))
+    }
+
     /// Image features `(B, embedding)` of any length to logits `(B, classes)`.
     pub fn logits_of_features(&self, image_features: &Tensor) -> Tensor {
         let normalised = normalised(image_features);

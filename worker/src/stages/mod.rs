@@ -1,5 +1,6 @@
 //! Runs the stages that need libtorch.
 
+mod attention;
 pub(crate) mod eval;
 mod events;
 mod features;
@@ -23,11 +24,12 @@ use crate::{Control, device};
 type Run = fn(&Task, Device, Control<'_>) -> Result<String>;
 
 /// The kinds that run here.
-static RUNNERS: [(&Kind, Run); 4] = [
+static RUNNERS: [(&Kind, Run); 5] = [
     (&stages::pretrain::KIND, pretrain::run),
     (&stages::train::KIND, train::run),
     (&stages::features::KIND, features::run),
     (&stages::eval::KIND, eval::run),
+    (&stages::attention::KIND, attention::run),
 ];
 
 /// Lets go of what a task will not need of what the tasks before it left.

@@ -83,9 +83,7 @@ impl Prompted {
     /// The model for these classes.
     pub(super) fn model(&self, class_names: &[String]) -> Result<Model<'_>> {
         match &self.source {
-            Source::Method(method, inputs) => {
-                Model::new(&self.clip, &Tokenizer::new(), method, class_names, inputs, 0)
-            }
+            Source::Method(method, inputs) => Model::new(&self.clip, &Tokenizer::new(), method, class_names, inputs, 0),
             Source::Prompt(trained) => trained.model(&self.clip, class_names),
         }
     }
