@@ -7,7 +7,7 @@ SHELL := bash
 .PHONY: help libtorch build quickstart install wheel clean readme test lint bench
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/maple-pipe
-FAST := --profile fast --locked
+FAST := --profile fast --locked --features maple-pipe/remote
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,7 @@ lint: libtorch ## check format, clippy and the documentation; warnings are error
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy $(FAST) --all-targets -- --deny warnings
+	cargo clippy --profile fast --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc $(FAST) --no-deps --document-private-items
 
 bench: build ## measure: the engine beside ninja, learners beside the machine's peak, and the text tower against the published one

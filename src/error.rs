@@ -58,6 +58,16 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A remote could not be used for what was asked; `message` goes behind its name, as in "it answers `503`".
+    #[error("the remote `{remote}` cannot be used: {}", visible(message))]
+    Remote {
+        /// Its address, without what is secret in it.
+        remote: String,
+        /// Why not.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The store holds an artifact no more, or holds other bytes than those that were made.
     #[error("the store has {} the artifact `{}`", if *lost { "lost" } else { "a damaged copy of" }, path.display())]
     Damaged {
@@ -115,6 +125,7 @@ impl Error {
             Error::Format { hint, .. }
             | Error::Invalid { hint, .. }
             | Error::Download { hint, .. }
+            | Error::Remote { hint, .. }
             | Error::Found { hint, .. }
             | Error::Killed { hint, .. } => hint.as_deref().map(visible),
             Error::Damaged { .. } => {
@@ -149,6 +160,7 @@ impl Error {
             Error::Interrupted => INTERRUPTED,
             Error::Io { .. }
             | Error::Download { .. }
+            | Error::Remote { .. }
             | Error::Damaged { .. }
             | Error::NodesFailed { .. }
             | Error::Found { .. }
@@ -163,6 +175,7 @@ impl Error {
         if let Error::Format { hint, .. }
         | Error::Invalid { hint, .. }
         | Error::Download { hint, .. }
+        | Error::Remote { hint, .. }
         | Error::Found { hint, .. } = &mut self
         {
             hint.get_or_insert_with(say);

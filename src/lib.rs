@@ -55,6 +55,8 @@ pub mod measurement;
 pub mod store;
 pub mod task;
 
+pub mod remote;
+
 pub mod kind;
 
 pub mod stages;

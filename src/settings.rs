@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::diagnostic::{Diagnostic, SourceText, Span};
 use crate::document::{Data, Reader, Table, Value};
 use crate::executor::ExecutorSettings;
+use crate::remote::RemoteSettings;
 
 /// The settings.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Settings {
     pub on_end: Vec<String>,
     /// Where nodes run.
     pub executor: ExecutorSettings,
+    /// A store that a team shares.
+    pub remote: RemoteSettings,
 }
 
 /// The variable that names another file than the user's own; with an empty value, none.

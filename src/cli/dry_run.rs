@@ -3,20 +3,23 @@
 use petgraph::graph::NodeIndex;
 
 use super::project::Project;
+use super::remote::warn_of;
 use super::standing_report::{NodeReport, StandingReport};
 use super::terminal::{print, print_json, say};
 use crate::error::Result;
-use crate::graph::{Counts, Standing};
+use crate::graph::{Counts, Elsewhere, Standing};
 use crate::run::{Forecast, Options, Warning, warn_of_precision};
 use crate::terminal::warn;
 use crate::text::bytes;
-use crate::text::{duration, nodes};
+use crate::text::{duration, nodes, plural};
 
 /// Prints what running `selection`, which is in order, would execute, and about what that takes, with what is blocked once
 /// all is there.
 pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Options, json: bool) -> Result<()> {
     let held = project.hold()?;
-    let inspection = project.inspect(selection, &held)?;
+    let remote = options.remote.as_deref();
+    remote.iter().for_each(|remote| remote.prepare(&project.graph.digest()));
+    let inspection = project.inspect_with(selection, &held, remote.map(Elsewhere::Seen))?;
     let explainer = project.explainer(&inspection);
     let standing = |index: NodeIndex| Standing::from(inspection.plan.state(index));
     let counts: Counts = inspection.selection.iter().map(|&index| standing(index)).collect();
@@ -45,6 +48,15 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
         counts.fresh,
         counts.and_blocked()
     ));
+    if let Some(remote) = remote {
+        let is_there = |&&index: &&NodeIndex| {
+            let outputs = graph.node(index).work.outputs();
+            inspection.plan.record(index).is_some_and(|record| store.valid_record(&record.key, outputs).is_none())
+        };
+        let pulled = inspection.selection.iter().filter(is_there).count();
+        say(&format!("remote {}: {} would be pulled", remote.name(), plural(pulled, "result", "results")));
+        warn_of(remote);
+    }
     let would_run: Vec<NodeIndex> =
         not_fresh.into_iter().filter(|&index| standing(index) != Standing::Blocked).collect();
     if let Some(Warning { message, hint }) = warn_of_precision(graph, &would_run, &options.devices) {

@@ -75,7 +75,16 @@ const EXAMPLES: &[(&str, &[[&str; 2]])] = &[
         &[
             ["maple-pipe gc --dry-run", "what nobody needs any more"],
             ["maple-pipe gc pipelines/base2novel.toml --keep-runs 0", "keep what this pipeline needs now"],
+            ["maple-pipe gc --remote s3://team/maple --grace 90", "what nobody has used for 90 days of a shared store"],
         ],
+    ),
+    (
+        "pull",
+        &[["maple-pipe pull pipelines/base2novel.toml --remote s3://team/maple", "what others have computed already"]],
+    ),
+    (
+        "push",
+        &[["maple-pipe push pipelines/base2novel.toml --remote s3://team/maple", "what was computed without a remote"]],
     ),
     ("schema", &[["maple-pipe schema method > method.json", "for an editor"]]),
     (

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -10,6 +11,7 @@ use super::project::{PipelineArguments, StoreArguments};
 use super::terminal::{display, print, print_json, say, say_waiting};
 use crate::error::{Error, Result};
 use crate::graph::State;
+use crate::remote::{Remote, Required, Usage};
 use crate::store::{Garbage, Leftovers, Lock, Needed, RunRecord, Store, Unneeded};
 use crate::text::nodes;
 use crate::text::{bytes, plural};
@@ -36,6 +38,19 @@ pub(super) struct Gc {
     /// Say what would go, but remove nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// In place of the store, look at one that a team shares: say what was neither sent to it nor used by a run of any pipeline
+    /// for as long as `--grace` says
+    #[arg(
+        long, value_name = "URL",
+        conflicts_with_all = ["pipelines", "keep_runs", "keep_days", "all"]
+    )]
+    remote: Option<String>,
+    /// How many days what is in the remote stays after its last use
+    #[arg(long, value_name = "DAYS", default_value_t = 30, requires = "remote")]
+    grace: u32,
+    /// Remove it from the remote, which everybody has lost then
+    #[arg(long, requires = "remote", conflicts_with = "dry_run")]
+    remove: bool,
     /// List every node
     #[arg(long)]
     all: bool,
@@ -46,6 +61,9 @@ pub(super) struct Gc {
 
 impl Gc {
     pub(super) fn run(self) -> Result<()> {
+        if let Some(address) = &self.remote {
+            return self.run_remote(address);
+        }
         let store = self.store.open()?;
         let held = store.have_alone(say_waiting)?;
         let garbage = store.garbage(&self.needed(&store, &held)?)?;
@@ -75,6 +93,41 @@ impl Gc {
             plural(garbage.kept, "result", "results"),
         ));
         end
+    }
+
+    fn run_remote(&self, address: &str) -> Result<()> {
+        const DAY: u64 = 24 * 60 * 60;
+        /// It answers slowly where it has many objects.
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let (pixels, required) = (true, Required::default());
+        let remote = Remote::open(address, Usage { readonly: !self.remove, pixels, required, patience: PATIENCE })?;
+        let garbage = remote.garbage(Duration::from_secs(DAY * u64::from(self.grace)))?;
+        if self.remove {
+            remote.remove(&garbage)?;
+        }
+        let counts = garbage.counts();
+        if self.json {
+            let what =
+                counts.iter().map(|(what, (count, bytes))| json!({ "what": what, "count": count, "bytes": bytes }));
+            return print_json(&json!({
+                "remote": remote.name(), "removed": self.remove, "bytes": garbage.bytes(), "kept": garbage.kept,
+                "objects": what.collect::<Vec<_>>(),
+            }));
+        }
+        let line = |(what, (count, size)): (&&str, &(usize, u64))| format!("{what} ({count}, {})\n", bytes(*size));
+        print(&counts.iter().map(line).collect::<String>())?;
+        say(&format!(
+            "{} {} in the remote {}: {}; {} kept",
+            if self.remove { "freed" } else { "would free" },
+            bytes(garbage.bytes()),
+            remote.name(),
+            plural(garbage.objects.len(), "object", "objects"),
+            plural(garbage.kept, "result", "results"),
+        ));
+        if !self.remove && !garbage.objects.is_empty() {
+            say("hint: `--remove` removes them");
+        }
+        Ok(())
     }
 
     fn needed(&self, store: &Store, held: &Lock) -> Result<Needed> {

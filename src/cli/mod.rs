@@ -24,7 +24,10 @@ mod pictures;
 mod predict;
 mod project;
 mod prompts;
+mod pull;
+mod push;
 mod quickstart;
+mod remote;
 mod report;
 mod run;
 mod runs;
@@ -74,6 +77,8 @@ enum Command {
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Gc(gc::Gc),
+    Pull(pull::Pull),
+    Push(push::Push),
     /// Kills the programs of a run that died; `run` starts it
     #[command(hide = true)]
     Reap,
@@ -137,6 +142,8 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Command::Verify(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Gc(command) => command.run(),
+        Command::Pull(command) => command.run(),
+        Command::Push(command) => command.run(),
         Command::Reap => {
             // Its run says by its standard input that it ends, and by its standard output what it leaves.
             let groups = std::io::stdout().as_fd().try_clone_to_owned();

@@ -12,7 +12,7 @@ use super::terminal::{bar, display, say, say_waiting, warning_word};
 use crate::device::Devices;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::graph::{Explainer, Graph, Inspector, Plan};
+use crate::graph::{Elsewhere, Explainer, Graph, Inspector, Plan};
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options, live_jobs};
 use crate::settings::Settings;
@@ -100,7 +100,8 @@ impl WorkArguments {
         let named = self.devices.as_ref().or(set.devices.as_ref());
         let named = named.map(|text| Devices::parse(text, jobs)).transpose()?;
         let devices = DeviceChoice::new(named, jobs);
-        Ok(Options { jobs, threads, devices, keep_going, pixel_cache: !self.no_pixel_cache, label: None, queue: None })
+        let pixel_cache = !self.no_pixel_cache;
+        Ok(Options { jobs, threads, devices, keep_going, pixel_cache, label: None, queue: None, remote: None })
     }
 }
 
@@ -144,9 +145,19 @@ impl Project {
 
     /// Finds how the selected nodes, which are in order, stand, without running anything. What it says holds for as long as
     /// the store is held.
-    pub(super) fn inspect(&self, selection: Vec<NodeIndex>, _held: &Lock) -> Result<Inspection> {
+    pub(super) fn inspect(&self, selection: Vec<NodeIndex>, held: &Lock) -> Result<Inspection> {
+        self.inspect_with(selection, held, None)
+    }
+
+    /// The same, which also asks a remote for what the store lacks.
+    pub(super) fn inspect_with(
+        &self,
+        selection: Vec<NodeIndex>,
+        _held: &Lock,
+        remote: Option<Elsewhere<'_>>,
+    ) -> Result<Inspection> {
         let cache = StatCache::open(self.store.stat_cache());
-        let inspector = Inspector::new(&self.graph, &self.store, &cache);
+        let inspector = Inspector::new(&self.graph, &self.store, &cache).asking(remote);
         let bar = bar("{msg} [{wide_bar}] {pos}/{len}, {eta} left").with_message("hashing input files");
         let mut say = |read: usize, of: usize| {
             bar.set_length(of as u64);

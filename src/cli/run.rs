@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use super::on_end;
 use super::project::{PipelineArguments, Project, Selection, WorkArguments};
+use super::remote::RemoteArguments;
 use super::terminal::{display, print, read_text, say, say_waiting};
 use crate::diagnostic::Diagnostic;
+use crate::download::shown;
 use crate::error::{Error, Result};
 use crate::executor::{ExecutorName, Queue};
 use crate::files::may_be_written;
@@ -37,6 +39,8 @@ pub(super) struct Run {
     /// [default: what the settings say, else `here`]
     #[arg(long, value_name = "EXECUTOR")]
     executor: Option<ExecutorName>,
+    #[command(flatten)]
+    remote: RemoteArguments,
     /// After a failure, go on with what does not need the failed node
     #[arg(long, short)]
     keep_going: bool,
@@ -66,6 +70,7 @@ impl Run {
             json: false,
             results: None,
             executor: None,
+            remote: RemoteArguments::default(),
         }
     }
 
@@ -76,7 +81,8 @@ impl Run {
         let queue = set.queue(self.executor.unwrap_or(set.name));
         queue.as_ref().map_or(Ok(()), |queue| queue.check())?;
         let options = self.work.options(self.keep_going, &project.settings)?;
-        let options = Options { label: self.pipeline.label(), queue, ..options };
+        let (label, remote) = (self.pipeline.label(), self.remote.open(&project.settings.remote)?);
+        let options = Options { label, queue, remote, ..options };
         if self.dry_run {
             return super::dry_run::dry_run(&project, selection, &options, self.json);
         }
@@ -145,7 +151,7 @@ impl Run {
             file: self.pipeline.file()?,
             data_root: data_root.map(absolute).transpose()?,
             overrides: self.pipeline.overrides.clone(),
-            arguments: std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect(),
+            arguments: std::env::args_os().skip(1).map(|one| without_secrets(&one.to_string_lossy())).collect(),
             devices: Vec::new(),
         })
     }
@@ -177,6 +183,11 @@ fn leave_or_cancel(queue: &dyn Queue, jobs: &[String]) -> Result<()> {
     say(&format!("{go_on}, and the same command picks them up"));
     say(&format!("hint: `{}` ends them", queue.how_to_cancel(jobs)));
     Ok(())
+}
+
+/// An argument as it may be kept: an address loses what may be secret in it.
+fn without_secrets(argument: &str) -> String {
+    if argument.contains("://") { shown(argument) } else { argument.to_owned() }
 }
 
 /// The outputs of a node that are results, with the files that they are written to.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Input, Node, Source};
+use super::{Graph, Input, Node, Source};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::identity;
@@ -52,6 +52,17 @@ pub fn recipe(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Resul
         recipe["libtorch"] = identity::LIBTORCH.into();
     }
     Ok(CanonicalJson::from(&recipe))
+}
+
+impl Graph {
+    /// What the graph asks for, whatever its inputs hold: names, kinds and parameters of its nodes. Whoever runs the same
+    /// pipeline has the same.
+    pub fn digest(&self) -> Digest {
+        let node =
+            |node: &Node| json!([node.name, node.work.kind().name, node.work.kind().version, node.work.parameters()]);
+        let nodes: Vec<Value> = self.order().iter().map(|&index| node(self.node(index))).collect();
+        CanonicalJson::from(&Value::Array(nodes)).digest()
+    }
 }
 
 /// The digest that a recipe holds for an input.

@@ -11,7 +11,8 @@ use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::kind::Place;
-use crate::store::{ArtifactKind, CanonicalJson, Listing, Reading, Record, StatCache, Store};
+use crate::remote::Remote;
+use crate::store::{ArtifactKind, CanonicalJson, Listing, Output, Reading, Record, StatCache, Store};
 use crate::task::TaskInput;
 
 /// How a node stands.
@@ -71,6 +72,15 @@ impl Plan {
     }
 }
 
+/// What is done with results that the store lacks and a remote has.
+#[derive(Clone, Copy, Debug)]
+pub enum Elsewhere<'a> {
+    /// They come into the store; their nodes are fresh.
+    Pulled(&'a Remote),
+    /// Their nodes are fresh, and nothing is pulled.
+    Seen(&'a Remote),
+}
+
 /// The record of a node that is fresh.
 pub type Records<'r> = dyn Fn(NodeIndex) -> Option<&'r Record> + Sync + 'r;
 
@@ -80,6 +90,7 @@ pub struct Inspector<'a> {
     graph: &'a Graph,
     store: &'a Store,
     cache: &'a StatCache,
+    remote: Option<Elsewhere<'a>>,
     externals: Mutex<HashMap<Source, Digest>>,
     listings: Mutex<HashMap<Source, Arc<Listing>>>,
 }
@@ -87,7 +98,13 @@ pub struct Inspector<'a> {
 impl<'a> Inspector<'a> {
     /// An inspector that has read nothing yet.
     pub fn new(graph: &'a Graph, store: &'a Store, cache: &'a StatCache) -> Inspector<'a> {
-        Inspector { graph, store, cache, externals: Mutex::default(), listings: Mutex::default() }
+        Inspector { graph, store, cache, remote: None, externals: Mutex::default(), listings: Mutex::default() }
+    }
+
+    /// The same, which also asks a remote for what the store lacks.
+    #[must_use]
+    pub fn asking(self, remote: Option<Elsewhere<'a>>) -> Inspector<'a> {
+        Inspector { remote, ..self }
     }
 
     /// Does some work on nodes, and says now and then how many input files have been hashed, of how many, if that takes long.
@@ -113,10 +130,37 @@ impl<'a> Inspector<'a> {
         if externals.len() > 1 {
             externals.into_par_iter().for_each(|source| drop(self.external(source)));
         }
-        if nodes.len() < MANY {
-            return nodes.iter().map(|&index| self.inspect(index, record)).collect();
+        let mut states: Vec<Result<State>> = if nodes.len() < MANY {
+            nodes.iter().map(|&index| self.inspect(index, record)).collect()
+        } else {
+            nodes.par_iter().with_min_len(MANY).map(|&index| self.inspect(index, record)).collect()
+        };
+        self.look_elsewhere(nodes, &mut states);
+        states
+    }
+
+    /// Asks the remote for all that is stale at once.
+    fn look_elsewhere(&self, nodes: &[NodeIndex], states: &mut [Result<State>]) {
+        let Some(remote) = self.remote else { return };
+        let key = |place: usize| match &states[place] {
+            Ok(State::Stale { key, .. }) => Some((place, *key)),
+            _ => None,
+        };
+        let stale: Vec<(usize, Digest)> = (0..nodes.len()).filter_map(key).collect();
+        if stale.is_empty() {
+            return;
         }
-        nodes.par_iter().with_min_len(MANY).map(|&index| self.inspect(index, record)).collect()
+        let outputs = |place: usize| self.graph.node(nodes[place]).work.outputs();
+        let wanted: Vec<(Digest, &[Output])> = stale.iter().map(|&(place, key)| (key, outputs(place))).collect();
+        let found = match remote {
+            Elsewhere::Pulled(remote) => remote.pull(self.store, &wanted),
+            Elsewhere::Seen(remote) => remote.peek(&wanted),
+        };
+        for ((place, _), record) in stale.into_iter().zip(found) {
+            if let Some(record) = record {
+                states[place] = Ok(State::Fresh(Box::new(record)));
+            }
+        }
     }
 
     /// How a node stands, given the records of the nodes it needs as far as they are fresh.

@@ -6,6 +6,7 @@ use super::devices::Warning;
 use super::job::Failure;
 use crate::device::{Device, Devices};
 use crate::error::Error;
+use crate::remote::Traffic;
 use crate::store::Record;
 use crate::tally::Tally;
 use crate::task::Progress;
@@ -163,6 +164,9 @@ pub struct Summary {
     pub jobs_left: Vec<String>,
     /// Wall time.
     pub seconds: f64,
+    /// What went to a remote and came from it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Traffic>,
     /// What was done with images and texts for nodes that ran to their end.
     #[serde(flatten)]
     pub tally: Tally,

@@ -31,6 +31,7 @@ mod handed;
 mod interrupt;
 mod job;
 mod json;
+mod outbox;
 mod precision;
 mod recorder;
 mod reporter;
@@ -44,7 +45,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use petgraph::graph::NodeIndex;
 
@@ -68,8 +69,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::executor::{Executors, Need as JobNeed, Queue};
 use crate::files::{Claim, Claimed};
-use crate::graph::{Graph, Inspector, State as Staleness};
+use crate::graph::{Elsewhere, Graph, Inspector, State as Staleness};
 use crate::kind::Place as Where;
+use crate::remote::{Remote, Trouble};
 use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::text::nodes;
@@ -79,6 +81,7 @@ use estimate::Estimates;
 use handed::{Handed, News};
 use interrupt::Listening;
 use job::{End, Job};
+use outbox::outbox;
 use slots::{Need, Slots};
 
 /// How to run.
@@ -98,6 +101,8 @@ pub struct Options {
     pub label: Option<String>,
     /// Takes the nodes that need a process of their own; without it, they run here.
     pub queue: Option<Arc<dyn Queue>>,
+    /// Where results of others are pulled from, and results are sent to.
+    pub remote: Option<Arc<Remote>>,
 }
 
 /// Where a node stands in this run.
@@ -165,15 +170,19 @@ pub fn run(
     report: &mut dyn FnMut(&Event<'_>),
 ) -> (Summary, HashMap<NodeIndex, Record>) {
     let (started, before) = (Instant::now(), Tally::so_far());
-    let cache = StatCache::open(store.stat_cache());
+    let (cache, remote, began) = (StatCache::open(store.stat_cache()), options.remote.as_deref(), SystemTime::now());
     let mut last_keys = store.last_keys(pipeline);
+    if let Some(remote) = remote {
+        remote.prepare(&graph.digest());
+        remote.pull_pixels(store);
+    }
     let mut scheduler = Scheduler {
         graph,
         store,
         pipeline,
         selection,
         results,
-        inspector: &Inspector::new(graph, store, &cache),
+        inspector: &Inspector::new(graph, store, &cache).asking(remote.map(Elsewhere::Pulled)),
         cache: &cache,
         options,
         last_keys: &last_keys,
@@ -188,6 +197,7 @@ pub fn run(
         alone: HashSet::new(),
         running: HashMap::new(),
         left: BTreeMap::new(),
+        made: Vec::new(),
         estimates: None,
         slots: None,
         executors: Arc::default(),
@@ -214,11 +224,29 @@ pub fn run(
         // Nor is what `explain` compares with worth the run, where the store cannot be written.
         let _ = store.remember_keys(pipeline, &last_keys);
     }
+    if let Some(remote) = &options.remote {
+        if !summary.interrupted {
+            let stopped = remote.clone();
+            let _listening = interrupts.listen(move || stopped.stop());
+            let nodes =
+                records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.clone())).collect();
+            remote.send_all(store, &graph.digest(), &nodes, began);
+        }
+        tell_trouble(remote, report);
+        summary.remote = Some(remote.traffic());
+    }
     summary.seconds = started.elapsed().as_secs_f64();
     // What this process itself read and decoded.
     summary.tally += Tally::so_far() - before;
     report(&Event::Finished(&summary));
     (summary, records)
+}
+
+/// Says what is amiss with a remote, the first time.
+fn tell_trouble(remote: &Remote, report: &mut dyn FnMut(&Event<'_>)) {
+    if let Some(Trouble { message, hint }) = remote.trouble() {
+        report(&Event::Warning(&Warning { message, hint }));
+    }
 }
 
 struct Scheduler<'a> {
@@ -253,6 +281,8 @@ struct Scheduler<'a> {
     running: HashMap<NodeIndex, Started>,
     /// Nodes that have not ended, by stage.
     left: BTreeMap<&'a str, usize>,
+    /// What ran, and goes to the remote.
+    made: Vec<Record>,
     /// Made when the first node must run.
     estimates: Option<Estimates>,
     /// Made when the first node is about to run.
@@ -282,14 +312,22 @@ impl<'a> Scheduler<'a> {
             None => self.find_devices(report),
         }
         let (sender, receiver) = mpsc::channel();
-        let interrupt = sender.clone();
-        let listening = Some(interrupts.listen(move || drop(interrupt.send(Message::Interrupted))));
+        let (interrupt, remote) = (sender.clone(), self.options.remote.clone());
+        let listening = Some(interrupts.listen(move || {
+            // Who waits for the remote waits no longer.
+            remote.iter().for_each(|remote| remote.stop());
+            drop(interrupt.send(Message::Interrupted));
+        }));
         std::thread::scope(|scope| {
             // Before the threads are waited for.
             let _emergency = Emergency { executors: self.executors.clone(), listening };
             let mut crew = Crew::new(scope, &sender);
+            let outbox = self.options.remote.as_deref().map(|remote| outbox(scope, remote, self.store));
             loop {
                 self.attend_queue(report);
+                for record in self.made.drain(..) {
+                    outbox.iter().for_each(|outbox| drop(outbox.send(record.clone())));
+                }
                 self.start(&mut crew, report);
                 let is_handed =
                     !self.summary.interrupted && self.handed.as_ref().is_some_and(|handed| handed.nodes() > 0);
@@ -603,6 +641,7 @@ impl<'a> Scheduler<'a> {
                     Err(error) => self.fail(index, &Failure::new(None, &error), None, report),
                 }
             }
+            self.options.remote.iter().for_each(|remote| tell_trouble(remote, report));
         }
     }
 
@@ -833,6 +872,7 @@ impl<'a> Scheduler<'a> {
                 self.summary.tally += tally;
                 let graph = self.graph;
                 self.estimates().learn(graph, index, &record);
+                self.made.push(record.clone());
                 self.settle_all(index, State::Done, record, seconds, report);
             }
             Err(End::OutOfMemory(failure)) if self.alone.insert(index) => {

@@ -217,7 +217,8 @@ fn summary_lines(summary: &Summary) -> Vec<String> {
         duration(summary.seconds)
     );
     let resume = "hint: the same command goes on from here, training included";
-    std::iter::once(line).chain(summary.interrupted.then(|| resume.to_owned())).collect()
+    let remote = summary.remote.as_ref().map(ToString::to_string);
+    std::iter::once(line).chain(remote).chain(summary.interrupted.then(|| resume.to_owned())).collect()
 }
 
 #[cfg(test)]

@@ -55,11 +55,25 @@ impl Listing {
     /// Reads the text that [`Listing::text`] wrote.
     pub fn read(path: &Path) -> Result<Listing> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Listing::parse(&text).map_err(|line| Error::format(path, "folder listing", format!("line `{line}`")))
+    }
+
+    /// The same, of a text in memory.
+    ///
+    /// # Errors
+    /// The first line that is none of a listing.
+    pub fn parse(text: &str) -> Result<Listing, &str> {
         let mut listing = Listing::default();
-        for line in text.split_terminator('\n') {
-            listing.add(line).ok_or_else(|| Error::format(path, "folder listing", format!("line `{line}`")))?;
-        }
+        text.split_terminator('\n').try_for_each(|line| listing.add(line).ok_or(line))?;
         Ok(listing)
+    }
+
+    /// Whether every path in it stays below the folder that it is a listing of.
+    pub fn stays_inside(&self) -> bool {
+        let is_plain = |name: &String| {
+            !name.is_empty() && !name.contains('\0') && name.split('/').all(|part| !["", ".", ".."].contains(&part))
+        };
+        self.files.keys().chain(&self.empty_folders).all(is_plain)
     }
 
     /// Adds what a line says, if it says something.
@@ -131,6 +145,20 @@ mod tests {
         let path = folder.path().join("listing");
         std::fs::write(&path, listing.text()).unwrap();
         assert_eq!(Listing::read(&path).unwrap(), listing);
+    }
+
+    /// A listing may come from another machine.
+    #[test]
+    fn a_path_that_leads_elsewhere_is_known() {
+        let stays_inside = |name: &str| Listing::new([file(name, "1", false)], []).stays_inside();
+        for name in ["a", "a b/.c", "..a/b..", "a/...", "\u{202e}"] {
+            assert!(stays_inside(name), "{name}");
+            assert!(Listing::new([], [name.to_owned()]).stays_inside(), "{name}");
+        }
+        for name in ["", "/etc/passwd", "../a", "a/../../b", "a/..", ".", "a//b", "a/", "a\0b"] {
+            assert!(!stays_inside(name), "{name}");
+            assert!(!Listing::new([], [name.to_owned()]).stays_inside(), "{name}");
+        }
     }
 
     /// Keys hold these digests: what was hashed before modes were told must keep its digest.

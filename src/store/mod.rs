@@ -40,6 +40,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use journal::Journal;
@@ -69,6 +70,8 @@ pub const FORMAT: u32 = 1;
 
 /// What the names of logs end with, behind the name of a node.
 pub const LOG: &str = ".log";
+/// What the names of files of prepared pixels end with, behind a dot.
+const PIXELS: &str = "pixels";
 /// What the names of files in `state/` end with, behind the name of a pipeline.
 pub const STATE: &str = ".json";
 
@@ -282,6 +285,31 @@ impl Store {
         Ok(record)
     }
 
+    /// Which of these artifacts are there and have the right size.
+    pub fn holds(&self, artifacts: &[&Artifact]) -> Vec<bool> {
+        self.shelf.has(artifacts)
+    }
+
+    /// Takes a file or a folder that came from elsewhere, and lies in this process's scratch, if it is the artifact that it is
+    /// said to be; whether it is.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn adopt(&self, path: &Path, artifact: &Artifact) -> Result<bool> {
+        self.shelf.adopt(path, artifact, self.scratch()?)
+    }
+
+    /// Keeps a record that came from elsewhere; its artifacts are here already. When all that gets to the disk is left to the
+    /// system, as in [`Store::commit`].
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn adopt_record(&self, mut record: Record) -> Result<Record> {
+        record.unsynced = Boot::current().cloned();
+        self.write(&self.record_path(&record.key), record.text().as_bytes())?;
+        Ok(record)
+    }
+
     /// Where an unfinished node keeps what it resumes from.
     pub fn partial(&self, key: &Digest) -> PathBuf {
         self.root.join("partial").join(key.to_string())
@@ -300,6 +328,33 @@ impl Store {
     /// Where prepared pixels are.
     pub fn pixels(&self) -> PathBuf {
         self.root.join("pixels")
+    }
+
+    /// The names of the files of prepared pixels that have been read or written since a time, with their paths.
+    pub fn pixels_since(&self, time: SystemTime) -> BTreeMap<String, PathBuf> {
+        let entries = fs::read_dir(self.pixels()).into_iter().flatten().flatten();
+        let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+        let is_wanted = |path: &PathBuf| {
+            let is_newer = || fs::metadata(path).and_then(|file| file.modified()).is_ok_and(|read| read >= time);
+            path.extension().is_some_and(|extension| extension == PIXELS) && is_newer()
+        };
+        named.filter(|(_, path)| is_wanted(path)).collect()
+    }
+
+    /// Takes a file of prepared pixels that came from elsewhere, and lies in this process's scratch, if it is whole and `name`
+    /// is the one that its content gives it; whether it is.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn adopt_pixels(&self, path: &Path, name: &str) -> Result<bool> {
+        let is_own = |hash: blake3::Hash| format!("{}.{PIXELS}", hash.to_hex()) == name;
+        if !verify::seal(path)?.is_some_and(is_own) {
+            return Ok(false);
+        }
+        let place = self.pixels().join(name);
+        create_parent(&place)?;
+        fs::rename(path, &place).map_err(Error::io("move into the store", &place))?;
+        Ok(true)
     }
 
     /// Where the log of a node's worker is.

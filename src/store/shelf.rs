@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::{create_parent, is_executable, sync, sync_parent, temporary_file, write_by_way_of};
 
-/// Holds artifacts. The next ones, such as one on another machine, are files beside this one.
+/// Holds artifacts.
 pub trait Shelf: std::fmt::Debug + Send + Sync {
     /// Which of these artifacts are there and have the right size. Many are asked for at once, because an answer may come
     /// from far away.
@@ -66,19 +66,7 @@ impl Shelf for LocalShelf {
     fn put(&self, path: &Path, scratch: &Scratch, durably: bool) -> Result<Artifact> {
         take_over(path)?;
         let (artifact, listing) = Artifact::of(path)?;
-        if let Some(listing) = listing {
-            let place = self.place("artifacts", &artifact.digest);
-            create_parent(&place)?;
-            write_by_way_of(scratch.file()?, &place, listing.text().as_bytes(), false)?;
-        }
-        let place = self.path(&artifact);
-        create_parent(&place)?;
-        match artifact.kind {
-            // What lies there intact may be synced already.
-            ArtifactKind::File if self.holds(&artifact) && self.is_intact(&artifact) => {}
-            ArtifactKind::File => fs::rename(path, &place).map_err(Error::io("move into the store", &place))?,
-            ArtifactKind::Folder => self.adopt_folder(path, &artifact, &place)?,
-        }
+        self.keep(path, &artifact, listing, scratch)?;
         if durably {
             self.sync(&artifact)?;
         }
@@ -90,6 +78,37 @@ impl LocalShelf {
     /// The shelf of the store in `root`.
     pub(super) fn new(root: &Path) -> LocalShelf {
         LocalShelf { root: root.to_owned(), read: StatCache::open(root.join("verified")) }
+    }
+
+    /// Takes a file or a folder that came from elsewhere, if it is the artifact that it is said to be; whether it is.
+    ///
+    /// # Errors
+    /// It is not there, or the shelf cannot be written.
+    pub(super) fn adopt(&self, path: &Path, artifact: &Artifact, scratch: &Scratch) -> Result<bool> {
+        take_over(path)?;
+        let (found, listing) = Artifact::of(path)?;
+        if found != *artifact {
+            return Ok(false);
+        }
+        self.keep(path, &found, listing, scratch)?;
+        Ok(true)
+    }
+
+    /// Moves what is this artifact to its place.
+    fn keep(&self, path: &Path, artifact: &Artifact, listing: Option<Listing>, scratch: &Scratch) -> Result<()> {
+        if let Some(listing) = listing {
+            let place = self.place("artifacts", &artifact.digest);
+            create_parent(&place)?;
+            write_by_way_of(scratch.file()?, &place, listing.text().as_bytes(), false)?;
+        }
+        let place = self.path(artifact);
+        create_parent(&place)?;
+        match artifact.kind {
+            // What lies there intact may be synced already.
+            ArtifactKind::File if self.holds(artifact) && self.is_intact(artifact) => Ok(()),
+            ArtifactKind::File => fs::rename(path, &place).map_err(Error::io("move into the store", &place)),
+            ArtifactKind::Folder => self.adopt_folder(path, artifact, &place),
+        }
     }
 
     /// What was read of artifacts.

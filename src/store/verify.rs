@@ -96,7 +96,7 @@ impl Store {
             }
         }
         for path in self.entries("pixels", 1)? {
-            if path.extension().is_some_and(|extension| extension == "pixels") && !is_sealed(&path)? {
+            if path.extension().is_some_and(|extension| extension == "pixels") && seal(&path)?.is_none() {
                 faults.push(Fault { outputs: Vec::new(), path, missing: false });
             }
         }
@@ -163,8 +163,8 @@ impl Fault {
     }
 }
 
-/// Whether a file of prepared pixels ends with the hash of all before.
-fn is_sealed(path: &Path) -> Result<bool> {
+/// The hash at the end of a file of prepared pixels, if it is that of all before.
+pub(super) fn seal(path: &Path) -> Result<Option<blake3::Hash>> {
     let read = || {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len().saturating_sub(blake3::OUT_LEN as u64);
@@ -172,7 +172,8 @@ fn is_sealed(path: &Path) -> Result<bool> {
         hasher.update_reader(file.by_ref().take(length))?;
         let mut seal = Vec::new();
         file.read_to_end(&mut seal)?;
-        Ok(hasher.finalize().as_bytes() == seal.as_slice())
+        let hash = hasher.finalize();
+        Ok((hash.as_bytes() == seal.as_slice()).then_some(hash))
     };
     read().map_err(Error::io("read", path))
 }

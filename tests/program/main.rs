@@ -27,6 +27,9 @@ mod keys;
 mod kills;
 mod made_by;
 mod numbers;
+#[cfg(feature = "remote")]
+#[path = "../objects/mod.rs"]
+mod objects;
 mod on_end;
 mod permissions;
 mod pictures;
@@ -36,6 +39,8 @@ mod prompts;
 mod promptsrc;
 mod python;
 mod queue;
+#[cfg(feature = "remote")]
+mod remote;
 mod report;
 mod results;
 mod run;

@@ -412,8 +412,16 @@ fn a_panic_ends_the_run_and_its_processes() {
     let graph = Graph::build(&pipeline, None).unwrap();
     let store = Store::open(&project.file(".maple")).unwrap();
     let devices = DeviceChoice::new(None, 2);
-    let options =
-        Options { jobs: 2, threads: 1, devices, keep_going: false, pixel_cache: false, label: None, queue: None };
+    let options = Options {
+        jobs: 2,
+        threads: 1,
+        devices,
+        keep_going: false,
+        pixel_cache: false,
+        label: None,
+        queue: None,
+        remote: None,
+    };
     let mut seen = 0;
     let mut report = |event: &Event<'_>| {
         if matches!(event, Event::Started { .. }) {
