@@ -8,10 +8,13 @@ mod disk;
 mod latex;
 #[path = "../program/numbers.rs"]
 mod numbers;
+#[path = "../objects/mod.rs"]
+mod objects;
 #[path = "../parity/mod.rs"]
 mod parity;
 mod pytorch;
 mod reference;
+mod s3;
 // The program's tests use all of it.
 #[allow(dead_code)]
 #[path = "../program/support.rs"]
@@ -24,7 +27,7 @@ struct Needing {
     tests: &'static [(&'static str, fn())],
 }
 
-const ALL: [Needing; 7] = [
+const ALL: [Needing; 8] = [
     Needing {
         what: "Chromium",
         is_there: browser::is_there,
@@ -47,6 +50,18 @@ const ALL: [Needing; 7] = [
         what: "PyTorch",
         is_there: pytorch::is_there,
         tests: &[("pytorch_loads_exported_checkpoints", pytorch::pytorch_loads_exported_checkpoints)],
+    },
+    Needing {
+        what: "moto_server and the feature `remote`",
+        is_there: s3::is_there,
+        tests: &[
+            ("a_bucket_is_shared_and_collected", s3::a_bucket_is_shared_and_collected),
+            (
+                "a_broken_bucket_costs_one_warning_and_nothing_else",
+                s3::a_broken_bucket_costs_one_warning_and_nothing_else,
+            ),
+            ("two_runs_share_a_bucket_at_the_same_time", s3::two_runs_share_a_bucket_at_the_same_time),
+        ],
     },
     Needing {
         what: "MAPLE_PIPE_SHARED/splits",
