@@ -26,6 +26,7 @@ mod journal;
 mod listing;
 mod lock;
 mod materialise;
+mod pixels;
 mod reading;
 mod record;
 mod run_record;
@@ -40,7 +41,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::SystemTime;
 
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use journal::Journal;
@@ -70,8 +70,6 @@ pub const FORMAT: u32 = 1;
 
 /// What the names of logs end with, behind the name of a node.
 pub const LOG: &str = ".log";
-/// What the names of files of prepared pixels end with, behind a dot.
-const PIXELS: &str = "pixels";
 /// What the names of files in `state/` end with, behind the name of a pipeline.
 pub const STATE: &str = ".json";
 
@@ -323,38 +321,6 @@ impl Store {
     /// Who computes a key now, if anybody does.
     pub fn computing(&self, key: &Digest) -> Option<Holder> {
         Claim::holder(&self.claims().join(key.to_string()))
-    }
-
-    /// Where prepared pixels are.
-    pub fn pixels(&self) -> PathBuf {
-        self.root.join("pixels")
-    }
-
-    /// The names of the files of prepared pixels that have been read or written since a time, with their paths.
-    pub fn pixels_since(&self, time: SystemTime) -> BTreeMap<String, PathBuf> {
-        let entries = fs::read_dir(self.pixels()).into_iter().flatten().flatten();
-        let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
-        let is_wanted = |path: &PathBuf| {
-            let is_newer = || fs::metadata(path).and_then(|file| file.modified()).is_ok_and(|read| read >= time);
-            path.extension().is_some_and(|extension| extension == PIXELS) && is_newer()
-        };
-        named.filter(|(_, path)| is_wanted(path)).collect()
-    }
-
-    /// Takes a file of prepared pixels that came from elsewhere, and lies in this process's scratch, if it is whole and `name`
-    /// is the one that its content gives it; whether it is.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub fn adopt_pixels(&self, path: &Path, name: &str) -> Result<bool> {
-        let is_own = |hash: blake3::Hash| format!("{}.{PIXELS}", hash.to_hex()) == name;
-        if !verify::seal(path)?.is_some_and(is_own) {
-            return Ok(false);
-        }
-        let place = self.pixels().join(name);
-        create_parent(&place)?;
-        fs::rename(path, &place).map_err(Error::io("move into the store", &place))?;
-        Ok(true)
     }
 
     /// Where the log of a node's worker is.

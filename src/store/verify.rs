@@ -1,12 +1,11 @@
 //! Rehashes what is in the store.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use super::pixels::{PIXELS, seal};
 use super::{Artifact, ArtifactKind, Record, Store};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -96,7 +95,7 @@ impl Store {
             }
         }
         for path in self.entries("pixels", 1)? {
-            if path.extension().is_some_and(|extension| extension == "pixels") && seal(&path)?.is_none() {
+            if path.extension().is_some_and(|extension| extension == PIXELS) && seal(&path)?.is_none() {
                 faults.push(Fault { outputs: Vec::new(), path, missing: false });
             }
         }
@@ -161,21 +160,6 @@ impl Fault {
         let digest = || Digest::parse(self.path.file_name()?.to_str()?);
         (!self.missing).then(digest).flatten()
     }
-}
-
-/// The hash at the end of a file of prepared pixels, if it is that of all before.
-pub(super) fn seal(path: &Path) -> Result<Option<blake3::Hash>> {
-    let read = || {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len().saturating_sub(blake3::OUT_LEN as u64);
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(file.by_ref().take(length))?;
-        let mut seal = Vec::new();
-        file.read_to_end(&mut seal)?;
-        let hash = hasher.finalize();
-        Ok((hash.as_bytes() == seal.as_slice()).then_some(hash))
-    };
-    read().map_err(Error::io("read", path))
 }
 
 fn note_owner(owners: &mut Owners, record: &Record) {
