@@ -12,6 +12,7 @@ pub mod numerics;
 pub mod signals;
 pub mod tally;
 pub mod text;
+pub mod watch;
 
 // Mistakes and errors, and TOML text as values that know their places.
 pub mod diagnostic;

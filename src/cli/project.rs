@@ -12,7 +12,7 @@ use super::terminal::{bar, display, say, say_waiting, warning_word};
 use crate::device::Devices;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::graph::{Elsewhere, Explainer, Graph, Inspector, Plan};
+use crate::graph::{Elsewhere, Explainer, Graph, Inspector, Plan, Wait};
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options, live_jobs};
 use crate::settings::Settings;
@@ -158,13 +158,18 @@ impl Project {
     ) -> Result<Inspection> {
         let cache = StatCache::open(self.store.stat_cache());
         let inspector = Inspector::new(&self.graph, &self.store, &cache).asking(remote);
-        let bar = bar("{msg} [{wide_bar}] {pos}/{len}, {eta} left").with_message("hashing input files");
-        let mut say = |read: usize, of: usize| {
-            bar.set_length(of as u64);
-            bar.set_position(read as u64);
+        let hashing = bar("{msg} [{wide_bar}] {pos}/{len}, {eta} left").with_message("hashing input files");
+        let sharing = bar("{msg}");
+        let mut say = |wait: &Wait| match wait {
+            Wait::Hashing { read, of } => {
+                hashing.set_length(*of as u64);
+                hashing.set_position(*read as u64);
+            }
+            Wait::Sharing(traffic) => sharing.set_message(traffic.to_string()),
         };
         let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection));
-        bar.finish_and_clear();
+        hashing.finish_and_clear();
+        sharing.finish_and_clear();
         let plan = plan?;
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);

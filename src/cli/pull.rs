@@ -4,7 +4,7 @@ use clap::Args;
 use petgraph::graph::NodeIndex;
 
 use super::project::{PipelineArguments, Selection};
-use super::remote::RemoteArguments;
+use super::remote::{RemoteArguments, sharing};
 use super::terminal::{say, say_waiting};
 use crate::error::Result;
 use crate::graph::{Elsewhere, Standing};
@@ -27,8 +27,10 @@ impl Pull {
         let remote = self.remote.must_open(&project.settings.remote)?;
         let selection = self.selection.of(&project)?;
         let held = project.store.share(say_waiting)?;
-        remote.prepare(&project.graph.digest());
-        remote.pull_pixels(&project.store);
+        sharing(&remote, || {
+            remote.prepare(&project.graph.digest());
+            remote.pull_pixels(&project.store);
+        });
         let inspection = project.inspect_with(selection, &held, Some(Elsewhere::Pulled(&remote)))?;
         let is_fresh = |&&index: &&NodeIndex| Standing::from(inspection.plan.state(index)) == Standing::Fresh;
         let fresh = inspection.selection.iter().filter(is_fresh).count();

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::project::{PipelineArguments, Selection};
-use super::remote::RemoteArguments;
+use super::remote::{RemoteArguments, sharing};
 use super::terminal::{say, say_waiting};
 use crate::error::{Error, Result};
 use crate::store::Record;
@@ -36,8 +36,10 @@ impl Push {
         let record = |&index| Some((project.graph.node(index).name.clone(), inspection.plan.record(index)?.clone()));
         let fresh: BTreeMap<String, Record> = inspection.selection.iter().filter_map(record).collect();
         let pipeline = project.graph.digest();
-        remote.prepare(&pipeline);
-        remote.send_all(&project.store, &pipeline, &fresh, SystemTime::UNIX_EPOCH);
+        sharing(&remote, || {
+            remote.prepare(&pipeline);
+            remote.send_all(&project.store, &pipeline, &fresh, SystemTime::UNIX_EPOCH);
+        });
         say(&format!("{}: {} up to date", nodes(inspection.selection.len()), fresh.len()));
         say(&remote.traffic().to_string());
         remote.check()

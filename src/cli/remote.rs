@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::project::number;
-use super::terminal::{say, warning_word};
+use super::terminal::{bar, say, warning_word};
 use crate::error::{Error, Result};
 use crate::remote::{Remote, RemoteSettings, Required, Requirement, Trouble, Usage};
+use crate::watch::{TICK, watch};
 
 /// How a store that a team shares is used.
 #[derive(Args, Debug, Default)]
@@ -55,6 +56,14 @@ impl RemoteArguments {
             Error::hinted("no remote is named", hint)
         })
     }
+}
+
+/// Does some work with a remote, and shows on a terminal how far it is, if that takes long.
+pub(super) fn sharing<T: Send>(remote: &Remote, work: impl FnOnce() -> T + Send) -> T {
+    let bar = bar("{msg}");
+    let done = watch(TICK, &mut || bar.set_message(remote.traffic().to_string()), work);
+    bar.finish_and_clear();
+    done
 }
 
 /// Says what is amiss with a remote, where that ends nothing.

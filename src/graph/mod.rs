@@ -25,7 +25,7 @@ pub use group::{Group, group};
 pub use key::{Content, recipe};
 pub use load::Load;
 pub use origin::{kinds, mixed};
-pub use plan::{Elsewhere, Inspector, Plan, Records, State};
+pub use plan::{Elsewhere, Inspector, Plan, Records, State, Wait};
 pub use standing::{Counts, Standing};
 
 use crate::coordinates::Coordinates;

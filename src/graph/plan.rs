@@ -11,9 +11,10 @@ use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::kind::Place;
-use crate::remote::Remote;
+use crate::remote::{Remote, Traffic};
 use crate::store::{ArtifactKind, CanonicalJson, Listing, Output, Reading, Record, StatCache, Store};
 use crate::task::TaskInput;
+use crate::watch::{TICK, watch};
 
 /// How a node stands.
 #[derive(Clone, Debug)]
@@ -81,6 +82,20 @@ pub enum Elsewhere<'a> {
     Seen(&'a Remote),
 }
 
+/// What takes long while nodes are inspected.
+#[derive(Clone, Debug)]
+pub enum Wait {
+    /// Input files are being hashed.
+    Hashing {
+        /// Files that have been read.
+        read: usize,
+        /// Files that are to be read, as far as is known.
+        of: usize,
+    },
+    /// A remote is being asked; what went to and fro so far.
+    Sharing(Traffic),
+}
+
 /// The record of a node that is fresh.
 pub type Records<'r> = dyn Fn(NodeIndex) -> Option<&'r Record> + Sync + 'r;
 
@@ -107,16 +122,25 @@ impl<'a> Inspector<'a> {
         Inspector { remote, ..self }
     }
 
-    /// Does some work on nodes, and says now and then how many input files have been hashed, of how many, if that takes long.
+    /// Does some work on nodes, and says now and then what it waits for, if that takes long.
     pub fn watch<T: Send>(
         &self,
         nodes: &[NodeIndex],
-        say: &mut dyn FnMut(usize, usize),
+        say: &mut dyn FnMut(&Wait),
         work: impl FnOnce() -> T + Send,
     ) -> T {
+        let remote = self.remote.map(|(Elsewhere::Pulled(remote) | Elsewhere::Seen(remote))| remote);
         // Nodes that read nothing from outside are not worth a thread.
         let reads = |&index: &NodeIndex| self.graph.node(index).inputs.iter().any(Input::is_external);
-        if nodes.iter().any(reads) { self.cache.watch(say, work) } else { work() }
+        if remote.is_none() && !nodes.iter().any(reads) {
+            return work();
+        }
+        let mut say = || match (self.cache.progress(), remote) {
+            (Some((read, of)), _) => say(&Wait::Hashing { read, of }),
+            (None, Some(remote)) => say(&Wait::Sharing(remote.traffic())),
+            (None, None) => {}
+        };
+        watch(TICK, &mut say, work)
     }
 
     /// How nodes of one stage stand, which the processors share where there are many.

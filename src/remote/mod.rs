@@ -219,9 +219,9 @@ impl Remote {
         &self.name
     }
 
-    /// Ends what goes on as soon as possible, and begins nothing more.
-    pub fn stop(&self) {
-        self.stopped.store(true, Relaxed);
+    /// Ends what goes on as soon as possible, and begins nothing more; whether it was told so before.
+    pub fn stop(&self) -> bool {
+        self.stopped.swap(true, Relaxed)
     }
 
     /// What is amiss, once.

@@ -48,11 +48,11 @@ impl Remote {
         let whole: Vec<&Record> = records.values().filter(is_whole).collect();
         let kept = at_once(AT_ONCE, &whole, |record| {
             let kept = store.adopt_record((*record).clone());
+            self.state().traffic.pulled += usize::from(kept.is_ok());
             kept.map_err(|error| self.note("", Fault::Here(error.to_string()), false)).ok()
         });
         let kept: HashMap<Digest, Record> = kept.into_iter().flatten().map(|record| (record.key, record)).collect();
         let mut state = self.state();
-        state.traffic.pulled += kept.len();
         state.records.extend(kept.keys());
         // What a record names and the remote lacks is to be sent again, with the record.
         let lost: Vec<Digest> = records.keys().filter(|key| !kept.contains_key(key)).copied().collect();

@@ -30,6 +30,8 @@ pub enum Event<'a> {
         /// Files that are to be read, as far as is known.
         of: usize,
     },
+    /// A remote gives or takes results, which takes long; told now and then.
+    Sharing(&'a Traffic),
     /// A node began to run.
     Started {
         /// Its name.

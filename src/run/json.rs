@@ -27,6 +27,11 @@ pub fn json(event: &Event<'_>) -> Value {
         Event::Silent { queue, error } => {
             object!({ "event": "silent", "queue": queue, "message": error.to_string() })
         }
+        Event::Sharing(traffic) => {
+            let mut line = object!({ "event": "sharing" });
+            merge(&mut line, serde_json::to_value(traffic));
+            line
+        }
         Event::Elsewhere { node, owner } => object!({ "event": "elsewhere", "node": node, "owner": owner }),
         Event::Damaged { node, error } => {
             object!({ "event": "damaged", "node": node, "message": error.to_string() })

@@ -66,22 +66,23 @@ pub use rerun::{Made, Rerun, rerun};
 use crate::data::PixelCache;
 use crate::device::Device;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, INTERRUPTED, Result};
 use crate::executor::{Executors, Need as JobNeed, Queue};
 use crate::files::{Claim, Claimed};
-use crate::graph::{Elsewhere, Graph, Inspector, State as Staleness};
+use crate::graph::{Elsewhere, Graph, Inspector, State as Staleness, Wait};
 use crate::kind::Place as Where;
 use crate::remote::{Remote, Trouble};
 use crate::store::{CanonicalJson, Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::text::nodes;
+use crate::watch::{TICK, watch};
 use assignment::{Assignment, Kept};
 use crew::{Crew, Message};
 use estimate::Estimates;
 use handed::{Handed, News};
 use interrupt::Listening;
 use job::{End, Job};
-use outbox::outbox;
+use outbox::Outbox;
 use slots::{Need, Slots};
 
 /// How to run.
@@ -173,8 +174,10 @@ pub fn run(
     let (cache, remote, began) = (StatCache::open(store.stat_cache()), options.remote.as_deref(), SystemTime::now());
     let mut last_keys = store.last_keys(pipeline);
     if let Some(remote) = remote {
-        remote.prepare(&graph.digest());
-        remote.pull_pixels(store);
+        sharing(remote, report, || {
+            remote.prepare(&graph.digest());
+            remote.pull_pixels(store);
+        });
     }
     let mut scheduler = Scheduler {
         graph,
@@ -226,11 +229,9 @@ pub fn run(
     }
     if let Some(remote) = &options.remote {
         if !summary.interrupted {
-            let stopped = remote.clone();
-            let _listening = interrupts.listen(move || stopped.stop());
             let nodes =
                 records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.clone())).collect();
-            remote.send_all(store, &graph.digest(), &nodes, began);
+            sending(remote, interrupts, report, || remote.send_all(store, &graph.digest(), &nodes, began));
         }
         tell_trouble(remote, report);
         summary.remote = Some(remote.traffic());
@@ -240,6 +241,35 @@ pub fn run(
     summary.tally += Tally::so_far() - before;
     report(&Event::Finished(&summary));
     (summary, records)
+}
+
+/// The event that says what the scheduler waits for.
+fn waiting(wait: &Wait) -> Event<'_> {
+    match wait {
+        Wait::Hashing { read, of } => Event::Hashing { read: *read, of: *of },
+        Wait::Sharing(traffic) => Event::Sharing(traffic),
+    }
+}
+
+/// Does some work with a remote, and says now and then how far it is, if that takes long.
+fn sharing<T: Send>(remote: &Remote, report: &mut dyn FnMut(&Event<'_>), work: impl FnOnce() -> T + Send) -> T {
+    watch(TICK, &mut || report(&Event::Sharing(&remote.traffic())), work)
+}
+
+/// The same, where the rest of the run waits for it. An interrupt ends the work, the next one the program.
+fn sending<T: Send>(
+    remote: &Arc<Remote>,
+    interrupts: &Interrupts,
+    report: &mut dyn FnMut(&Event<'_>),
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    let stopped = remote.clone();
+    let _listening = interrupts.listen(move || {
+        if stopped.stop() {
+            std::process::exit(INTERRUPTED.into());
+        }
+    });
+    sharing(remote, report, work)
 }
 
 /// Says what is amiss with a remote, the first time.
@@ -315,24 +345,28 @@ impl<'a> Scheduler<'a> {
         let (interrupt, remote) = (sender.clone(), self.options.remote.clone());
         let listening = Some(interrupts.listen(move || {
             // Who waits for the remote waits no longer.
-            remote.iter().for_each(|remote| remote.stop());
+            remote.iter().for_each(|remote| _ = remote.stop());
             drop(interrupt.send(Message::Interrupted));
         }));
         std::thread::scope(|scope| {
             // Before the threads are waited for.
             let _emergency = Emergency { executors: self.executors.clone(), listening };
             let mut crew = Crew::new(scope, &sender);
-            let outbox = self.options.remote.as_deref().map(|remote| outbox(scope, remote, self.store));
+            let remote = self.options.remote.as_ref();
+            let outbox = remote.map(|remote| (remote, Outbox::new(scope, remote, self.store)));
             loop {
                 self.attend_queue(report);
                 for record in self.made.drain(..) {
-                    outbox.iter().for_each(|outbox| drop(outbox.send(record.clone())));
+                    outbox.iter().for_each(|(_, outbox)| outbox.add(record.clone()));
                 }
                 self.start(&mut crew, report);
                 let is_handed =
                     !self.summary.interrupted && self.handed.as_ref().is_some_and(|handed| handed.nodes() > 0);
                 let is_waiting = !self.elsewhere.is_empty() || self.handed.is_some() && !self.queue.is_empty();
                 if self.running.is_empty() && !is_handed && (self.is_stopping() || !is_waiting) {
+                    if let Some((remote, outbox)) = outbox {
+                        sending(remote, interrupts, report, || outbox.empty());
+                    }
                     return;
                 }
                 let message = if self.elsewhere.is_empty() && self.handed.is_none() {
@@ -419,6 +453,7 @@ impl<'a> Scheduler<'a> {
                 self.summary.tally += tally;
                 let (graph, seconds) = (self.graph, record.seconds);
                 self.estimates().learn(graph, index, &record);
+                self.made.push((*record).clone());
                 self.settle_all(index, State::Done, *record, Some(seconds), report);
             }
             News::Elsewhere(key, recipe, owner) => {
@@ -600,7 +635,7 @@ impl<'a> Scheduler<'a> {
                 // A node without a process cannot be killed alone.
                 Err(_) => {
                     report(&Event::Finished(&self.summary));
-                    std::process::exit(crate::error::INTERRUPTED.into())
+                    std::process::exit(INTERRUPTED.into())
                 }
             }
         }
@@ -626,7 +661,7 @@ impl<'a> Scheduler<'a> {
             ready.sort();
             let Scheduler { inspector, records, .. } = &*self;
             let work = || inspector.inspect_all(&ready, &|needed| records.get(&needed));
-            let found = inspector.watch(&ready, &mut |read, of| report(&Event::Hashing { read, of }), work);
+            let found = inspector.watch(&ready, &mut |wait| report(&waiting(wait)), work);
             for (index, state) in ready.into_iter().zip(found) {
                 match state {
                     Ok(Staleness::Fresh(record)) => {

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::remote::Remote;
 use crate::store::{Record, Store};
@@ -10,22 +10,40 @@ use crate::store::{Record, Store};
 /// How many results are sent at the same time.
 const AT_ONCE: usize = 4;
 
-/// Takes records whose results are sent. The threads that send end when it is dropped and all is sent.
-pub(super) fn outbox<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    remote: &'scope Remote,
-    store: &'scope Store,
-) -> Sender<Record> {
-    let (outbox, waiting) = mpsc::channel::<Record>();
-    let waiting = Arc::new(Mutex::new(waiting));
-    for _ in 0..AT_ONCE {
-        let waiting = waiting.clone();
-        scope.spawn(move || {
-            let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            while let Ok(record) = next() {
-                remote.send(store, &record);
-            }
-        });
+/// Records whose results are to be sent, and the threads that send them; these end when it is dropped and all is sent.
+pub(super) struct Outbox<'scope> {
+    records: Sender<Record>,
+    threads: Vec<ScopedJoinHandle<'scope, ()>>,
+}
+
+impl<'scope> Outbox<'scope> {
+    pub fn new(scope: &'scope Scope<'scope, '_>, remote: &'scope Remote, store: &'scope Store) -> Outbox<'scope> {
+        let (records, waiting) = mpsc::channel::<Record>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let start = |_| {
+            let waiting = waiting.clone();
+            scope.spawn(move || {
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(record) = next() {
+                    remote.send(store, &record);
+                }
+            })
+        };
+        Outbox { threads: (0..AT_ONCE).map(start).collect(), records }
     }
-    outbox
+
+    /// Sends what a node has left, some time.
+    pub fn add(&self, record: Record) {
+        drop(self.records.send(record));
+    }
+
+    /// Waits until all is sent.
+    pub fn empty(self) {
+        drop(self.records);
+        for thread in self.threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
 }

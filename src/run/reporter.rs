@@ -31,15 +31,18 @@ const TICK: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(60);
 /// How often a line says how far the hashing is.
 const HASHING_PAUSE: Duration = Duration::from_secs(30);
-/// The hashing among the nodes: no node has this name.
+/// The hashing and the sharing among the nodes: no node has these names.
 const HASHING: &str = "";
+const SHARING: &str = " ";
 
 impl Reporter {
     /// Reports a run of so many nodes. `verbose` prints nodes that had nothing to do, too.
     pub fn new(verbose: bool, nodes: usize) -> Reporter {
         let rows = Arc::new(Mutex::new(Rows::new(nodes, Instant::now())));
         let screen = is_interactive().then(|| screen(rows.clone()));
-        Reporter { verbose, rows, screen, said: HashMap::new() }
+        // What a remote does within a minute is said by the last line.
+        let said = [(SHARING.to_owned(), Instant::now())].into();
+        Reporter { verbose, rows, screen, said }
     }
 
     /// Prints one event.
@@ -63,10 +66,13 @@ impl Reporter {
         lock(&self.rows).apply(event, now);
         match event {
             // They are in the rows.
-            Event::Progress { .. } | Event::Hashing { .. } | Event::Elsewhere { .. } if self.screen.is_some() => {
+            Event::Progress { .. } | Event::Hashing { .. } | Event::Sharing(_) | Event::Elsewhere { .. }
+                if self.screen.is_some() =>
+            {
                 Vec::new()
             }
             Event::Hashing { .. } if !self.is_due(HASHING, HASHING_PAUSE, now) => Vec::new(),
+            Event::Sharing(_) if !self.is_due(SHARING, PAUSE, now) => Vec::new(),
             Event::Progress { node, .. } if self.is_due(node, PAUSE, now) => {
                 lock(&self.rows).line(node, now).into_iter().collect()
             }
@@ -102,6 +108,7 @@ impl Reporter {
                     plural(*of, "input file", "input files")
                 )]
             }
+            Event::Sharing(traffic) => vec![format!("{} {traffic}", word("SHARING", AnsiColor::Cyan))],
             Event::Devices { warning, .. } => warning.map_or_else(Vec::new, warning_lines),
             Event::Warning(warning) => warning_lines(warning),
             Event::Elsewhere { node, owner } => {
@@ -226,6 +233,7 @@ mod tests {
     use snapbox::{IntoData, str};
 
     use super::*;
+    use crate::remote::Traffic;
     use crate::store::Record;
     use crate::task::Progress;
 
@@ -258,8 +266,11 @@ mod tests {
         let interrupted = Summary { nodes: 1, stopped: 1, interrupted: true, seconds: 4.2, ..Summary::default() };
         let devices = crate::device::Devices::processor(2);
         let warning = Warning { message: "there is a card".to_owned(), hint: "use it".to_owned() };
+        let remote = "s3://team/maple".to_owned();
+        let traffic = Traffic { remote, pulled: 1, pulled_bytes: 1_200_000, requests: 20, ..Traffic::default() };
         let events = [
             Event::Hashing { read: 120_000, of: 1_300_000 },
+            Event::Sharing(&traffic),
             Event::Devices { devices: &devices, warning: None },
             Event::Devices { devices: &devices, warning: Some(&warning) },
             Event::Started { node, device: None, job: None },
@@ -290,6 +301,7 @@ mod tests {
             text,
             str![[r#"
      HASHING 120000 of 1300000 input files hashed
+     SHARING remote s3://team/maple: 1 result pulled (1.2 MB), 20 requests
 warning: there is a card
 hint: use it
    ELSEWHERE train/x/seed1   waiting for process 4711 on host, which computes it

@@ -13,7 +13,8 @@ use crate::text::clock;
 #[derive(Debug)]
 pub(super) struct Rows {
     started: Instant,
-    hashing: Option<(usize, usize)>,
+    /// What is waited for beside nodes: a word, and how far it is.
+    waiting: Option<(&'static str, String)>,
     nodes: Vec<Row>,
     ended: usize,
     of: usize,
@@ -50,14 +51,15 @@ const SHORTEST_BAR: usize = 6;
 impl Rows {
     /// A run of so many nodes that begins now.
     pub(super) fn new(of: usize, now: Instant) -> Rows {
-        Rows { started: now, hashing: None, nodes: Vec::new(), ended: 0, of, left: None, is_stopping: false }
+        Rows { started: now, waiting: None, nodes: Vec::new(), ended: 0, of, left: None, is_stopping: false }
     }
 
     /// Takes note of an event.
     pub(super) fn apply(&mut self, event: &Event<'_>, now: Instant) {
-        self.hashing = None;
+        self.waiting = None;
         match event {
-            Event::Hashing { read, of } => self.hashing = Some((*read, *of)),
+            Event::Hashing { read, of } => self.waiting = Some(("HASHING", format!("{read}/{of} input files"))),
+            Event::Sharing(traffic) => self.waiting = Some(("SHARING", traffic.to_string())),
             Event::Started { node, device, job } => {
                 let place = job.map(str::to_owned).or_else(|| device.map(|device| device.to_string()));
                 self.begin("RUNNING", node, place, now)
@@ -96,13 +98,8 @@ impl Rows {
     /// The rows of a terminal of this size, none wider than it and no more than it has lines.
     pub(super) fn lines(&self, now: Instant, width: usize, height: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        if let Some((read, of)) = self.hashing {
-            lines.push(fitted(
-                &self.head("HASHING", self.started, now),
-                &format!("{read}/{of} input files"),
-                &[],
-                width,
-            ));
+        if let Some((word, text)) = &self.waiting {
+            lines.push(fitted(&self.head(word, self.started, now), text, &[], width));
         }
         // One line for what is above, one for the run, one for what does not fit.
         let room = height.saturating_sub(3).max(1);

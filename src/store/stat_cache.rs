@@ -12,9 +12,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -35,9 +34,6 @@ pub struct StatCache {
     read: AtomicUsize,
     wanted: AtomicUsize,
 }
-
-/// How often [`StatCache::watch`] says how far the reading is.
-const TICK: Duration = Duration::from_secs(1);
 
 /// What is remembered together, in one file.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -76,34 +72,10 @@ impl StatCache {
         StatCache { folder, known: Mutex::default(), clock: SystemTime::now, read, wanted }
     }
 
-    /// Does some work that asks for digests, and says now and then how many files have been read, of how many, if that takes
-    /// long.
-    pub fn watch<T: Send>(&self, say: &mut dyn FnMut(usize, usize), work: impl FnOnce() -> T + Send) -> T {
-        self.watch_every(TICK, say, work)
-    }
-
-    fn watch_every<T: Send>(
-        &self,
-        tick: Duration,
-        say: &mut dyn FnMut(usize, usize),
-        work: impl FnOnce() -> T + Send,
-    ) -> T {
-        let (sender, receiver) = mpsc::channel();
-        std::thread::scope(|scope| {
-            scope.spawn(move || sender.send(work()));
-            loop {
-                match receiver.recv_timeout(tick) {
-                    Ok(result) => return result,
-                    Err(RecvTimeoutError::Timeout) => {
-                        let (read, wanted) = (self.read.load(Relaxed), self.wanted.load(Relaxed));
-                        if read < wanted {
-                            say(read, wanted);
-                        }
-                    }
-                    Err(RecvTimeoutError::Disconnected) => panic!("the work on another thread panicked"),
-                }
-            }
-        })
+    /// How many files have been read, of how many, while some are being read.
+    pub fn progress(&self) -> Option<(usize, usize)> {
+        let (read, wanted) = (self.read.load(Relaxed), self.wanted.load(Relaxed));
+        (read < wanted).then_some((read, wanted))
     }
 
     /// The digest of a file's content.
@@ -332,10 +304,14 @@ fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::files::write_atomically;
+    use crate::watch::watch;
 
     /// A folder `data`, and a cache beside it that takes the files for settled: the clock is set forward.
     struct Fixture(tempfile::TempDir);
@@ -397,14 +373,11 @@ mod tests {
             reading.read.fetch_add(1, Relaxed);
             digest
         };
-        let mut say = |read: usize, of: usize| {
-            let _ = sender.send((read, of));
-        };
-        let digest = cache.watch_every(Duration::from_millis(1), &mut say, work);
-        assert_eq!(
-            cache.watch(&mut |_, _| panic!("nothing is read"), || cache.folder(&fixture.data(), &ALL).unwrap()),
-            digest
-        );
+        let mut say = || cache.progress().into_iter().for_each(|progress| _ = sender.send(progress));
+        let digest = watch(Duration::from_millis(1), &mut say, work);
+        assert_eq!(cache.progress(), None);
+        assert_eq!(cache.folder(&fixture.data(), &ALL).unwrap(), digest);
+        assert_eq!((cache.read.load(Relaxed), cache.wanted.load(Relaxed)), (4, 4), "nothing is read again");
     }
 
     #[test]

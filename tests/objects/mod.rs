@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +24,12 @@ pub enum Fault {
     Wrong,
     /// No answer, while the connection stays.
     Silent,
+    /// No answer until this fault is over.
+    Held,
+    /// A byte of the body now and then.
+    Slow,
+    /// The whole answer after the time that it takes from another continent.
+    Far,
     /// The end of the connection, without an answer.
     Closed,
 }
@@ -139,7 +146,12 @@ impl Inside {
         let request = Request::read(stream)?;
         let authorization = request.header("authorization").unwrap_or_default().to_owned();
         self.asked.lock().unwrap().push((format!("{} {}", request.method, request.path), authorization));
-        let fault = (self.faults.lock().unwrap())(&request.method, &request.path);
+        let ask = || (self.faults.lock().unwrap())(&request.method, &request.path);
+        let mut fault = ask();
+        while fault == Fault::Held {
+            std::thread::sleep(Duration::from_millis(5));
+            fault = ask();
+        }
         let refusal = |status: &str, body: &str| Answer {
             head: format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len()),
             body: body.as_bytes().to_vec(),
@@ -173,8 +185,18 @@ impl Inside {
                 _ => {}
             }
         }
+        if fault == Fault::Far {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let mut stream = stream;
         stream.write_all(format!("{}Connection: close\r\n\r\n", answer.head).as_bytes()).ok()?;
+        if fault == Fault::Slow {
+            // Until the client has had enough.
+            return answer.body.iter().try_for_each(|byte| {
+                std::thread::sleep(Duration::from_millis(100));
+                stream.write_all(&[*byte]).ok()
+            });
+        }
         stream.write_all(&answer.body).ok()
     }
 

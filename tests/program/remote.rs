@@ -1,7 +1,9 @@
 //! Stores that a team shares: folders and web servers, whole and broken.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use maple_pipe::digest::Digest;
@@ -9,6 +11,7 @@ use maple_pipe::store::Record;
 use snapbox::str;
 
 use crate::objects::{Fault, ObjectServer};
+use crate::running::{Running, eventually};
 use crate::support::{PIPELINE, Printed, Project, damage};
 
 /// A pipeline of commands: each makes a file that is not small and a folder, and one reads them all.
@@ -50,9 +53,14 @@ fn team(project: &Project) -> String {
     format!("file://{}", folder.display())
 }
 
-/// Runs a command with a remote.
+/// Runs a command with a remote, which has more time than it ever needs.
 fn with_remote(project: &Project, remote: &str, arguments: &[&str]) -> Printed {
-    project.run(&[arguments, &["--remote", remote, "--remote-timeout", "1"]].concat())
+    within(project, remote, "60", arguments)
+}
+
+/// The same with a remote that may be silent for so many seconds.
+fn within(project: &Project, remote: &str, seconds: &str, arguments: &[&str]) -> Printed {
+    project.run(&[arguments, &["--remote", remote, "--remote-timeout", seconds]].concat())
 }
 
 /// The lines of a run that are about a remote, and their number.
@@ -226,7 +234,7 @@ fn a_broken_server_costs_one_warning_and_nothing_else() {
     project.ran(&["run", COMMANDS]);
     let expected = project.read("results/commands/all");
     type Faults = fn(&str, &str) -> Fault;
-    let cases: [(&str, Faults, &str); 12] = [
+    let cases: [(&str, Faults, &str); 13] = [
         ("down", |_, _| Fault::Closed, "cannot be used: "),
         (
             "500",
@@ -235,6 +243,7 @@ fn a_broken_server_costs_one_warning_and_nothing_else() {
         ),
         ("refuses", |_, _| Fault::Status("403 Forbidden"), "cannot be used: it answers `403 Forbidden`"),
         ("silent", |_, _| Fault::Silent, "cannot be used: it does not answer in time"),
+        ("slow", |_, _| Fault::Slow, "cannot be used: it sends less than "),
         (
             "silent at last",
             |_, path| if path.contains("/artifacts/") { Fault::Silent } else { Fault::None },
@@ -279,7 +288,10 @@ fn a_broken_server_costs_one_warning_and_nothing_else() {
             if is_bundle && name != "down" { Fault::Status("404 Not Found") } else { faults(method, path) }
         });
         let arguments = ["run", COMMANDS, "--set", "axes.number=[1,2,3]", "--set", "stage.all.parameters.again=1"];
-        let printed = with_remote(&colleague, &remote, &arguments);
+        // Only what never ends is waited for in vain.
+        let seconds =
+            if ["silent", "says nothing", "slow"].iter().any(|word| name.contains(word)) { "1" } else { "60" };
+        let printed = within(&colleague, &remote, seconds, &arguments);
         assert_eq!((printed.code, warnings(&printed).len()), (Some(0), 1), "{name}: {}", printed.stderr);
         assert!(warnings(&printed)[0].contains(says), "{name}: {}", printed.stderr);
         let folder = fs::read_dir(colleague.file("results")).unwrap().next().unwrap().unwrap().path();
@@ -291,7 +303,7 @@ fn a_broken_server_costs_one_warning_and_nothing_else() {
             let asked = server.asked().iter().filter(|(line, _)| line.starts_with("GET")).count();
             assert!(asked < 10, "{name}: {asked}");
         }
-        let pushed = with_remote(&colleague, &remote, &["push", COMMANDS]);
+        let pushed = within(&colleague, &remote, seconds, &["push", COMMANDS]);
         assert!(pushed.code == Some(0) || pushed.code == Some(1) && pushed.stderr.contains("error: "), "{name}");
         // Once it works again, so does sharing.
         server.disturb(|_, _| Fault::None);
@@ -307,7 +319,7 @@ fn a_server_that_stumbles_is_asked_again() {
     let project = commands();
     let server = ObjectServer::start();
     let remote = format!("{}/team", server.url);
-    let seen = std::sync::Mutex::new(std::collections::HashSet::new());
+    let seen = Mutex::new(HashSet::new());
     // The first request for each object fails.
     server.disturb(move |method, path| {
         let is_first = seen.lock().unwrap().insert(format!("{method} {path}"));
@@ -315,6 +327,44 @@ fn a_server_that_stumbles_is_asked_again() {
     });
     let printed = with_remote(&project, &remote, &["run", COMMANDS]);
     assert!(warnings(&printed).is_empty() && printed.stderr.contains(", 4 results sent"), "{}", printed.stderr);
+}
+
+#[test]
+fn a_server_that_is_far_away_is_as_good() {
+    let (project, colleague) = (commands(), commands());
+    let server = ObjectServer::start();
+    let remote = format!("{}/team", server.url);
+    server.disturb(|_, _| Fault::Far);
+    let printed = with_remote(&project, &remote, &["run", COMMANDS]);
+    assert!(warnings(&printed).is_empty() && printed.stderr.contains(", 4 results sent"), "{}", printed.stderr);
+    server.asked();
+    let printed = with_remote(&colleague, &remote, &["run", COMMANDS]);
+    assert!(warnings(&printed).is_empty() && printed.stderr.contains("nothing had to run"), "{}", printed.stderr);
+    // The format, the bundle, and what is too large for it: three texts, three folders, and what was made of all.
+    assert_eq!(server.asked().len(), 9);
+}
+
+/// The remote takes nothing, and never says so.
+#[test]
+fn interrupts_end_the_sending() {
+    let project = commands();
+    let server = ObjectServer::start();
+    server.disturb(|method, _| if method == "PUT" { Fault::Silent } else { Fault::None });
+    let remote = format!("{}/team", server.url);
+    let arguments = ["run", COMMANDS, "--json", "--remote", &remote, "--remote-timeout", "3600"];
+    let run = Running::start(&project, "run", &arguments);
+    let events = project.file("run.out");
+    eventually("nothing but the sending is left", || {
+        let text = fs::read_to_string(&events).unwrap();
+        text.split_once("\"position\":4").is_some_and(|(_, later)| later.contains("\"sharing\""))
+    });
+    // Two of the same kind could become one.
+    run.signal("TERM");
+    run.signal("INT");
+    assert_eq!(run.end().code, Some(130));
+    // Nothing of what was made is lost.
+    let printed = project.run(&["run", COMMANDS]);
+    assert!(printed.stderr.contains("nothing had to run"), "{}", printed.stderr);
 }
 
 #[test]

@@ -124,9 +124,7 @@ pub fn a_bucket_is_shared_and_collected() {
     assert_eq!(colleague.read("results/commands/all"), first.read("results/commands/all"));
     assert!(colleague.run(&["verify"]).stderr.ends_with("all as they were made\n"));
     let kept = run(&first, &server, &["gc"]);
-    assert!(
-        kept.stderr.starts_with("would free 0 B in the remote") || kept.stderr.contains("0 objects; 4 results kept")
-    );
+    assert_eq!(kept.stderr, "would free [SIZE] in the remote s3://team/maple: 0 objects; 4 results kept\n");
 }
 
 pub fn a_broken_bucket_costs_one_warning_and_nothing_else() {
@@ -150,7 +148,9 @@ pub fn a_broken_bucket_costs_one_warning_and_nothing_else() {
     for (name, faults, says) in cases {
         let colleague = project(100_000);
         server.disturb(faults);
-        let ran = run(&colleague, &server, &["run", COMMANDS, "--remote-timeout", "1"]);
+        // Only what never ends is waited for in vain.
+        let seconds = if name == "silent" { "1" } else { "60" };
+        let ran = run(&colleague, &server, &["run", COMMANDS, "--remote-timeout", seconds]);
         assert_eq!((ran.code, warnings(&ran)), (Some(0), 1), "{name}: {}", ran.stderr);
         assert!(ran.stderr.contains(says), "{name}: {}", ran.stderr);
         assert_eq!(colleague.read("results/commands/all"), expected, "{name}");
