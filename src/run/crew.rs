@@ -9,6 +9,7 @@ use std::thread::Scope;
 use petgraph::graph::NodeIndex;
 
 use super::job::{End, Job};
+use crate::digest::Digest;
 use crate::store::Record;
 use crate::tally::Tally;
 use crate::task::Progress;
@@ -17,10 +18,15 @@ use crate::task::Progress;
 pub(super) enum Message {
     Progress(NodeIndex, Progress),
     Finished(NodeIndex, Box<Result<(Record, Tally), End>>),
+    /// What a remote has of what it was asked for.
+    Answered(Vec<Answer>),
     /// A mistake of ours.
     Panicked(Box<dyn Any + Send>),
     Interrupted,
 }
+
+/// A node whose key a remote was asked for, that key, and what came into the store.
+pub(super) type Answer = (NodeIndex, Digest, Option<Record>);
 
 /// The threads; they end when it is dropped and their jobs are done.
 pub(super) struct Crew<'scope, 'env, 'a> {

@@ -42,7 +42,7 @@ mod submission;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
@@ -69,15 +69,15 @@ use crate::digest::Digest;
 use crate::error::{Error, INTERRUPTED, Result};
 use crate::executor::{Executors, Need as JobNeed, Queue};
 use crate::files::{Claim, Claimed};
-use crate::graph::{Elsewhere, Graph, Inspector, State as Staleness, Wait};
+use crate::graph::{Graph, Inspector, State as Staleness, Wait};
 use crate::kind::Place as Where;
 use crate::remote::{Remote, Trouble};
-use crate::store::{CanonicalJson, Record, StatCache, Store};
+use crate::store::{CanonicalJson, Output, Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::text::nodes;
 use crate::watch::{TICK, watch};
 use assignment::{Assignment, Kept};
-use crew::{Crew, Message};
+use crew::{Answer, Crew, Message};
 use estimate::Estimates;
 use handed::{Handed, News};
 use interrupt::Listening;
@@ -185,7 +185,7 @@ pub fn run(
         pipeline,
         selection,
         results,
-        inspector: &Inspector::new(graph, store, &cache).asking(remote.map(Elsewhere::Pulled)),
+        inspector: &Inspector::new(graph, store, &cache),
         cache: &cache,
         options,
         last_keys: &last_keys,
@@ -195,6 +195,8 @@ pub fn run(
         queue: BTreeSet::new(),
         stale: HashMap::new(),
         elsewhere: BTreeSet::new(),
+        unasked: BTreeSet::new(),
+        asked: BTreeSet::new(),
         remade: HashSet::new(),
         working: HashMap::new(),
         alone: HashSet::new(),
@@ -272,6 +274,16 @@ fn sending<T: Send>(
     sharing(remote, report, work)
 }
 
+/// A node, its key, and its outputs.
+type Question<'a> = (NodeIndex, Digest, &'a [Output]);
+
+/// Brings what a remote has of these into the store.
+fn ask(remote: &Remote, store: &Store, questions: Vec<Question<'_>>) -> Vec<Answer> {
+    let wanted: Vec<(Digest, &[Output])> = questions.iter().map(|&(_, key, outputs)| (key, outputs)).collect();
+    let found = remote.pull(store, &wanted);
+    questions.into_iter().zip(found).map(|((index, key, _), record)| (index, key, record)).collect()
+}
+
 /// Says what is amiss with a remote, the first time.
 fn tell_trouble(remote: &Remote, report: &mut dyn FnMut(&Event<'_>)) {
     if let Some(Trouble { message, hint }) = remote.trouble() {
@@ -301,6 +313,9 @@ struct Scheduler<'a> {
     stale: HashMap<NodeIndex, (Digest, CanonicalJson)>,
     /// Nodes in state Queued that another run computes.
     elsewhere: BTreeSet<NodeIndex>,
+    /// Nodes in state Queued for which the remote is to be asked, and for which it is being asked.
+    unasked: BTreeSet<NodeIndex>,
+    asked: BTreeSet<NodeIndex>,
     /// Nodes that were made ready again, because what they had left is damaged.
     remade: HashSet<NodeIndex>,
     /// Keys that are queued or running, with the other nodes that wait for the same key.
@@ -334,6 +349,11 @@ impl<'a> Scheduler<'a> {
             self.make_ready(index);
         }
         self.inspect(report);
+        while let Some((remote, questions)) = self.questions() {
+            let answers = sharing(remote, report, || ask(remote, self.store, questions));
+            self.answer(answers, report);
+            self.inspect(report);
+        }
         if self.queue.is_empty() {
             return;
         }
@@ -360,9 +380,19 @@ impl<'a> Scheduler<'a> {
                     outbox.iter().for_each(|(_, outbox)| outbox.add(record.clone()));
                 }
                 self.start(&mut crew, report);
+                // Nodes run meanwhile; those that become stale meanwhile are the next question.
+                if let Some((remote, questions)) = self.questions() {
+                    let (sender, store) = (sender.clone(), self.store);
+                    scope.spawn(move || {
+                        let ask = AssertUnwindSafe(|| ask(remote, store, questions));
+                        drop(sender.send(catch_unwind(ask).map_or_else(Message::Panicked, Message::Answered)));
+                    });
+                }
                 let is_handed =
                     !self.summary.interrupted && self.handed.as_ref().is_some_and(|handed| handed.nodes() > 0);
-                let is_waiting = !self.elsewhere.is_empty() || self.handed.is_some() && !self.queue.is_empty();
+                let is_waiting = !self.elsewhere.is_empty()
+                    || !self.asked.is_empty()
+                    || self.handed.is_some() && !self.queue.is_empty();
                 if self.running.is_empty() && !is_handed && (self.is_stopping() || !is_waiting) {
                     if let Some((remote, outbox)) = outbox {
                         sending(remote, interrupts, report, || outbox.empty());
@@ -379,6 +409,7 @@ impl<'a> Scheduler<'a> {
                         report(&Event::Progress { node: self.name(index), progress: &progress });
                     }
                     Ok(Message::Finished(index, result)) => self.finish(index, *result, report),
+                    Ok(Message::Answered(answers)) => self.answer(answers, report),
                     Ok(Message::Panicked(panic)) => resume_unwind(panic),
                     Ok(Message::Interrupted) => self.interrupt(&receiver, report),
                     Err(RecvTimeoutError::Timeout) => self.look_elsewhere(report),
@@ -466,7 +497,7 @@ impl<'a> Scheduler<'a> {
                 report(&Event::Again { node, message: &message });
                 self.states.insert(index, State::Queued);
                 self.stale.insert(index, (key, recipe));
-                self.queue_again(index);
+                self.queue_up(index);
             }
             News::Failed(failure) => {
                 let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
@@ -517,14 +548,9 @@ impl<'a> Scheduler<'a> {
             }
             // What finds no room now stays queued, and its claims are given back.
             for (index, ..) in batches.flatten() {
-                self.queue_again(index);
+                self.queue_up(index);
             }
         }
-    }
-
-    fn queue_again(&mut self, index: NodeIndex) {
-        let priority = self.estimates().priority(index);
-        self.queue.insert((Reverse(priority), index));
     }
 
     /// Claims a queued node for a job, unless there is a job for it already.
@@ -614,7 +640,7 @@ impl<'a> Scheduler<'a> {
                 let names: Vec<&str> = indices.iter().map(|&index| self.name(index)).collect();
                 report(&Event::Submitted { nodes: &names, jobs, job: &job, before: false });
             }
-            Ok(None) => indices.into_iter().for_each(|index| self.queue_again(index)),
+            Ok(None) => indices.into_iter().for_each(|index| self.queue_up(index)),
             Err(error) => indices.into_iter().for_each(|index| self.give_up(index, &error, report)),
         }
     }
@@ -676,8 +702,36 @@ impl<'a> Scheduler<'a> {
                     Err(error) => self.fail(index, &Failure::new(None, &error), None, report),
                 }
             }
-            self.options.remote.iter().for_each(|remote| tell_trouble(remote, report));
         }
+    }
+
+    /// What the remote is to be asked for now, all at once: one question at a time.
+    fn questions(&mut self) -> Option<(&'a Remote, Vec<Question<'a>>)> {
+        let remote = self.options.remote.as_deref()?;
+        if self.is_stopping() || self.unasked.is_empty() || !self.asked.is_empty() {
+            return None;
+        }
+        self.asked = std::mem::take(&mut self.unasked);
+        let graph = self.graph;
+        let question = |&index: &NodeIndex| (index, self.stale[&index].0, graph.node(index).work.outputs());
+        Some((remote, self.asked.iter().map(question).collect()))
+    }
+
+    /// Nodes that the remote had are Cached; the others are ours.
+    fn answer(&mut self, answers: Vec<Answer>, report: &mut dyn FnMut(&Event<'_>)) {
+        for (index, key, record) in answers {
+            // It may have become Wanted since.
+            let is_asked = self.stale.get(&index).is_some_and(|(own, _)| *own == key) && self.asked.remove(&index);
+            match record {
+                _ if !is_asked => {}
+                Some(record) => {
+                    self.stale.remove(&index);
+                    self.settle_all(index, State::Cached, record, None, report);
+                }
+                None => self.queue_up(index),
+            }
+        }
+        self.options.remote.iter().for_each(|remote| tell_trouble(remote, report));
     }
 
     /// Ready -> Queued.
@@ -688,10 +742,19 @@ impl<'a> Scheduler<'a> {
             None => {
                 self.working.insert(key, Vec::new());
                 self.stale.insert(index, (key, recipe));
-                let priority = self.estimates().priority(index);
-                self.queue.insert((Reverse(priority), index));
+                if self.options.remote.is_some() {
+                    self.unasked.insert(index);
+                } else {
+                    self.queue_up(index);
+                }
             }
         }
+    }
+
+    /// A queued node can be taken.
+    fn queue_up(&mut self, index: NodeIndex) {
+        let priority = self.estimates().priority(index);
+        self.queue.insert((Reverse(priority), index));
     }
 
     fn estimates(&mut self) -> &mut Estimates {
@@ -804,7 +867,7 @@ impl<'a> Scheduler<'a> {
     /// Takes what is Wanted out of the lists that it was in while it was Ready or Queued. Returns nodes that are Wanted now,
     /// because they waited for the key of such a node.
     fn forget_unqueued(&mut self) -> Vec<NodeIndex> {
-        let Scheduler { states, ready, queue, elsewhere, stale, working, .. } = self;
+        let Scheduler { states, ready, queue, elsewhere, unasked, asked, stale, working, .. } = self;
         ready.retain(|index| states[index] == State::Ready);
         for waiting in working.values_mut() {
             waiting.retain(|index| states[index] == State::Queued);
@@ -815,7 +878,9 @@ impl<'a> Scheduler<'a> {
             states.insert(index, State::Wanted);
         }
         queue.retain(|(_, index)| states[index] == State::Queued);
-        elsewhere.retain(|index| states[index] == State::Queued);
+        for nodes in [elsewhere, unasked, asked] {
+            nodes.retain(|index| states[index] == State::Queued);
+        }
         freed
     }
 
@@ -855,10 +920,7 @@ impl<'a> Scheduler<'a> {
             match state {
                 Ok(Claimed::Elsewhere(_)) => drop(self.elsewhere.insert(index)),
                 // It is claimed again when there is room for it.
-                Ok(Claimed::Ours(_)) => {
-                    let priority = self.estimates().priority(index);
-                    self.queue.insert((Reverse(priority), index));
-                }
+                Ok(Claimed::Ours(_)) => self.queue_up(index),
                 Err(error) => self.give_up(index, &error, report),
             }
         }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use maple_pipe::digest::Digest;
@@ -342,6 +344,47 @@ fn a_server_that_is_far_away_is_as_good() {
     assert!(warnings(&printed).is_empty() && printed.stderr.contains("nothing had to run"), "{}", printed.stderr);
     // The format, the bundle, and what is too large for it: three texts, three folders, and what was made of all.
     assert_eq!(server.asked().len(), 9);
+}
+
+/// The last question is answered when the node that has begun before it is done.
+#[test]
+fn nodes_run_while_the_remote_is_asked() {
+    let project = Project::new();
+    let go = project.file("go");
+    let text = format!(
+        "[stage.long]\nkind = \"command\"\noutputs = {{ text = \"text\" }}\n\
+         run = \"while ! [ -e {} ]; do sleep 0.02; done; echo long > text\"\n\
+         [stage.short]\nkind = \"command\"\noutputs = {{ text = \"text\" }}\nrun = \"echo short > text\"\n\
+         [stage.last]\nkind = \"command\"\ninputs = {{ short = \"@short.text\" }}\noutputs = {{ text = \"text\" }}\n\
+         run = \"cat inputs/short > text\"\n",
+        go.display()
+    );
+    project.write(COMMANDS, &text);
+    let server = ObjectServer::start();
+    let (records, is_held) = (Mutex::new(HashSet::new()), Arc::new(AtomicBool::new(false)));
+    let held = is_held.clone();
+    server.disturb(move |method, path| {
+        if method != "GET" || !path.contains("/records/") {
+            return Fault::None;
+        }
+        let mut records = records.lock().unwrap();
+        let is_last = records.len() == 2 && !records.contains(path);
+        if is_last {
+            held.store(true, Relaxed);
+            return Fault::Held;
+        }
+        records.insert(path.to_owned());
+        Fault::None
+    });
+    let remote = format!("{}/team", server.url);
+    let run = Running::start(&project, "run", &["run", COMMANDS, "--jobs", "2", "--remote", &remote]);
+    eventually("the remote is asked for the last node", || is_held.load(Relaxed));
+    fs::write(go, "").unwrap();
+    run.says("(2/3) long");
+    server.disturb(|_, _| Fault::None);
+    let printed = run.end();
+    assert!(printed.code == Some(0) && printed.stderr.contains("3 ran, 0 cached"), "{}", printed.stderr);
+    assert!(printed.stderr.contains(", 3 results sent"), "{}", printed.stderr);
 }
 
 /// The remote takes nothing, and never says so.

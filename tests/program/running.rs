@@ -50,7 +50,7 @@ impl<'a> Running<'a> {
 
     /// Waits until the run has said so.
     #[track_caller]
-    fn says(&self, text: &str) {
+    pub fn says(&self, text: &str) {
         eventually(text, || fs::read_to_string(&self.stderr).unwrap().contains(text));
     }
 
