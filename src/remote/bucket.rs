@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,7 +23,7 @@ use ureq::http::HeaderValue;
 use url::{Position, Url};
 
 use super::objects::{Fault, Object, Objects};
-use super::web::{SLOWEST, Silence, Web};
+use super::web::{Silence, Web};
 use crate::download::shown;
 use crate::error::{Error, Result};
 
@@ -38,8 +38,6 @@ pub(super) struct Bucket {
     store: Box<dyn ObjectStore>,
     /// Where in the store they lie.
     folder: Path,
-    /// How long the remote may be silent.
-    patience: Duration,
     /// Whether large objects can be sent in parts.
     takes_parts: bool,
     /// Whether the remote has been silent for too long.
@@ -77,7 +75,7 @@ impl Bucket {
         let opened: object_store::Result<(Box<dyn ObjectStore>, Path)> = match url.scheme() {
             "file" => {
                 let path = url.to_file_path().map_err(|()| wrong(format!("`{address}` names no folder")))?;
-                return Ok(Bucket::in_folder(&path, patience));
+                return Ok(Bucket::in_folder(&path));
             }
             "s3" | "s3a" => {
                 let builder = AmazonS3Builder::new().with_retry(retry).with_http_connector(web());
@@ -122,14 +120,14 @@ impl Bucket {
                 "credentials are read from the environment: AWS_*, GOOGLE_* or AZURE_*",
             )
         })?;
-        Ok(Box::new(Bucket { store, folder, patience, takes_parts, silence }))
+        Ok(Box::new(Bucket { store, folder, takes_parts, silence }))
     }
 
     /// The files below a folder. One that is absent, such as another machine's that is not mounted, is a remote that is down.
-    fn in_folder(path: &FilePath, patience: Duration) -> Box<dyn Objects> {
+    fn in_folder(path: &FilePath) -> Box<dyn Objects> {
         let Ok(store) = LocalFileSystem::new_with_prefix(path) else { return Box::new(Absent) };
         let (folder, silence) = Default::default();
-        Box::new(Bucket { store: Box::new(store), folder, patience, takes_parts: true, silence })
+        Box::new(Bucket { store: Box::new(store), folder, takes_parts: true, silence })
     }
 
     fn place(&self, path: &str) -> Path {
@@ -210,8 +208,7 @@ impl Objects for Bucket {
             if object.size > most {
                 return Err(Fault::Object(format!("it has {} bytes in place of at most {most}", object.size)));
             }
-            let time = self.patience + Duration::from_secs(object.size / SLOWEST);
-            let (started, mut length) = (Instant::now(), 0);
+            let mut length = 0;
             let mut stream = found.into_stream();
             while let Some(chunk) = stream.next().await {
                 let chunk = chunk.map_err(|error| {
@@ -220,9 +217,6 @@ impl Objects for Bucket {
                 length += chunk.len() as u64;
                 if length > object.size {
                     return Err(Fault::Object("it is longer than it is said to be".to_owned()));
-                }
-                if started.elapsed() > time {
-                    return Err(Fault::Remote(format!("it sends less than {} kB a second", SLOWEST / 1000)));
                 }
                 take(&chunk).map_err(|error| match error.kind() {
                     io::ErrorKind::Interrupted => Fault::Stopped,
@@ -334,7 +328,7 @@ fn without_secrets(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::Ordering::Relaxed;
 
@@ -372,6 +366,23 @@ mod tests {
         let (bucket, content, working) = server(Duration::from_secs(1), |stream, _| stream);
         assert_eq!(bucket.write("large", content), Err(Fault::Remote("it does not answer in time".to_owned())));
         drop(working.join().unwrap());
+    }
+
+    #[test]
+    fn a_server_that_sends_a_byte_now_and_then_is_left_whatever_it_answers() {
+        for status in ["200 OK", "404 Not Found", "403 Forbidden"] {
+            let send = move |mut stream: TcpStream, _| {
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: 1000000\r\n\r\n");
+                stream.write_all(head.as_bytes()).unwrap();
+                while stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            };
+            let (bucket, _, working) = server(Duration::from_secs(1), send);
+            let read = bucket.read("large", u64::MAX, &mut |_| Ok(()));
+            assert_eq!(read, Err(Fault::Remote("it sends less than 1 kB a second".to_owned())), "{status}");
+            working.join().unwrap();
+        }
     }
 
     #[test]

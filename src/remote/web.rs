@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
@@ -22,8 +22,8 @@ use object_store::client::{
 use ureq::http::{HeaderValue, Method, Request, header};
 use ureq::{Agent, BodyReader, SendBody};
 
-/// Bytes a second that a remote must send or take.
-pub(super) const SLOWEST: u64 = 20_000;
+/// Bytes a second that a remote must send or take for each request. Many share a line that may be slow.
+const SLOWEST: u64 = 1_000;
 /// Connections that are kept open.
 const CONNECTIONS: usize = 64;
 /// Bytes that are read at a time.
@@ -42,7 +42,7 @@ pub(super) struct Web {
     stopped: Arc<AtomicBool>,
 }
 
-/// Whether a server has been silent for too long; it is not asked again then.
+/// Whether a server has been silent for too long, or too slow; it is not asked again then.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Silence(Arc<AtomicBool>);
 
@@ -52,12 +52,15 @@ impl Silence {
         self.0.load(Relaxed)
     }
 
+    /// The error of a server that is not waited for any longer.
+    fn begins(&self, message: String) -> HttpError {
+        self.0.store(true, Relaxed);
+        HttpError::new(HttpErrorKind::Unknown, Late(message))
+    }
+
     /// What `object_store` makes of the kind of an error: whether it asks again.
     fn failed(&self, error: ureq::Error) -> HttpError {
-        let silent = || {
-            self.0.store(true, Relaxed);
-            HttpError::new(HttpErrorKind::Unknown, Silent)
-        };
+        let silent = || self.begins("it does not answer in time".to_owned());
         match error {
             ureq::Error::Timeout(_) => silent(),
             ureq::Error::Io(error) if error.kind() == ErrorKind::TimedOut => silent(),
@@ -71,16 +74,17 @@ impl Silence {
     }
 }
 
+/// A server does not answer, or not as fast as it must.
 #[derive(Debug)]
-struct Silent;
+struct Late(String);
 
-impl fmt::Display for Silent {
+impl fmt::Display for Late {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("it does not answer in time")
+        formatter.write_str(&self.0)
     }
 }
 
-impl Error for Silent {}
+impl Error for Late {}
 
 impl Web {
     /// A client that waits so long.
@@ -134,8 +138,8 @@ impl HttpService for Web {
             false => self.silence.failed(error),
         };
         let (parts, body) = answer.map_err(failed)?.into_parts();
-        let reader = Mutex::new(body.into_reader());
-        let body = HttpResponseBody::new(Incoming { reader, silence: self.silence.clone() });
+        let reader = Mutex::new(Reading { body: body.into_reader(), came: 0 });
+        let body = HttpResponseBody::new(Incoming { reader, web: self.clone(), since: Instant::now() });
         Ok(HttpResponse::from_parts(parts, body))
     }
 }
@@ -157,10 +161,18 @@ impl Read for Outgoing {
     }
 }
 
-/// The body of an answer as it comes.
+/// The body of an answer as it comes, whatever it answers. It ends early when the user asks to stop.
 struct Incoming {
-    reader: Mutex<BodyReader<'static>>,
-    silence: Silence,
+    reader: Mutex<Reading>,
+    web: Web,
+    since: Instant,
+}
+
+/// How far a body has been read.
+struct Reading {
+    body: BodyReader<'static>,
+    /// Bytes.
+    came: u64,
 }
 
 impl Body for Incoming {
@@ -169,14 +181,23 @@ impl Body for Incoming {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let mut chunk = vec![0; CHUNK];
+        let Web { patience, silence, stopped, .. } = &self.web;
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        Poll::Ready(match reader.read(&mut chunk) {
+        if stopped.load(Relaxed) {
+            return Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Unknown, Late("it was stopped".to_owned())))));
+        }
+        if self.since.elapsed() > *patience + Duration::from_secs(reader.came / SLOWEST) {
+            let message = format!("it sends less than {} kB a second", SLOWEST / 1000);
+            return Poll::Ready(Some(Err(silence.begins(message))));
+        }
+        Poll::Ready(match reader.body.read(&mut chunk) {
             Ok(0) => None,
             Ok(length) => {
+                reader.came += length as u64;
                 chunk.truncate(length);
                 Some(Ok(Frame::data(chunk.into())))
             }
-            Err(error) => Some(Err(self.silence.failed(ureq::Error::from(error)))),
+            Err(error) => Some(Err(silence.failed(ureq::Error::from(error)))),
         })
     }
 }
