@@ -40,6 +40,7 @@ const COMMANDS: &[Command] = &[
     ),
     ("fewshot", &["fewshot", "--split", "data/shapes/split.json"], &[("--shots", "1"), ("--seed", "1")]),
     ("gc", &["gc", PIPELINE, "--dry-run"], &[("--keep-runs", "1"), ("--keep-days", "1")]),
+    ("gc", &["gc", "--remote", "file:///no/such/folder"], &[("--grace", "30")]),
     (
         "predict",
         &["predict", "no.prompt", "data/shapes"],
@@ -47,7 +48,9 @@ const COMMANDS: &[Command] = &[
     ),
     ("prompts-interpret", &["prompts", "interpret", "no.prompt", "--weights", "no.weights"], &[("--top", "1")]),
     ("quickstart", &["quickstart", PIPELINE], &[("--jobs", "1"), ("--threads", "1")]),
-    ("run", &["run", PIPELINE, "--dry-run"], &[("--jobs", "1"), ("--threads", "1")]),
+    ("pull", &["pull", PIPELINE], &[("--remote-timeout", "1")]),
+    ("push", &["push", PIPELINE], &[("--remote-timeout", "1")]),
+    ("run", &["run", PIPELINE, "--dry-run"], &[("--jobs", "1"), ("--threads", "1"), ("--remote-timeout", "1")]),
     ("runs", &["runs"], &[("-n", "1")]),
     ("runs", &["runs", "--json"], &[("-n", "1")]),
     ("weights-check", &["weights", "check", "no.weights"], &[("--vision-heads", "1"), ("--text-heads", "1")]),
@@ -80,7 +83,7 @@ fn no_number_is_a_panic() {
 fn every_number_is_tried() {
     let project = Project::new();
     project.run(&["man", "pages"]);
-    let number = Regex::new(r"(?m)^(?:.*\\fB)((?:\\-)+[a-z\\-]+)\\fR(?: |=)\\fI<(?:N|DAYS)>").unwrap();
+    let number = Regex::new(r"(?m)^(?:.*\\fB)((?:\\-)+[a-z\\-]+)\\fR(?: |=)\\fI<(?:N|DAYS|SECONDS)>").unwrap();
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(project.file("pages")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -79,6 +79,7 @@ fn what_a_trainer_does_not_leave_is_told() {
     let printed = project.run(&[
         "run",
         PIPELINE,
+        "-j1",
         "--only",
         "train/*/seed1",
         "--set",
@@ -93,7 +94,7 @@ fn what_a_trainer_does_not_leave_is_told() {
         DONE [TIME] (3/4) code
       FAILED [TIME] (4/4) train/shapes/coop16/seed1
 error: its command ended with exit status: 1
-  | Checkpoint saved to [PROJECT]/.maple/work/run-[ID]/1/output/prompt_learner
+  | Checkpoint saved to [PROJECT]/.maple/work/run-[ID]/4/output/prompt_learner
   | => result
   | * total: 2,000
   | * correct: 1,041
