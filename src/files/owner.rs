@@ -56,9 +56,13 @@ pub(super) fn name(text: &str) -> String {
 pub(super) fn lives_elsewhere(path: &Path, text: &str) -> bool {
     static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
     let line = |word: &str| text.lines().find_map(|line| line.strip_prefix(word));
-    let is_here = line(HOST) == Some(&*host()) || line(BOOT) == Boot::current().map(Boot::id);
-    let heartbeat = if line(BEATS).is_some() { Some(path) } else { line(HEARTBEAT).map(Path::new) };
-    let Some(heartbeat) = heartbeat.filter(|_| !is_here) else { return false };
+    let Some(its_host) = line(HOST) else { return false };
+    // Containers of one computer have names of their own.
+    if its_host == host() || line(BOOT).is_some_and(|boot| Some(boot) == Boot::current().map(Boot::id)) {
+        return false;
+    }
+    // The file itself is the heartbeat, or will be in a moment.
+    let heartbeat = line(HEARTBEAT).map_or(path, Path::new);
     let file = fs::metadata(heartbeat).or_else(|_| fs::metadata(path));
     let age = file.and_then(|file| file.modified()).ok().and_then(|time| time.elapsed().ok());
     if age.is_some_and(|age| age > ANCIENT) {
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_decides_for_this_computer_and_for_who_has_no_heartbeat() {
+    fn the_lock_decides_for_this_computer() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("claim");
         let lives = |text: &str| {
@@ -152,7 +156,8 @@ mod tests {
             lives_elsewhere(&path, text)
         };
         assert!(!lives(&text()));
-        assert!(!lives("process 1 on nowhere") && !lives("process 1 on nowhere\nboot b\nhost nowhere\n"));
+        assert!(!lives("process 1 on nowhere"));
+        assert!(lives("process 1 on nowhere\nboot b\nhost nowhere\n"), "it has just begun");
         assert!(lives("process 1 on nowhere\nboot b\nhost nowhere\nheartbeat /nowhere/run.claim\n"));
         assert!(lives("process 1 on nowhere\nboot b\nhost nowhere\nbeat 00000000000000000007\n"));
         assert!(!lives(&format!("process 1 on nowhere\nboot b\nhost {}\nheartbeat /nowhere/run.claim\n", host())));

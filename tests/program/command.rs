@@ -545,7 +545,7 @@ one is stale: changed since it last ran
     assert_eq!(fs::read_to_string(project.artifact("one", "out")).unwrap(), "good day\n");
     // Another folder is no other program.
     fs::rename(project.file("bin"), project.file("tools")).unwrap();
-    let path = path.replace("/bin:", "/tools:");
+    let path = path.replacen("/bin:", "/tools:", 1);
     let moved = project.printed(project.command(&["run", COMMANDS]).env("PATH", &path).output().unwrap());
     assert_eq!(moved.done(), names(&[]));
     // The command's own `PATH` is where it is looked for.
