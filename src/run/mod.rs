@@ -943,8 +943,12 @@ impl<'a> Scheduler<'a> {
     /// Everything that a node's job needs.
     fn prepare(&mut self, index: NodeIndex, claim: Claim, device: Option<Device>) -> Result<Job<'a>> {
         let (assignment, scratch) = (self.assign(index)?, self.store.scratch()?.node()?);
-        // A node that runs alone may use all processors; many nodes share them.
-        let wanted = (self.running.len() + 1 + self.queue.len()).min(self.options.jobs);
+        // A node that runs alone may use all processors; many nodes share them. What takes milliseconds takes no share of a node
+        // that may take hours.
+        let is_light = |index: NodeIndex| matches!(self.graph.node(index).work.place(), Where::Here(_));
+        let shares = |other: &NodeIndex| is_light(index) || !is_light(*other);
+        let others = self.running.keys().chain(self.queue.iter().map(|(_, index)| index));
+        let wanted = 1 + others.filter(|other| shares(other)).take(self.options.jobs.saturating_sub(1)).count();
         self.stale.remove(&index);
         Ok(Job {
             assignment,

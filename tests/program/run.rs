@@ -119,6 +119,22 @@ fn neither_jobs_nor_threads_nor_the_folder_change_an_artifact() {
     assert_eq!(first.digests().len(), 1 + 1 + 7 + 2 * 3 + 4 * 2 + 10 * 3 + 4);
 }
 
+/// A node that may take hours has all processors, whatever light nodes are queued beside it.
+#[test]
+fn light_nodes_take_no_share_of_the_threads() {
+    let project = Project::new();
+    let told =
+        "\n[stage.told]\nkind = \"command\"\nrun = \"echo $MAPLE_THREADS > told\"\noutputs = { told = \"told\" }\n";
+    project.write("pipelines/told.toml", &(project.read(PIPELINE) + told));
+    project.ran(&["run", "pipelines/told.toml", "--only", "{told,shots/*}", "--jobs", "2", "--threads", "6"]);
+    assert_eq!(fs::read_to_string(project.artifact("told", "told")).unwrap(), "6\n");
+    // Its like do.
+    let like = told.replace("kind", "axes = [\"seed\"]\nkind").replace("echo", "echo {seed}").replace("told]", "like]");
+    project.write("pipelines/told.toml", &(project.read(PIPELINE) + &like));
+    project.ran(&["run", "pipelines/told.toml", "--only", "like/*", "--jobs", "2", "--threads", "6"]);
+    assert_eq!(fs::read_to_string(project.artifact("like/seed1", "told")).unwrap(), "1 3\n");
+}
+
 #[test]
 fn a_result_edited_by_hand_is_written_again() {
     let project = Project::after_a_run();
