@@ -88,16 +88,7 @@ fn lacks(project: &Project, data_root: Option<&Path>, held: &Lock) -> Vec<Findin
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     // What it takes on the processor is what is known without asking again.
     let devices = DeviceChoice::new(Some(crate::device::Devices::processor(jobs)), jobs);
-    let options = Options {
-        jobs,
-        threads: jobs,
-        devices,
-        keep_going: false,
-        pixel_cache: true,
-        label: None,
-        queue: None,
-        remote: None,
-    };
+    let options = Options::new(jobs, jobs, devices);
     let Project { graph, store, pipeline, .. } = project;
     let not_fresh = inspection.selection.iter().copied().filter(|&index| inspection.plan.record(index).is_none());
     let not_fresh: Vec<_> = not_fresh.collect();

@@ -101,7 +101,7 @@ impl WorkArguments {
         let named = named.map(|text| Devices::parse(text, jobs)).transpose()?;
         let devices = DeviceChoice::new(named, jobs);
         let pixel_cache = !self.no_pixel_cache;
-        Ok(Options { jobs, threads, devices, keep_going, pixel_cache, label: None, queue: None, remote: None })
+        Ok(Options { keep_going, pixel_cache, ..Options::new(jobs, threads, devices) })
     }
 }
 

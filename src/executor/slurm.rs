@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::queue::{Ending, Jobs, Need, Packing, Queue, Seen, Standing};
 use crate::error::{Error, Result};
+use crate::text::shell_word;
 
 /// `[executor.slurm]`: how nodes become jobs, and what the jobs ask for.
 #[derive(Clone, Debug, Deserialize)]
@@ -142,8 +143,8 @@ impl Queue for Slurm {
         let (script, folder) = (jobs.folder.join("job.sh"), jobs.folder.display());
         let text = format!(
             "#!/bin/sh\nexec {} work --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" {}/\"$SLURM_ARRAY_TASK_ID\".json\n",
-            quoted(&program.to_string_lossy()),
-            quoted(&folder.to_string())
+            shell_word(&program.to_string_lossy()),
+            shell_word(&folder.to_string())
         );
         std::fs::write(&script, text).map_err(Error::io("write", &script))?;
         let mut command = command("sbatch");
@@ -290,11 +291,6 @@ fn grown(memory: &str, times: u32) -> String {
         Ok(number) => format!("{}{}", number.saturating_mul(1 << times.min(10)), &memory[digits..]),
         Err(_) => memory.to_owned(),
     }
-}
-
-/// A word for the shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -106,6 +106,13 @@ pub struct Options {
     pub remote: Option<Arc<Remote>>,
 }
 
+impl Options {
+    /// A run here alone that ends with the first failure and keeps pixels.
+    pub fn new(jobs: usize, threads: usize, devices: DeviceChoice) -> Options {
+        Options { jobs, threads, devices, keep_going: false, pixel_cache: true, label: None, queue: None, remote: None }
+    }
+}
+
 /// Where a node stands in this run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {

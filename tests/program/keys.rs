@@ -393,16 +393,7 @@ fn execute(pipeline: &Path, store: &Store, jobs: usize) -> (Vec<String>, BTreeMa
     let pipeline = Pipeline::read(pipeline, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     let devices = DeviceChoice::new(Some(Devices::parse("cpu", jobs).unwrap()), jobs);
-    let options = Options {
-        jobs,
-        threads: 1,
-        devices,
-        keep_going: false,
-        pixel_cache: false,
-        label: None,
-        queue: None,
-        remote: None,
-    };
+    let options = Options { pixel_cache: false, ..Options::new(jobs, 1, devices) };
     let interrupts = Interrupts::default();
     let mut done = Vec::new();
     let mut report = |event: &Event<'_>| {

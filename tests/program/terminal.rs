@@ -412,16 +412,7 @@ fn a_panic_ends_the_run_and_its_processes() {
     let graph = Graph::build(&pipeline, None).unwrap();
     let store = Store::open(&project.file(".maple")).unwrap();
     let devices = DeviceChoice::new(None, 2);
-    let options = Options {
-        jobs: 2,
-        threads: 1,
-        devices,
-        keep_going: false,
-        pixel_cache: false,
-        label: None,
-        queue: None,
-        remote: None,
-    };
+    let options = Options { pixel_cache: false, ..Options::new(2, 1, devices) };
     let mut seen = 0;
     let mut report = |event: &Event<'_>| {
         if matches!(event, Event::Started { .. }) {
