@@ -46,7 +46,7 @@ pub enum OnBadImage {
     Skip,
 }
 
-/// Batches that are loaded before they are asked for.
+/// Images for each thread that are loaded before they are asked for, so that none is idle while others finish a batch.
 const AHEAD: usize = 2;
 
 /// Loads batches out of one list of images.
@@ -171,15 +171,22 @@ impl Loader {
         epoch: u64,
         mut work: impl FnMut(&Batch) -> Result<()>,
     ) -> Result<Duration> {
-        let batches = batches.into_iter();
+        let mut batches = batches.into_iter().peekable();
+        let wanted = AHEAD * rayon::current_num_threads();
+        // Of batches that are smaller than that, several are loaded together.
+        let together = batches.peek().map_or(1, |places| wanted.div_ceil(places.len().max(1)));
         std::thread::scope(|scope| {
-            let (sender, receiver) = mpsc::sync_channel(AHEAD - 1);
+            let (sender, receiver) = mpsc::sync_channel(together);
             let (used, unused) = mpsc::channel();
             scope.spawn(move || {
-                for places in batches {
-                    let memory = unused.try_recv().unwrap_or_default();
+                loop {
+                    let next: Vec<_> = batches.by_ref().take(together).collect();
+                    let memory: Vec<Vec<u8>> = next.iter().map(|_| unused.try_recv().unwrap_or_default()).collect();
+                    let loaded =
+                        next.into_par_iter().zip(memory).map(|(places, memory)| self.batch_in(memory, places, epoch));
+                    let loaded: Vec<Result<Batch>> = loaded.collect();
                     // The receiver is gone when the work has failed.
-                    if sender.send(self.batch_in(memory, places, epoch)).is_err() {
+                    if loaded.is_empty() || loaded.into_iter().any(|batch| sender.send(batch).is_err()) {
                         break;
                     }
                 }
