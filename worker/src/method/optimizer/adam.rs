@@ -25,25 +25,23 @@ pub(super) struct Adam {
 }
 
 impl Adam {
-    pub(super) fn new(learned: &[(String, Tensor)], betas: [f64; 2], eps: f64, decay: Decay) -> Adam {
-        let zeros = || learned.iter().map(|(_, tensor)| tensor.detach().to_kind(wide(tensor)).zeros_like()).collect();
-        let device = learned.first().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+    pub(super) fn new(tensors: &[Tensor], betas: [f64; 2], eps: f64, decay: Decay) -> Adam {
+        let zeros = || tensors.iter().map(|tensor| tensor.to_kind(wide(tensor)).zeros_like()).collect();
+        let device = tensors.first().map_or(Device::Cpu, Tensor::device);
         let steps = Tensor::zeros([], (Kind::Int64, device));
         Adam { betas, eps, decay, first: zeros(), second: zeros(), steps }
     }
 }
 
 impl Rule for Adam {
-    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], pace: Pace<'_>) {
+    fn step(&mut self, tensors: &[Tensor], gradients: &[Tensor], pace: Pace<'_>) {
         self.steps += pace.count();
         let steps = self.steps.to_kind(Kind::Double);
         let [beta1, beta2] = self.betas;
         let [correction1, correction2] = self.betas.map(|beta| 1.0 - Tensor::pow_scalar(beta, &steps));
         let rate = pace.learning_rate / correction1;
         let moments = self.first.iter().zip(&self.second);
-        for (place, (((_, tensor), gradient), (first, second))) in
-            tensors.iter().zip(gradients).zip(moments).enumerate()
-        {
+        for (place, ((tensor, gradient), (first, second))) in tensors.iter().zip(gradients).zip(moments).enumerate() {
             let (gradient, values) = (gradient.to_kind(wide(tensor)), tensor.to_kind(wide(tensor)));
             let (gradient, values) = match &self.decay {
                 Decay::Gradients(decays) => (gradient + &values * decays[place], values),
@@ -59,12 +57,12 @@ impl Rule for Adam {
         }
     }
 
-    fn state(&self, names: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
-        let moments = [("first", &self.first), ("second", &self.second)].into_iter().flat_map(|(part, tensors)| {
-            let named = names.iter().zip(tensors);
-            named.map(move |((name, _), tensor)| (format!("{part}.{name}"), tensor.shallow_clone()))
-        });
-        moments.chain([("steps".to_owned(), self.steps.shallow_clone())]).collect()
+    fn kept(&self) -> Vec<(&'static str, &[Tensor])> {
+        vec![("first", &self.first), ("second", &self.second)]
+    }
+
+    fn steps(&self) -> Option<&Tensor> {
+        Some(&self.steps)
     }
 }
 
@@ -78,7 +76,7 @@ mod tests {
         const BETAS: [f64; 2] = [0.9, 0.98];
         const EPS: f64 = 1e-6;
         for of_tensors in [false, true] {
-            let tensors = [("w".to_owned(), Tensor::from_slice(&[2.0f64]))];
+            let tensors = [Tensor::from_slice(&[2.0f64])];
             let decay = if of_tensors { Decay::Tensors(vec![0.1]) } else { Decay::Gradients(vec![0.1]) };
             let mut adam = Adam::new(&tensors, BETAS, EPS, decay);
             let (mut x, mut first, mut second) = (2.0f64, 0.0, 0.0);
@@ -93,7 +91,7 @@ mod tests {
                     x -= 0.01 * 0.1 * x;
                 }
                 x -= 0.01 * corrected(first, BETAS[0]) / (corrected(second, BETAS[1]).sqrt() + EPS);
-                assert!((tensors[0].1.double_value(&[0]) - x).abs() < 1e-12);
+                assert!((tensors[0].double_value(&[0]) - x).abs() < 1e-12);
             }
         }
     }

@@ -4,7 +4,7 @@ mod adam;
 mod rule;
 mod sgd;
 
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use super::state::copy_into;
 use crate::clip::{Weights, torch};
@@ -17,7 +17,35 @@ use sgd::Sgd;
 /// The optimizer of some learned tensors.
 pub struct Optimizer {
     learned: Vec<(String, Tensor)>,
+    groups: Vec<Group>,
     rule: Box<dyn Rule>,
+}
+
+/// Learned tensors that move alike. A step computes them as one, one behind the other: element by element it is the same, and a
+/// card, for which most of them are small, takes one operation for all of them.
+struct Group {
+    kind: Kind,
+    decay: f64,
+    /// Their places among the learned tensors.
+    places: Vec<usize>,
+}
+
+impl Group {
+    /// The tensors as one.
+    fn joined(&self, tensors: &[Tensor]) -> Tensor {
+        Tensor::cat(&self.places.iter().map(|&place| tensors[place].flatten(0, -1)).collect::<Vec<_>>(), 0)
+    }
+
+    /// Those that were joined.
+    fn apart(&self, joined: &Tensor, tensors: &[Tensor]) -> Vec<Tensor> {
+        let mut start = 0;
+        let part = |&place: &usize| {
+            let (first, size) = (start, tensors[place].size());
+            start += tensors[place].numel() as i64;
+            joined.narrow(0, first, start - first).view(size.as_slice())
+        };
+        self.places.iter().map(part).collect()
+    }
 }
 
 impl Optimizer {
@@ -25,18 +53,38 @@ impl Optimizer {
     pub fn new(learned: Vec<(String, Tensor)>, training: &Training) -> Optimizer {
         let &Training { momentum, weight_decay, betas, eps, .. } = training;
         let decays = vec![weight_decay; learned.len()];
-        let rule: Box<dyn Rule> = match training.optimizer {
-            method::Optimizer::Sgd => Box::new(Sgd::new(&learned, momentum, weight_decay)),
-            method::Optimizer::Adam => Box::new(Adam::new(&learned, betas, eps, Decay::Gradients(decays))),
-            method::Optimizer::AdamW => Box::new(Adam::new(&learned, betas, eps, Decay::Tensors(decays))),
-        };
-        Optimizer { learned, rule }
+        Optimizer::by(learned, &decays, |tensors, decays| match training.optimizer {
+            method::Optimizer::Sgd => Box::new(Sgd::new(tensors, momentum, weight_decay)),
+            method::Optimizer::Adam => Box::new(Adam::new(tensors, betas, eps, Decay::Gradients(decays))),
+            method::Optimizer::AdamW => Box::new(Adam::new(tensors, betas, eps, Decay::Tensors(decays))),
+        })
     }
 
     /// AdamW with a weight decay for each tensor.
     pub(super) fn adamw(learned: Vec<(String, Tensor)>, betas: [f64; 2], eps: f64, decays: Vec<f64>) -> Optimizer {
-        let rule = Box::new(Adam::new(&learned, betas, eps, Decay::Tensors(decays)));
-        Optimizer { learned, rule }
+        Optimizer::by(learned, &decays, |tensors, decays| {
+            Box::new(Adam::new(tensors, betas, eps, Decay::Tensors(decays)))
+        })
+    }
+
+    /// By a rule for the groups' tensors with the groups' decays.
+    fn by(
+        learned: Vec<(String, Tensor)>,
+        decays: &[f64],
+        rule: impl FnOnce(&[Tensor], Vec<f64>) -> Box<dyn Rule>,
+    ) -> Optimizer {
+        let mut groups: Vec<Group> = Vec::new();
+        for (place, ((_, tensor), &decay)) in learned.iter().zip(decays).enumerate() {
+            let alike = |group: &&mut Group| group.kind == tensor.kind() && group.decay == decay;
+            match groups.iter_mut().find(alike) {
+                Some(group) => group.places.push(place),
+                None => groups.push(Group { kind: tensor.kind(), decay, places: vec![place] }),
+            }
+        }
+        let tensors: Vec<Tensor> = learned.iter().map(|(_, tensor)| tensor.detach()).collect();
+        let joined: Vec<Tensor> = groups.iter().map(|group| group.joined(&tensors)).collect();
+        let rule = rule(&joined, groups.iter().map(|group| group.decay).collect());
+        Optimizer { learned, groups, rule }
     }
 
     /// The gradients of a scalar `loss`, one for each learned tensor in their order.
@@ -50,15 +98,33 @@ impl Optimizer {
 
     /// One step along these gradients, as [`Optimizer::gradients`] returns them.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) {
-        let pace = Pace { learning_rate: &Tensor::from(learning_rate), taken: None };
-        no_grad(|| self.rule.step(&self.learned, gradients, pace));
+        self.step_at(gradients, Pace { learning_rate: &Tensor::from(learning_rate), taken: None });
     }
 
     /// The same where `taken` holds, and else none, decided where the tensors are. Both numbers are without axes, the
     /// learning rate in fp64.
     pub(super) fn step_if(&mut self, taken: &Tensor, gradients: &[Tensor], learning_rate: &Tensor) {
-        let pace = Pace { learning_rate, taken: Some(taken) };
-        no_grad(|| self.rule.step(&self.learned, gradients, pace));
+        self.step_at(gradients, Pace { learning_rate, taken: Some(taken) });
+    }
+
+    fn step_at(&mut self, gradients: &[Tensor], pace: Pace<'_>) {
+        no_grad(|| {
+            let tensors = self.tensors();
+            let join =
+                |tensors: &[Tensor]| -> Vec<Tensor> { self.groups.iter().map(|group| group.joined(tensors)).collect() };
+            let (joined, gradients) = (join(&tensors), join(gradients));
+            self.rule.step(&joined, &gradients, pace);
+            for (group, joined) in self.groups.iter().zip(&joined) {
+                for (&place, moved) in group.places.iter().zip(group.apart(joined, &tensors)) {
+                    tensors[place].shallow_clone().copy_(&moved);
+                }
+            }
+        });
+    }
+
+    /// The learned tensors.
+    fn tensors(&self) -> Vec<Tensor> {
+        self.learned.iter().map(|(_, tensor)| tensor.shallow_clone()).collect()
     }
 
     /// What it moves.
@@ -68,7 +134,15 @@ impl Optimizer {
 
     /// The tensors that a later run needs to go on, by name; what is written to them counts from the next step on.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        self.rule.state(&self.learned)
+        let (tensors, mut state) = (self.tensors(), Vec::new());
+        for (part, kept) in self.rule.kept() {
+            for (group, kept) in self.groups.iter().zip(kept) {
+                let apart = group.places.iter().zip(group.apart(kept, &tensors));
+                state.extend(apart.map(|(&place, kept)| (format!("{part}.{}", self.learned[place].0), kept)));
+            }
+        }
+        state.extend(self.rule.steps().map(|steps| ("steps".to_owned(), steps.shallow_clone())));
+        state
     }
 
     /// Goes on from what [`Optimizer::state`] returned.
@@ -83,7 +157,6 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tch::Kind;
     use tch::nn::{self, OptimizerConfig};
 
     use super::*;

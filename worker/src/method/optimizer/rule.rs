@@ -6,10 +6,15 @@ use tch::{Kind, Tensor};
 pub(super) trait Rule {
     /// One step of these tensors along their gradients, without a record for gradients of its own. Nothing is read from the
     /// device.
-    fn step(&mut self, tensors: &[(String, Tensor)], gradients: &[Tensor], pace: Pace<'_>);
+    fn step(&mut self, tensors: &[Tensor], gradients: &[Tensor], pace: Pace<'_>);
 
-    /// The tensors that it keeps from step to step; `names` are those of what it moves, in their order.
-    fn state(&self, names: &[(String, Tensor)]) -> Vec<(String, Tensor)>;
+    /// What it keeps of each tensor from step to step, under what it is called; of the tensors' shapes and in their order.
+    fn kept(&self) -> Vec<(&'static str, &[Tensor])>;
+
+    /// How many steps it has taken, without axes, if it counts them.
+    fn steps(&self) -> Option<&Tensor> {
+        None
+    }
 }
 
 /// How far a step goes.
