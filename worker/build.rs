@@ -1,6 +1,6 @@
-//! Compiles `context.cpp` and `counting.cpp` into the worker and `cuda.cpp` into a library beside it, and lets the binaries find
-//! libtorch without LD_LIBRARY_PATH: first relative to the binary, where `make install` and `make libtorch` put it, so that a
-//! checkout can be moved, then where it was linked from.
+//! Compiles `context.cpp`, `counting.cpp` and `rows.cpp` into the worker and `cuda.cpp` and `fused.cpp` into a library beside it,
+//! and lets the binaries find libtorch without LD_LIBRARY_PATH: first relative to the binary, where `make install` and `make
+//! libtorch` put it, so that a checkout can be moved, then where it was linked from.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src/context.cpp");
     println!("cargo:rerun-if-changed=src/counting.cpp");
     println!("cargo:rerun-if-changed=src/cuda.cpp");
+    println!("cargo:rerun-if-changed=src/fused.cpp");
+    println!("cargo:rerun-if-changed=src/rows.cpp");
     for folder in ["../lib/maple-pipe", "../../.libtorch", "../../../.libtorch"] {
         println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/{folder}/torch/lib");
     }
@@ -22,11 +24,11 @@ fn main() {
     let mut build = cc::Build::new();
     // As libtorch is built: some of its classes have other members without NDEBUG.
     build.cpp(true).std("c++17").warnings(false).define("NDEBUG", None).include(&include);
-    build.clone().files(["src/context.cpp", "src/counting.cpp"]).compile("maple_context");
+    build.clone().files(["src/context.cpp", "src/counting.cpp", "src/rows.cpp"]).compile("maple_context");
     compile_cuda(&mut build, &include, Path::new(&library));
 }
 
-/// Compiles `cuda.cpp` into a library; leaves an empty file where the headers of CUDA are not installed beside libtorch.
+/// Compiles `cuda.cpp` and `fused.cpp` into a library; leaves an empty file where the headers of CUDA are not installed beside libtorch.
 fn compile_cuda(build: &mut cc::Build, include: &Path, library: &Path) {
     let output = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says so")).join("libmaple_cuda.so");
     let site = library.ancestors().nth(2).unwrap_or(library);
@@ -40,6 +42,12 @@ fn compile_cuda(build: &mut cc::Build, include: &Path, library: &Path) {
         return;
     };
     let compiler = build.include(headers).pic(true).get_compiler();
-    let status = compiler.to_command().args(["-shared", "-o"]).arg(&output).arg("src/cuda.cpp").status();
-    assert!(status.is_ok_and(|status| status.success()), "`src/cuda.cpp` does not compile");
+    let status = compiler
+        .to_command()
+        .args(["-shared", "-o"])
+        .arg(&output)
+        .args(["src/cuda.cpp", "src/fused.cpp"])
+        .arg("-ldl")
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "`src/cuda.cpp` or `src/fused.cpp` does not compile");
 }

@@ -35,7 +35,7 @@ pub static KIND: Kind = Kind {
     ],
     table_parameters: &["method", "backbone"],
     section: Some(Section::Evaluation),
-    ..Kind::of::<Eval>("eval", "Measures a trained prompt, or zero-shot CLIP, on test or validation images.", 3)
+    ..Kind::of::<Eval>("eval", "Measures a trained prompt, or zero-shot CLIP, on test or validation images.", 4)
 };
 
 /// Parameters of an `eval` stage.

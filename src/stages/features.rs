@@ -29,7 +29,7 @@ pub static KIND: Kind = Kind {
     table_parameters: &["backbone", "method"],
     section: Some(Section::Features),
     outputs: &[file("features", "features.safetensors"), file("images", "images.json")],
-    ..Kind::of::<Features>("features", "Computes what the image tower of plain CLIP makes of images.", 2)
+    ..Kind::of::<Features>("features", "Computes what the image tower of plain CLIP makes of images.", 3)
 };
 
 /// The tensor in the file of features.

@@ -40,7 +40,7 @@ pub static KIND: Kind = Kind {
     outputs: &[file("prompt", "prompt.safetensors"), file("log", "training.jsonl")],
     table_parameters: &["method", "backbone"],
     section: Some(Section::Training),
-    ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 5)
+    ..Kind::of::<Train>("train", "Trains a prompt on a few-shot sample.", 6)
 };
 
 /// A line of `training.jsonl`: one epoch. It has no times, so that the log is the same from run to run.

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/GradMode.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -18,6 +19,18 @@ void *maple_tensor_over(void *data, int64_t length, void (*release)(void *), voi
   try {
     auto deleter = [release, owner](void *) { release(owner); };
     return new at::Tensor(at::from_blob(data, {length}, deleter, at::TensorOptions().dtype(at::kByte)));
+  } catch (const std::exception &) {
+    return nullptr;
+  }
+}
+
+// Whether operations of this thread are recorded for gradients.
+bool maple_records_gradients() { return c10::GradMode::is_enabled(); }
+
+// A copy of a tensor in memory that cards read by themselves, as tch holds one. Null where there is none.
+void *maple_pinned(const void *tensor) {
+  try {
+    return new at::Tensor(static_cast<const at::Tensor *>(tensor)->pin_memory());
   } catch (const std::exception &) {
     return nullptr;
   }

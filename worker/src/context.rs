@@ -14,6 +14,8 @@ unsafe extern "C" {
         release: extern "C" fn(*mut c_void),
         owner: *mut c_void,
     ) -> *mut C_tensor;
+    fn maple_records_gradients() -> bool;
+    fn maple_pinned(tensor: *const C_tensor) -> *mut C_tensor;
     fn aoti_torch_abi_version() -> u64;
     fn maple_cpu_capability(text: *mut c_char, size: usize);
     fn maple_use_onednn(wanted: bool);
@@ -37,6 +39,22 @@ pub fn tensor_over(bytes: Bytes) -> Option<Tensor> {
     let tensor = unsafe { maple_tensor_over(data, length, release, Box::into_raw(owner).cast()) };
     // SAFETY: the pointer is to a tensor that is ours alone.
     (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })
+}
+
+/// Whether operations of this thread are recorded for gradients.
+pub fn records_gradients() -> bool {
+    // SAFETY: the function takes nothing and reads a flag.
+    unsafe { maple_records_gradients() }
+}
+
+/// A copy of a tensor in memory that cards read by themselves, while the program goes on; the tensor itself where there is none.
+pub fn pinned(tensor: &Tensor) -> Tensor {
+    // SAFETY: the function reads a tensor, and returns nothing or a pointer to one that is ours alone.
+    let pinned = unsafe { maple_pinned(tensor.as_ptr()) };
+    match pinned.is_null() {
+        true => tensor.shallow_clone(),
+        false => unsafe { Tensor::from_ptr(pinned) },
+    }
 }
 
 /// The version of the libtorch that is loaded, which may be another than the one it was built with, e.g. `2.11.0`.

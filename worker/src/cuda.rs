@@ -8,11 +8,16 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::LazyLock;
 
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use maple_pipe::error::{Error, Result};
+use tch::Tensor;
+use torch_sys::C_tensor;
 
 /// The library; empty where libtorch's headers for CUDA were not there when this program was built.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libmaple_cuda.so"));
+
+/// libtorch's door to CUDA's run-time compiler.
+const COMPILER: &str = "libcaffe2_nvrtc.so";
 
 /// What a function of the library returns: null, or what went wrong.
 type Answer = *const c_char;
@@ -20,6 +25,24 @@ type Answer = *const c_char;
 /// The functions of the library.
 struct Functions {
     use_own_stream: unsafe extern "C" fn(c_int) -> Answer,
+    branch_begin: unsafe extern "C" fn(c_int, c_int, *mut *mut C_tensor, c_int) -> Answer,
+    branch_end: unsafe extern "C" fn(c_int) -> Answer,
+    branch_join: unsafe extern "C" fn(c_int, c_int, *mut *mut C_tensor, c_int) -> Answer,
+    fused_load: unsafe extern "C" fn(*const c_char, bool) -> Answer,
+    fused_layer_norm:
+        unsafe extern "C" fn(*const C_tensor, *const C_tensor, *const C_tensor, f64, *mut *mut C_tensor) -> Answer,
+    fused_sum_and_norm: unsafe extern "C" fn(
+        *const C_tensor,
+        *const C_tensor,
+        *const C_tensor,
+        *const C_tensor,
+        f64,
+        *mut *mut C_tensor,
+        *mut *mut C_tensor,
+    ) -> Answer,
+    fused_quick_gelu: unsafe extern "C" fn(*const C_tensor, f64, *mut *mut C_tensor) -> Answer,
+    fused_class_attention:
+        unsafe extern "C" fn(*const C_tensor, *const C_tensor, i64, i64, *mut *mut C_tensor) -> Answer,
     begin: unsafe extern "C" fn(*mut *mut c_void) -> Answer,
     end: unsafe extern "C" fn(*mut c_void) -> Answer,
     replay: unsafe extern "C" fn(*mut c_void) -> Answer,
@@ -46,6 +69,14 @@ fn load() -> Result<Functions, String> {
     }
     Ok(Functions {
         use_own_stream: function!(b"maple_use_own_stream\0"),
+        branch_begin: function!(b"maple_branch_begin\0"),
+        branch_end: function!(b"maple_branch_end\0"),
+        branch_join: function!(b"maple_branch_join\0"),
+        fused_load: function!(b"maple_fused_load\0"),
+        fused_layer_norm: function!(b"maple_fused_layer_norm\0"),
+        fused_sum_and_norm: function!(b"maple_fused_sum_and_norm\0"),
+        fused_quick_gelu: function!(b"maple_fused_quick_gelu\0"),
+        fused_class_attention: function!(b"maple_fused_class_attention\0"),
         begin: function!(b"maple_graph_begin\0"),
         end: function!(b"maple_graph_end\0"),
         replay: function!(b"maple_graph_replay\0"),
@@ -78,14 +109,126 @@ fn check(answer: Answer) -> Result<()> {
     Err(Error::invalid(text.lines().next().unwrap_or_default().to_owned()))
 }
 
-/// From now on this thread's work on a card goes to a stream of its own, which is needed to record it.
+/// From now on the work of this thread, and of those that share its work, goes to one stream of ours: it is done in the order in
+/// which it is given, and can be recorded.
 ///
 /// # Errors
 /// The library cannot be loaded, or CUDA fails.
 pub fn use_own_stream(card: usize) -> Result<()> {
-    let card = c_int::try_from(card).map_err(|_| Error::invalid(format!("there is no card {card}")))?;
+    let (functions, card) = (functions()?, number(card)?);
     // SAFETY: the function takes a number.
-    check(unsafe { (functions()?.use_own_stream)(card) })
+    let here = || check(unsafe { (functions.use_own_stream)(card) });
+    here()?;
+    rayon::broadcast(|_| here()).into_iter().collect()
+}
+
+/// Does pieces of work on a card beside each other, given the tensors that each reads; the last one is this thread's own. Small
+/// work leaves most of a card idle, and what one piece leaves another takes. libtorch goes back through each where it was done.
+///
+/// # Errors
+/// CUDA's.
+pub fn beside<T>(
+    card: usize,
+    work: Vec<(T, Vec<Tensor>)>,
+    one: impl Fn((T, Vec<Tensor>)) -> (Vec<Tensor>, Tensor),
+) -> Result<Vec<(Vec<Tensor>, Tensor)>> {
+    let (functions, card) = (functions()?, number(card)?);
+    let branches = work.len() as c_int - 1;
+    let mut done = Vec::with_capacity(work.len());
+    for (branch, (work, reads)) in (1..).zip(work) {
+        if branch > branches {
+            done.push(one((work, reads)));
+            break;
+        }
+        let mut read: Vec<*mut C_tensor> = reads.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect();
+        // SAFETY: the pointers are of tensors that live longer than the call, and there are so many.
+        check(unsafe { (functions.branch_begin)(card, branch, read.as_mut_ptr(), read.len() as c_int) })?;
+        done.push(one((work, reads)));
+        // SAFETY: the function takes a number.
+        check(unsafe { (functions.branch_end)(card) })?;
+    }
+    for (branch, (_, made)) in (1..=branches).zip(&done) {
+        let mut made = made.as_ptr().cast_mut();
+        // SAFETY: the pointer is of a tensor that lives longer than the call.
+        check(unsafe { (functions.branch_join)(card, branch, &raw mut made, 1) })?;
+    }
+    Ok(done)
+}
+
+/// Makes the kernels of `fused.cu` for tensors in fp16 or in bf16, for the card on which this thread computes.
+///
+/// # Errors
+/// CUDA's compiler cannot be loaded, or refuses them.
+pub fn load_fused(source: &CStr, is_bfloat16: bool) -> Result<()> {
+    // SAFETY: the library's initialisers are those of libtorch and of CUDA's compiler, made to be loaded into any process.
+    let compiler = unsafe { Library::open(Some(COMPILER), RTLD_NOW | RTLD_GLOBAL) };
+    // Never unloaded: `fused.cpp` looks its functions up whenever it needs them.
+    compiler.map(std::mem::forget).map_err(|error| Error::invalid(error.to_string()))?;
+    // SAFETY: the function takes a text that ends with a zero.
+    check(unsafe { (functions()?.fused_load)(source.as_ptr(), is_bfloat16) })
+}
+
+/// The layer norm of `x` over its last axis by one kernel, see `fused.cu`; the kernels must have been made.
+///
+/// # Errors
+/// CUDA's.
+pub fn fused_layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let [x, weight, bias] = [x, weight, bias].map(Tensor::as_ptr);
+    // SAFETY: the tensors live longer than the call.
+    made(|functions, tensor| unsafe { (functions.fused_layer_norm)(x, weight, bias, epsilon, tensor) })
+}
+
+/// `x + added`, and the layer norm of that, by one kernel, see `fused.cu`; the kernels must have been made.
+///
+/// # Errors
+/// CUDA's.
+pub fn fused_sum_and_norm(
+    x: &Tensor,
+    added: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    epsilon: f64,
+) -> Result<[Tensor; 2]> {
+    let [x, added, weight, bias] = [x, added, weight, bias].map(Tensor::as_ptr);
+    let mut sum = std::ptr::null_mut();
+    // SAFETY: the tensors live longer than the call, which writes a pointer to a tensor that is ours alone.
+    let made = made(|functions, made| unsafe {
+        (functions.fused_sum_and_norm)(x, added, weight, bias, epsilon, &raw mut sum, made)
+    })?;
+    Ok([unsafe { Tensor::from_ptr(sum) }, made])
+}
+
+/// silu(factor x) / factor by one kernel, see `fused.cu`; the kernels must have been made.
+///
+/// # Errors
+/// CUDA's.
+pub fn fused_quick_gelu(x: &Tensor, factor: f64) -> Result<Tensor> {
+    // SAFETY: as above.
+    made(|functions, tensor| unsafe { (functions.fused_quick_gelu)(x.as_ptr(), factor, tensor) })
+}
+
+/// Causal attention of prompts that begin with `shared` rows and have at most `longest`, see `fused.cu`; the kernels must have
+/// been made.
+///
+/// # Errors
+/// CUDA's.
+pub fn fused_class_attention(products: &Tensor, starts: &Tensor, shared: i64, longest: i64) -> Result<Tensor> {
+    let [products, starts] = [products, starts].map(Tensor::as_ptr);
+    // SAFETY: as above.
+    made(|functions, tensor| unsafe { (functions.fused_class_attention)(products, starts, shared, longest, tensor) })
+}
+
+/// What a function of the library makes.
+fn made(make: impl FnOnce(&Functions, *mut *mut C_tensor) -> Answer) -> Result<Tensor> {
+    let mut tensor = std::ptr::null_mut();
+    check(make(functions()?, &raw mut tensor))?;
+    // SAFETY: the pointer is to a tensor that is ours alone.
+    Ok(unsafe { Tensor::from_ptr(tensor) })
+}
+
+/// A card's number in C.
+fn number(card: usize) -> Result<c_int> {
+    c_int::try_from(card).map_err(|_| Error::invalid(format!("there is no card {card}")))
 }
 
 /// Work on a card that was recorded once and is replayed. What it reads and writes stays where it was then.

@@ -79,7 +79,7 @@ pub fn open(device: Device, numerics: Numerics) -> Result<(tch::Device, MadeBy)>
     };
     context::make_cuda_deterministic();
     if let Err(error) = cuda::use_own_stream(number as usize) {
-        terminal::warn(&error.to_string());
+        terminal::warn(&format!("nodes take longer: {error}"));
     }
     Ok((tch::Device::Cuda(number as usize), MadeBy { card: Some(one.card.clone()), ..made_by }))
 }

@@ -106,7 +106,7 @@ fn each_batch(
     let places: Vec<usize> = (0..loader.items().len()).collect();
     let upload = inputs::Upload::new(&loader, clip.device());
     let mut unread = Unread::new(clip.device());
-    loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
+    loader.each_batch(places.chunks(inputs::batch_on(clip.device())), 0, |batch| {
         if batch.places.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,9 @@ mod control;
 mod counting;
 mod cuda;
 mod driver;
+mod fused;
 mod memory;
+mod rows;
 
 pub mod device;
 

@@ -1,7 +1,5 @@
 //! The evaluation of a learner beside the image tower alone, in turns.
 
-use std::time::Instant;
-
 use maple_pipe::error::Result;
 use maple_pipe::measurement::EvaluationFigures;
 use tch::{Device, Kind, Tensor};
@@ -14,13 +12,15 @@ use crate::stages::inputs;
 /// Measures the evaluation of a learner.
 pub(super) fn measure(subject: &Subject<'_>) -> Result<EvaluationFigures> {
     let (request, device) = (subject.request, subject.device());
-    let batch = request.batch.unwrap_or(inputs::BATCH);
+    let batch = request.batch.unwrap_or_else(|| inputs::batch_on(device));
     let model = subject.fitted(subject.sample())?;
-    clock::wait_for(device);
-    let clock = Instant::now();
+    let text = || {
+        drop(model.evaluator());
+        Ok(())
+    };
+    text()?;
+    let text_seconds = clock::seconds(device, text)?;
     let evaluator = model.evaluator();
-    clock::wait_for(device);
-    let text_seconds = clock.elapsed().as_secs_f64();
 
     let size = i64::from(subject.clip.backbone().preprocessing.size);
     let images = Tensor::randn([batch as i64, 3, size, size], (Kind::Float, device));

@@ -3,6 +3,7 @@
 mod addition;
 mod error;
 mod resnet;
+mod spread;
 mod text;
 mod transformer;
 mod vision;

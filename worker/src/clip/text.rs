@@ -1,5 +1,6 @@
 //! The text transformer, twice: position by position as published ([`TextTower::plain`], the reference), and with what
-//! all classes share computed once ([`TextTower::features`], which runs).
+//! all classes share computed once ([`TextTower::features`], which runs). On a processor, attention to what is shared is computed
+//! once, too; on a card, for each class again ([`Spread`]), in operations that are few and large.
 //!
 //! The transformer is causal and its output is read at the end of the text. So nothing behind that position matters,
 //! and the activations of the rows that begin every prompt alike (start of text, learned context, shared words) are the
@@ -8,7 +9,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::addition::{Added, Additions, rows_of_text};
-use super::transformer::{Block, LayerNorm, PromptKind, merge_heads, project};
+use super::spread::Spread;
+use super::transformer::{Block, LayerNorm, PromptKind, attention, merge_heads, project};
 use maple_pipe::error::{Error, Result};
 
 /// The text transformer of CLIP.
@@ -32,11 +34,11 @@ pub(super) struct TextTower {
 #[derive(Debug)]
 pub struct PromptRows {
     classes: i64,
-    /// Rows that begin every prompt, `(S,)`.
-    shared: Tensor,
-    /// The other rows of one class after another, `(T,)`.
-    own: Tensor,
-    /// The position in its prompt of each own row, `(T,)`.
+    /// How many rows begin every prompt, S. They come once, in front of the other rows of one class after another, T in all.
+    shared: i64,
+    /// The table's row of each row, `(S + T,)`.
+    rows: Tensor,
+    /// The position of each row in its prompt, `(S + T,)`.
     positions: Tensor,
     /// For each class and each place up to the longest class's number of own rows, `longest`: the own row there (its
     /// last where there is none), `(classes * longest,)`.
@@ -45,8 +47,10 @@ pub struct PromptRows {
     packed: Tensor,
     /// The own row with which each class ends, `(classes,)`.
     ends: Tensor,
-    /// By which dropout draws, `(1, S)`, `(1, T)` and `(1, classes)`.
+    /// By which dropout draws.
     numbers: RowNumbers,
+    /// The rows of each class together, as a card reads them.
+    spread: Option<Box<Spread>>,
     /// Added to attention scores: 0 where a place sees another, else minus infinity, `(longest, longest)`.
     causal: Tensor,
     /// The same for each class's end alone, `(classes, 1, longest)`.
@@ -64,15 +68,14 @@ pub struct PromptRows {
 #[derive(Debug)]
 struct Parting {
     prompts: PromptRows,
-    /// The own rows of `prompts` among the shared rows, the tokens of one class after another, and the own rows from before.
+    /// The rows of `prompts` among the shared rows, the tokens of one class after another, and the own rows from before.
     rows: Tensor,
 }
 
-/// The numbers of the shared rows, of the own rows, and of those with which classes end.
+/// The numbers of all rows, `(1, S + T)`, and of those with which classes end, `(1, classes)`.
 #[derive(Debug)]
 struct RowNumbers {
-    shared: Tensor,
-    own: Tensor,
+    all: Tensor,
     ends: Tensor,
 }
 
@@ -99,9 +102,9 @@ impl PromptRows {
     ) -> Result<PromptRows> {
         let whole = PromptRows::new(prompts, padding, positions, device)?;
         let parted = PromptRows::sharing(1, prompts, padding, positions, device)?;
-        let shared = whole.shared.size()[0];
+        let shared = whole.shared;
         let mut behind_tokens = shared + prompts.len() as i64 * count;
-        let mut rows = Vec::new();
+        let mut rows = vec![0];
         for (class, prompt) in (0..).zip(prompts) {
             let length = prompt.len() as i64;
             rows.extend((1..length).map(|position| match position {
@@ -154,16 +157,19 @@ impl PromptRows {
         let numbers: Vec<Vec<i64>> = prompts.iter().map(|prompt| rows_of_text(prompt)).collect();
         let row = |values: Vec<i64>| index(values).unsqueeze(0);
         let numbers = RowNumbers {
-            shared: row(numbers[0][..shared].to_vec()),
-            own: row(numbers.iter().flat_map(|numbers| &numbers[shared..]).copied().collect()),
+            all: row(together(&numbers, shared)),
             ends: row(numbers.iter().filter_map(|numbers| numbers.last()).copied().collect()),
         };
         Ok(PromptRows {
             numbers,
             classes: prompts.len() as i64,
-            shared: index(prompts[0][..shared].to_vec()),
-            own: index(own.concat()),
-            positions: index(own.iter().flat_map(|rows| (shared..shared + rows.len()).map(|p| p as i64)).collect()),
+            shared: shared as i64,
+            rows: index(together(prompts, shared)),
+            positions: index(together(
+                &prompts.iter().map(|prompt| (0..prompt.len() as i64).collect()).collect::<Vec<_>>(),
+                shared,
+            )),
+            spread: device.is_cuda().then(|| Box::new(Spread::new(prompts, shared, device))),
             padded: index(padded.collect()),
             packed: index(packed.collect()),
             ends: index(own.iter().zip(&starts).map(|(rows, start)| start + last(rows)).collect()),
@@ -182,8 +188,13 @@ impl PromptRows {
 
     /// How many rows (of all classes together) the transformer works on.
     pub fn rows(&self) -> i64 {
-        self.shared.size()[0] + self.own.size()[0]
+        self.rows.size()[0]
     }
+}
+
+/// Values of the rows of prompts: those of the `shared` first rows of all, then of the other rows of one after another.
+fn together(prompts: &[Vec<i64>], shared: usize) -> Vec<i64> {
+    prompts[0][..shared].iter().chain(prompts.iter().flat_map(|prompt| &prompt[shared..])).copied().collect()
 }
 
 /// What to add to the score of `key` places for `query` places: minus infinity where the key comes later.
@@ -233,35 +244,32 @@ impl TextTower {
         deep: &[Tensor],
         additions: &Additions,
     ) -> Tensor {
-        let beginning = self.positional_embedding.narrow(0, 0, prompts.shared.size()[0]);
-        let mut shared = rows(table, &prompts.shared) + beginning;
-        let positions = self.positional_embedding.index_select(0, &prompts.positions);
-        let mut own = rows(table, &prompts.own) + positions;
+        let mut x = rows(table, &prompts.rows) + self.positional_embedding.index_select(0, &prompts.positions);
         let last = self.blocks.len() - 1;
         let mut prompts = prompts;
         for (index, block) in self.blocks.iter().enumerate() {
             match (deep_before(index, deep), &prompts.parting) {
                 (Some(tokens), Some(parting)) if tokens.dim() == 3 => {
-                    own = self.part(&shared, tokens, &own, parting);
-                    shared = shared.narrow(1, 0, 1);
+                    x = self.part(&x, tokens, prompts.shared, parting);
                     prompts = &parting.prompts;
                 }
-                _ => shared = self.with_deep(shared, index, deep),
+                _ => x = self.with_deep(x, index, deep),
             }
             let added = additions.to(index, None);
             if index == last {
-                return self.project(&at_ends(block, added, &shared, &own, prompts));
+                return self.project(&at_ends(block, added, &x, prompts));
             }
-            (shared, own) = both(block, added, &shared, &own, prompts);
+            x = forward(block, added, &x, prompts);
         }
         unreachable!("a tower has a block")
     }
 
-    /// The own rows `(G, T, width)` of each class where it gets its tokens, `(classes, n, width)`.
-    fn part(&self, shared: &Tensor, tokens: &Tensor, own: &Tensor, parting: &Parting) -> Tensor {
-        let [groups, _, width] = shared.size()[..] else { unreachable!("rows have three axes") };
-        let tokens = self.prompt_kind.rows(tokens, shared).reshape([1, -1, width]).expand([groups, -1, -1], false);
-        rows(&Tensor::cat(&[shared, &tokens, own], 1), &parting.rows)
+    /// The rows `(G, S + T, width)` where each class gets its tokens, `(classes, n, width)`.
+    fn part(&self, x: &Tensor, tokens: &Tensor, shared: i64, parting: &Parting) -> Tensor {
+        let [groups, count, width] = x.size()[..] else { unreachable!("rows have three axes") };
+        let [shared, own] = [x.narrow(1, 0, shared), x.narrow(1, shared, count - shared)];
+        let tokens = self.prompt_kind.rows(tokens, x).reshape([1, -1, width]).expand([groups, -1, -1], false);
+        rows(&Tensor::cat(&[shared, tokens, own], 1), &parting.rows)
     }
 
     /// `x` `(N, L, width)` as block number `index` gets it: with its deep prompt in the rows behind the first.
@@ -284,30 +292,50 @@ fn deep_before(index: usize, deep: &[Tensor]) -> Option<&Tensor> {
     (prompt.size()[prompt.dim() - 2] > 0).then_some(prompt)
 }
 
-/// One block for the shared rows `(G, S, width)` and the own rows `(G, T, width)`.
-fn both(block: &Block, added: Added<'_>, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> (Tensor, Tensor) {
-    let (to_shared, to_own) = (added.at(Some(&prompts.numbers.shared)), added.at(Some(&prompts.numbers.own)));
-    let [query, key, value] = block.split(&block.queries_keys_values(&block.ln_1.forward(shared), to_shared));
-    let attended = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, true, None, false);
-    let next_shared = block.finish(shared, &merge_heads(&attended), to_shared);
+/// One block for the rows `(G, S + T, width)`.
+fn forward(block: &Block, added: Added<'_>, x: &Tensor, prompts: &PromptRows) -> Tensor {
+    let added = added.at(Some(&prompts.numbers.all));
+    let products = block.queries_keys_values(&block.ln_1.forward(x), added);
+    let attended = match &prompts.spread {
+        Some(spread) => spread.attended(block, &products),
+        None => attended(block, &products, prompts),
+    };
+    block.finish(x, &attended, added)
+}
 
-    let own_rows = block.queries_keys_values(&block.ln_1.forward(own), to_own);
-    let [own_query, own_key, own_value] = block.split(&rows(&own_rows, &prompts.padded));
-    let shared_block = [&key, &value];
-    let attended = attend(&own_query, shared_block, [&own_key, &own_value], &prompts.causal, prompts.classes);
-    (next_shared, block.finish(own, &rows(&merge_heads(&attended), &prompts.packed), to_own))
+/// The attention of all rows, given their queries, keys and values `(G, S + T, 3 width)`: `(G, S + T, width)`.
+fn attended(block: &Block, products: &Tensor, prompts: &PromptRows) -> Tensor {
+    let [shared, own] = parts(products, prompts);
+    let [query, key, value] = block.split(&shared);
+    let of_shared = attention(&query, &key, &value, true);
+    let [own_query, own_key, own_value] = block.split(&rows(&own, &prompts.padded));
+    let of_own = attend(&own_query, [&key, &value], [&own_key, &own_value], &prompts.causal, prompts.classes);
+    Tensor::cat(&[merge_heads(&of_shared), rows(&merge_heads(&of_own), &prompts.packed)], 1)
+}
+
+/// The shared and the own ones of all rows.
+fn parts(x: &Tensor, prompts: &PromptRows) -> [Tensor; 2] {
+    let shared = prompts.shared;
+    x.split_with_sizes([shared, x.size()[1] - shared], 1).try_into().expect("two parts")
 }
 
 /// The last block, for the end of each class alone: `(G, classes, width)`.
-fn at_ends(block: &Block, added: Added<'_>, shared: &Tensor, own: &Tensor, prompts: &PromptRows) -> Tensor {
-    let RowNumbers { shared: of_shared, own: of_own, ends: of_ends } = &prompts.numbers;
-    let [to_shared, to_own, to_ends] = [of_shared, of_own, of_ends].map(|numbers| added.at(Some(numbers)));
-    let [key, value] = block.split(&block.keys_values(&block.ln_1.forward(shared), to_shared));
-    let normalised = block.ln_1.forward(own);
-    let [query] = block.split(&block.queries(&rows(&normalised, &prompts.ends), to_ends));
-    let [own_key, own_value] = block.split(&rows(&block.keys_values(&normalised, to_own), &prompts.padded));
+fn at_ends(block: &Block, added: Added<'_>, x: &Tensor, prompts: &PromptRows) -> Tensor {
+    let [to_all, to_ends] = [&prompts.numbers.all, &prompts.numbers.ends].map(|numbers| added.at(Some(numbers)));
+    let normalised = block.ln_1.forward(x);
+    if let Some(spread) = &prompts.spread {
+        let products = block.queries_keys_values(&normalised, to_all);
+        let [x, attended] = [x, &spread.attended(block, &products)].map(|rows| spread.ends.of(rows));
+        return block.finish(&x, &attended, to_ends);
+    }
+    let [_, normalised_own] = parts(&normalised, prompts);
+    let [shared, own] = parts(&block.keys_values(&normalised, to_all), prompts);
+    let [key, value] = block.split(&shared);
+    let [query] = block.split(&block.queries(&rows(&normalised_own, &prompts.ends), to_ends));
+    let [own_key, own_value] = block.split(&rows(&own, &prompts.padded));
     let attended = attend(&query, [&key, &value], [&own_key, &own_value], &prompts.causal_at_end, prompts.classes);
-    block.finish(&rows(own, &prompts.ends), &merge_heads(&attended), to_ends)
+    let [_, own] = parts(x, prompts);
+    block.finish(&rows(&own, &prompts.ends), &merge_heads(&attended), to_ends)
 }
 
 /// The rows `(G, N, width)` of `x` `(G, rows, width)` with these numbers `(N,)`, which may come several times.
@@ -340,4 +368,66 @@ fn attend(query: &Tensor, shared: [&Tensor; 2], own: [&Tensor; 2], mask: &Tensor
     let on_shared = weights.narrow(-1, 0, shared_length).reshape([groups, heads, -1, shared_length]);
     let on_own = weights.narrow(-1, shared_length, weights.size()[4] - shared_length);
     on_shared.matmul(shared[1]) + on_own.matmul(&own_value).reshape(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::{Architecture, Clip, Weights};
+    use crate::device::of_tests;
+    use maple_pipe::backbone::Backbone;
+    use maple_pipe::method::Precision;
+
+    impl PromptRows {
+        /// The same, computed as on a card or as on a processor.
+        fn arranged_for(mut self, prompts: &[Vec<i64>], card: bool) -> PromptRows {
+            self.spread = card.then(|| Box::new(Spread::new(prompts, self.shared as usize, of_tests())));
+            if let Some(parting) = &mut self.parting {
+                parting.prompts.spread = card.then(|| Box::new(Spread::new(prompts, 1, of_tests())));
+            }
+            self
+        }
+    }
+
+    /// Features, and gradients for all that may be learned, are the same for the rows of each class together; of prompts of
+    /// several lengths, for one table and for two, with deep prompts for all and for each class.
+    #[test]
+    fn rows_together_have_the_features_and_gradients_of_rows_that_come_once() {
+        let architecture = Architecture { vocabulary: 20, text_layers: 4, ..Architecture::tiny() };
+        let weights = Weights::from_tensors(architecture.tensors().into_iter().map(|(name, shape)| {
+            let values = (Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, Device::Cpu)) * 1.7).sin() * 0.1;
+            let base = if name.contains("ln_") && name.ends_with("weight") { 1.0 } else { 0.0 };
+            (name, (values + base).reshape(shape))
+        }));
+        let clip = Clip::from_weights(&weights, &Backbone::openai(architecture), of_tests(), Precision::Fp32).unwrap();
+        let prompts: [&[i64]; 4] =
+            [&[0, 1, 2, 3, 5, 9], &[0, 1, 2, 3, 6, 7, 8, 9], &[0, 1, 2, 3, 9], &[0, 1, 2, 3, 7, 9]];
+        let prompts = prompts.map(<[i64]>::to_vec);
+        let width = architecture.text_width;
+        let leaf = |shape: &[i64], seed: f64| {
+            let values = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, of_tests())) * 1.3 + seed;
+            (values.sin() * 0.1).reshape(shape).set_requires_grad(true)
+        };
+        for (groups, of_classes) in [(1, false), (2, false), (1, true), (2, true)] {
+            let deep_shape: &[i64] = if of_classes { &[4, 2, width] } else { &[2, width] };
+            let found = [true, false].map(|card| {
+                let rows = match of_classes {
+                    true => PromptRows::with_class_tokens(2, &prompts, 0, 20, of_tests()),
+                    false => PromptRows::new(&prompts, 0, 20, of_tests()),
+                };
+                let rows = rows.unwrap().arranged_for(&prompts, card);
+                let leaves = [leaf(&[groups, 10, width], 0.0), leaf(deep_shape, 1.0)];
+                let features = clip.prompt_features(&leaves[0], &rows, &leaves[1..], &Additions::default());
+                let loss = (&features * features.detach().cos()).sum(Kind::Float);
+                let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false).unwrap();
+                std::iter::once(features).chain(gradients).collect::<Vec<_>>()
+            });
+            let [together, once] = &found;
+            assert_eq!(together[0].size(), [groups, 4, architecture.embedding]);
+            for (together, once) in together.iter().zip(once) {
+                let apart = (together - once).norm().double_value(&[]) / once.norm().double_value(&[]);
+                assert!(apart < 1e-4, "{groups} {of_classes}: {apart}");
+            }
+        }
+    }
 }

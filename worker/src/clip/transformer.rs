@@ -4,6 +4,7 @@ use maple_pipe::backbone::Activation;
 use tch::{Kind, Tensor};
 
 use super::addition::{Added, Product};
+use crate::fused;
 
 /// OpenAI's default epsilon of a layer norm, which is PyTorch's.
 const EPSILON: f64 = 1e-5;
@@ -43,9 +44,21 @@ pub(super) struct LayerNorm {
 
 impl LayerNorm {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(normalised) = fused::layer_norm(x, &self.weight, &self.bias, EPSILON) {
+            return normalised;
+        }
         let normalised =
             x.to_kind(Kind::Float).layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, true);
         normalised.to_kind(x.kind())
+    }
+
+    /// `x + added`, and the layer norm of that.
+    fn of_sum(&self, x: &Tensor, added: &Tensor) -> [Tensor; 2] {
+        fused::sum_and_norm(x, added, &self.weight, &self.bias, EPSILON).unwrap_or_else(|| {
+            let sum = x + added;
+            let normalised = self.forward(&sum);
+            [sum, normalised]
+        })
     }
 }
 
@@ -110,8 +123,9 @@ impl Block {
             let normalised = |x: &Tensor| self.ln_1.forward(x);
             adapter.forward(x, self.c_fc.weight.kind(), normalised)
         });
-        let x = x + added.to_products(self.out_proj.forward(attended), attended, &[Product::Output]);
-        let hidden = activate(&self.c_fc.forward(&self.ln_2.forward(&x)), self.activation);
+        let output = added.to_products(self.out_proj.forward(attended), attended, &[Product::Output]);
+        let [x, normalised] = self.ln_2.of_sum(x, &output);
+        let hidden = activate(&self.c_fc.forward(&normalised), self.activation);
         let x = &x + self.c_proj.forward(&hidden);
         beside.map_or(x.shallow_clone(), |beside| x + beside)
     }
@@ -137,8 +151,8 @@ impl Block {
 
     /// What stands side by side in `(N, L, parts W)`, each part `(N, heads, L, W / heads)`.
     pub(super) fn split<const PARTS: usize>(&self, rows: &Tensor) -> [Tensor; PARTS] {
-        let width = self.width();
-        std::array::from_fn(|part| self.split_heads(&rows.narrow(-1, part as i64 * width, width)))
+        let parts: [Tensor; PARTS] = rows.chunk(PARTS as i64, -1).try_into().expect("as many parts");
+        parts.map(|part| self.split_heads(&part))
     }
 
     fn width(&self) -> i64 {
@@ -161,7 +175,7 @@ fn activate(x: &Tensor, activation: Activation) -> Tensor {
 
 /// QuickGELU of every element: silu(1.702 x) / 1.702 is x sigmoid(1.702 x), in one operation with a short derivative.
 pub fn quick_gelu(x: &Tensor) -> Tensor {
-    (x * QUICK_GELU).silu() * (1.0 / QUICK_GELU)
+    fused::quick_gelu(x, QUICK_GELU).unwrap_or_else(|| (x * QUICK_GELU).silu() * (1.0 / QUICK_GELU))
 }
 
 /// `(N, heads, L, W / heads)` to `(N, L, W)`.

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use super::addition::{Additions, rows_of_images};
 use super::resnet::ResNet;
 use super::transformer::{Block, LayerNorm, PromptKind, project};
+use crate::context::records_gradients;
 
 /// Learned rows for the vision transformer; none by default.
 #[derive(Debug, Default)]
@@ -106,8 +107,7 @@ impl VisionTransformer {
         let last = self.blocks.len() - 1;
         for (index, block) in self.blocks.iter().enumerate() {
             if let Some(deep) = index.checked_sub(1).and_then(|index| prompts.deep.get(index)) {
-                let kept = x.size()[1] - deep.size()[0];
-                x = self.append(&x.narrow(1, 0, kept), deep);
+                x = self.replace(x, deep);
             }
             if index < last {
                 x = block.forward(&x, false, additions.to(index, rows.as_ref()));
@@ -121,14 +121,40 @@ impl VisionTransformer {
         Tensor::cat(&[x, &self.prompt_kind.rows(prompt, x)], 1)
     }
 
+    /// `x` `(B, L, width)`, which nobody else reads, with `prompt` `(n, width)` in place of its last rows.
+    fn replace(&self, x: Tensor, prompt: &Tensor) -> Tensor {
+        let kept = x.size()[1] - prompt.size()[0];
+        if records_gradients() {
+            return self.append(&x.narrow(1, 0, kept), prompt);
+        }
+        x.narrow(1, kept, prompt.size()[0]).copy_(&self.prompt_kind.rows(prompt, &x));
+        x
+    }
+
     /// Class token and patches with their positions, `(B, 1 + patches, width)`.
     fn embed(&self, images: &Tensor) -> Tensor {
         let size = self.conv1.size();
         let (width, patch) = (size[0], size[2]);
         let images = images.to_kind(self.conv1.kind());
-        let patches = images.conv2d(&self.conv1, None::<&Tensor>, [patch, patch], [0, 0], [1, 1], 1);
-        let patches = patches.flatten(2, -1).transpose(1, 2).to_kind(self.class_embedding.kind());
+        let patches = match images.device().is_cuda() {
+            // The convolution is a product; cards have fast ways for products of any size.
+            true => self.cut(&images, patch).linear(&self.conv1.flatten(1, -1), None::<&Tensor>),
+            false => {
+                let patches = images.conv2d(&self.conv1, None::<&Tensor>, [patch, patch], [0, 0], [1, 1], 1);
+                patches.flatten(2, -1).transpose(1, 2)
+            }
+        };
+        let patches = patches.to_kind(self.class_embedding.kind());
         let class = self.class_embedding.expand([patches.size()[0], 1, width], false);
         Tensor::cat(&[class, patches], 1) + &self.positional_embedding
+    }
+
+    /// Images `(B, 3, R, R)` in patches of so many pixels a side, `(B, patches, 3 * patch * patch)`.
+    fn cut(&self, images: &Tensor, patch: i64) -> Tensor {
+        let [count, channels, height, width] = images.size()[..] else { unreachable!("images have four axes") };
+        let [rows, columns] = [height / patch, width / patch];
+        let whole = images.narrow(2, 0, rows * patch).narrow(3, 0, columns * patch);
+        let cut = whole.reshape([count, channels, rows, patch, columns, patch]).permute([0, 2, 4, 1, 3, 5]);
+        cut.reshape([count, rows * columns, channels * patch * patch])
     }
 }

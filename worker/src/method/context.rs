@@ -252,7 +252,7 @@ impl ClassPrompts {
         };
         let rows = if self.parts.is_empty() { std::slice::from_ref(&self.rows) } else { &self.parts };
         let inputs = std::iter::once(context.shallow_clone()).chain(deep).chain(additions.tensors()).collect();
-        Pass::new(inputs, 1, rows.iter().map(part).collect())
+        Pass::new(clip.get().device(), inputs, 1, rows.iter().map(part).collect())
     }
 
     /// The same through the text tower as published.

@@ -446,7 +446,7 @@ impl Evaluator<'_> {
                     |features: Tensor| -> Part<'_> { Box::new(move |_| model.get().logits_of_features(&features)) };
                 let images = self.model.images_at_a_time().min(image_features.size()[0]).max(1);
                 let parts = image_features.split(images, 0).into_iter().map(part).collect();
-                passes::run(vec![Pass::new(Vec::new(), 0, parts)]).remove(0).output
+                passes::run(vec![Pass::new(self.model.clip.device(), Vec::new(), 0, parts)]).remove(0).output
             }
         });
         logits.to_kind(Kind::Float)

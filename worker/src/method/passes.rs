@@ -10,9 +10,11 @@
 //! long as libtorch uses one thread for each operation. A pass of one part is computed as if nothing could be cut.
 
 use rayon::prelude::*;
-use tch::{Kind, TchError, Tensor, no_grad, with_grad};
+use tch::{Device, Kind, TchError, Tensor, no_grad, with_grad};
 
 use crate::clip::{Additions, Clip, VisionPrompts};
+use crate::context::records_gradients;
+use crate::cuda;
 
 /// The least work of a part of images, and of a part of classes: multiplications and additions. Smaller parts make smaller
 /// products, which take longer: measured with ViT-B/16, a step of four images in parts of two takes 2 % more of a core's time
@@ -38,7 +40,7 @@ impl Parts {
 
     /// What suits a model: on a card nothing is cut.
     pub fn of(clip: &Clip) -> Parts {
-        if clip.device() != tch::Device::Cpu {
+        if clip.device() != Device::Cpu {
             return Parts::WHOLE;
         }
         let (image, row) = clip.work();
@@ -56,6 +58,7 @@ pub(super) type Part<'a> = Box<dyn FnOnce(&[Tensor]) -> Tensor + Send + 'a>;
 
 /// A pass that is to be run. The outputs of its parts lie one behind the other along an axis.
 pub(super) struct Pass<'a> {
+    device: Device,
     inputs: Vec<Tensor>,
     axis: i64,
     parts: Vec<Part<'a>>,
@@ -85,9 +88,9 @@ impl<'a, T> Shared<'a, T> {
 }
 
 impl<'a> Pass<'a> {
-    /// A pass of these parts.
-    pub(super) fn new(inputs: Vec<Tensor>, axis: i64, parts: Vec<Part<'a>>) -> Pass<'a> {
-        Pass { inputs, axis, parts }
+    /// A pass of these parts on a device.
+    pub(super) fn new(device: Device, inputs: Vec<Tensor>, axis: i64, parts: Vec<Part<'a>>) -> Pass<'a> {
+        Pass { device, inputs, axis, parts }
     }
 
     /// Images `(B, 3, R, R)` through the vision tower, to features `(B, embedding)`.
@@ -98,7 +101,7 @@ impl<'a> Pass<'a> {
         additions: Additions,
         parts: Parts,
     ) -> Pass<'a> {
-        let is_learned = is_recording() && (prompts.shallow.is_some() || !additions.is_empty());
+        let is_learned = records_gradients() && (prompts.shallow.is_some() || !additions.is_empty());
         let a_part = if is_learned { parts.images } else { parts.images.max(FROZEN_IMAGES) };
         Pass::images_by(a_part, clip, images, prompts, additions)
     }
@@ -131,7 +134,8 @@ impl<'a> Pass<'a> {
             })
         };
         let parts = images.split(a_part.min(images.size()[0]).max(1), 0).into_iter().map(part).collect();
-        Pass { inputs: prompts.shallow.into_iter().chain(prompts.deep).chain(added).collect(), axis: 0, parts }
+        let inputs = prompts.shallow.into_iter().chain(prompts.deep).chain(added).collect();
+        Pass::new(clip.device(), inputs, 0, parts)
     }
 }
 
@@ -151,20 +155,17 @@ pub(super) struct Passed {
     pub(super) output: Tensor,
 }
 
-/// Whether operations of this thread are recorded for gradients.
-fn is_recording() -> bool {
-    Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true).copy().requires_grad()
-}
-
-/// Runs passes together, on all threads.
+/// Runs passes together: on all threads, or beside each other on a card.
 pub(super) fn run(passes: Vec<Pass<'_>>) -> Vec<Passed> {
-    let is_recording = is_recording();
+    let is_recording = records_gradients();
     let is_cut = passes.iter().any(|pass| pass.parts.len() > 1);
     let leaf = |input: &Tensor| input.detach().set_requires_grad(is_recording && input.requires_grad());
     let (mut work, mut begun) = (Vec::new(), Vec::new());
-    for Pass { inputs, axis, parts } in passes {
+    let device = passes.first().map_or(Device::Cpu, |pass| pass.device);
+    for Pass { inputs, axis, parts, .. } in passes {
         let count = parts.len();
-        let own = || if count == 1 { clones(&inputs) } else { inputs.iter().map(leaf).collect() };
+        // An alias is made here, where the gradients of all passes meet again.
+        let own = || inputs.iter().map(|input| if count == 1 { input.alias() } else { leaf(input) }).collect();
         work.extend(parts.into_iter().map(|part| (part, own())));
         begun.push((inputs, axis, count));
     }
@@ -173,7 +174,12 @@ pub(super) fn run(passes: Vec<Pass<'_>>) -> Vec<Passed> {
         let output = if is_recording { with_grad(|| part(&inputs)) } else { no_grad(|| part(&inputs)) };
         (inputs, output)
     };
-    let mut done = share(work, is_cut, compute).into_iter();
+    let mut done = match device {
+        Device::Cuda(card) if !is_cut && work.len() > 1 => {
+            cuda::beside(card, work, compute).unwrap_or_else(|error| panic!("{error}")).into_iter()
+        }
+        _ => share(work, is_cut && device == Device::Cpu, compute).into_iter(),
+    };
     let passed = begun.into_iter().map(|(inputs, axis, count)| {
         let mut parts: Vec<(Vec<Tensor>, Tensor)> = done.by_ref().take(count).collect();
         if count == 1 {
@@ -259,7 +265,8 @@ fn back(wave: &[&Passed], of_outputs: &[Option<Tensor>], keep: bool) -> Result<V
         with_grad(|| Tensor::f_run_backward(&[product(&output, &gradient)], &leaves, keep, false))
     };
     let parts: Vec<_> = parts.collect();
-    let mut found = share(parts, true, one).into_iter();
+    let on_processor = wave.iter().all(|passed| passed.output.device() == Device::Cpu);
+    let mut found = share(parts, on_processor, one).into_iter();
     let mut roots = Vec::new();
     for (passed, shares) in &work {
         let mut sums = Gradients(Vec::new());
@@ -291,9 +298,9 @@ fn clones(tensors: &[Tensor]) -> Vec<Tensor> {
     tensors.iter().map(Tensor::shallow_clone).collect()
 }
 
-/// Does each piece of work, on all threads where there is more to share than one.
-fn share<T: Send, R: Send>(work: Vec<T>, is_cut: bool, one: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
-    if is_cut && rayon::current_num_threads() > 1 {
+/// Does each piece of work, on all threads where there is more to share than one. What a card does is given to it by one thread.
+fn share<T: Send, R: Send>(work: Vec<T>, is_shared: bool, one: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    if is_shared && rayon::current_num_threads() > 1 {
         work.into_par_iter().with_max_len(1).map(one).collect()
     } else {
         work.into_iter().map(one).collect()

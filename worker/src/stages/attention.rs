@@ -30,7 +30,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let upload = inputs::Upload::new(&loader, device);
     let places: Vec<usize> = (0..items.len()).collect();
     let mut maps: Vec<AttentionMap> = Vec::new();
-    loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
+    loader.each_batch(places.chunks(inputs::batch_on(clip.device())), 0, |batch| {
         if control.is_stopping() {
             return Err(Error::Interrupted);
         }

@@ -84,7 +84,7 @@ impl Evaluation<'_> {
         let started = Instant::now();
         let upload = inputs::Upload::new(&loader, self.clip.device());
         let mut unread = Unread::new(self.clip.device());
-        let waited = loader.each_batch(places.chunks(inputs::BATCH), 0, |batch| {
+        let waited = loader.each_batch(places.chunks(inputs::batch_on(self.clip.device())), 0, |batch| {
             self.go_on()?;
             if batch.places.is_empty() {
                 return Ok(());
@@ -106,7 +106,7 @@ impl Evaluation<'_> {
         let mut found = Found::default();
         let mut unread = Unread::new(self.clip.device());
         let mut count = inputs::Count::new(self.control, items.len());
-        for items in items.chunks(inputs::BATCH) {
+        for items in items.chunks(inputs::batch_on(self.clip.device())) {
             self.go_on()?;
             let (mut known, mut rows) = (Vec::new(), Vec::new());
             for item in items {

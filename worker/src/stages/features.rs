@@ -34,7 +34,7 @@ pub(super) fn run(task: &Task, device: Device, control: Control<'_>) -> Result<S
     let upload = inputs::Upload::new(&loader, device);
     let mut unread = Unread::new(device);
     for epoch in 0..epochs {
-        loader.each_batch(places.chunks(inputs::BATCH), epoch.into(), |batch| {
+        loader.each_batch(places.chunks(inputs::batch_on(device)), epoch.into(), |batch| {
             if control.is_stopping() {
                 return Err(Error::Interrupted);
             }
