@@ -4,13 +4,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build quickstart install wheel clean readme test lint bench
+.PHONY: help libtorch build quickstart install wheel clean readme test test-card lint bench
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/maple-pipe
 FAST := --profile fast --locked --features maple-pipe/remote
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 libtorch: ## put the pinned libtorch into .libtorch/, with CUDA where there is an NVIDIA driver or CUDA=1 is set (LIBTORCH or LIBTORCH_USE_PYTORCH=1 select your own)
 	@scripts/libtorch.sh
@@ -39,6 +39,9 @@ readme: quickstart ## run the quickstart; write its table into README.md and the
 test: libtorch ## build and run all tests; those that need what this computer lacks are reported as ignored
 	@cargo test $(FAST) --no-run --quiet
 	cargo test $(FAST) --no-fail-fast
+
+test-card: libtorch ## run the worker's tests on an NVIDIA card; they compute there one after another
+	@scripts/test_card.sh $(FAST)
 
 lint: libtorch ## check format, clippy and the documentation; warnings are errors
 	cargo fmt --check

@@ -77,6 +77,8 @@ pub struct StepFigures {
     pub batch: usize,
     /// Seconds per step.
     pub seconds: f64,
+    /// Seconds per step where the features of the images are known, for learners whose steps can do with them.
+    pub feature_seconds: Option<f64>,
     /// Seconds of the image tower, forward and backward, and of plain CLIP's where a step needs it, measured apart.
     pub image_seconds: f64,
     /// Seconds of the text tower, forward and backward, measured apart.

@@ -235,9 +235,11 @@ impl Projected {
     /// Adds a training, of which steps were measured, or how it takes up a sample, or both.
     fn add_training(&mut self, one: &Asked<'_>, steps: &[Row<StepFigures>], fits: &[Row<FitFigures>]) {
         let count = one.load.steps();
-        // A step that sees features does without the image tower.
-        let without = count - one.load.steps_on_images();
-        let of_steps = |figures: &StepFigures| count as f64 * figures.seconds - without as f64 * figures.image_seconds;
+        let on_images = one.load.steps_on_images();
+        let of_steps = |figures: &StepFigures| {
+            let on_features = figures.feature_seconds.unwrap_or(figures.seconds);
+            on_images as f64 * figures.seconds + (count - on_images) as f64 * on_features
+        };
         let of_steps = points(steps, of_steps);
         let of_fit = points(fits, |figures| figures.seconds);
         let seconds: f64 = [of_steps, of_fit].iter().map(|points| at(points, one.classes).max(0.0)).sum();

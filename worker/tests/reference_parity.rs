@@ -745,7 +745,8 @@ fn errors_of_logits_make_of_gradients_what_the_bounds_say() {
         let attempt = |error: f64| {
             let logits = model.logits(&images);
             let mut terms = model.loss(Seen::Images(&images), &labels).terms;
-            terms[0].value = cross_entropy(&(&logits + logits.randn_like() * error), &labels);
+            let noise = Tensor::randn(logits.size(), (Kind::Float, Device::Cpu)).to_device(logits.device());
+            terms[0].value = cross_entropy(&(&logits + noise * error), &labels);
             let loss = total(&terms);
             (loss.double_value(&[]), optimiser.gradients(&loss).unwrap())
         };

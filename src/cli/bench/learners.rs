@@ -143,9 +143,10 @@ fn evaluation_line(row: &EvaluationFigures) -> Vec<String> {
 }
 
 /// The columns of a step.
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "batch",
     "seconds",
+    "features",
     "image",
     "text",
     "optimizer",
@@ -161,7 +162,7 @@ const HEADER: [&str; 13] = [
 
 fn step_line(row: &StepFigures) -> Vec<String> {
     let rate = row.flops as f64 / row.seconds;
-    let times = [row.seconds, row.image_seconds, row.text_seconds, row.optimizer_seconds, row.waiting_seconds];
+    let times = [row.image_seconds, row.text_seconds, row.optimizer_seconds, row.waiting_seconds];
     let rest = [
         format!("{:.1}", row.flops as f64 / 1e9),
         format!("{:.0}", rate / 1e9),
@@ -171,7 +172,8 @@ fn step_line(row: &StepFigures) -> Vec<String> {
         row.kernels.map_or("-".to_owned(), |kernels| kernels.to_string()),
         row.peak_bytes.map_or("-".to_owned(), bytes),
     ];
-    std::iter::once(row.batch.to_string()).chain(times.into_iter().map(short)).chain(rest).collect()
+    let [seconds, features] = [row.seconds, row.feature_seconds.unwrap_or_default()].map(short);
+    [row.batch.to_string(), seconds, features].into_iter().chain(times.into_iter().map(short)).chain(rest).collect()
 }
 
 /// A few digits of a time; nothing of what takes none.

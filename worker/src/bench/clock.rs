@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use maple_pipe::error::Result;
+use maple_pipe::terminal;
 use tch::Device;
+
+use crate::cuda::CudaGraph;
 
 /// Seconds that a group of repetitions lasts at least, so that the waiting around it does not count.
 const GROUP: f64 = 0.3;
@@ -36,6 +39,21 @@ pub(super) fn median_seconds(device: Device, runs: usize, work: &dyn Fn() -> Res
     let group = || -> Result<f64> { Ok(seconds(device, || (0..count).try_for_each(|_| work()))? / count as f64) };
     let times: Vec<f64> = (0..runs).map(|_| group()).collect::<Result<_>>()?;
     Ok(median(times, |seconds| *seconds))
+}
+
+/// The same of work that nothing is read of, which a card has recorded, as it has the steps of a training.
+pub(super) fn recorded_seconds(device: Device, runs: usize, work: &dyn Fn() -> Result<()>) -> Result<f64> {
+    if device == Device::Cpu {
+        return median_seconds(device, runs, work);
+    }
+    work()?;
+    match CudaGraph::record(work) {
+        Ok((graph, ())) => median_seconds(device, runs, &|| graph.replay()),
+        Err(error) => {
+            terminal::warn(&format!("the parts of a step are measured as they are launched: {error}"));
+            median_seconds(device, runs, work)
+        }
+    }
 }
 
 /// The middle one by `key`; there must be one.

@@ -1,6 +1,7 @@
 //! Steps of a training, with images that are loaded as a training loads them, or with features in their place; and the parts of
 //! a step, each apart.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use maple_pipe::data::Loader;
@@ -16,8 +17,6 @@ use crate::counting;
 use crate::method::{Model, Optimizer, Sample, Seen, Trainer, total};
 use crate::stages::inputs;
 
-/// Steps before anything is measured: libraries choose their ways in the first ones.
-const WARM_UP: usize = 2;
 /// Pictures at least, so that a batch is not always the same.
 const PICTURES: usize = 32;
 /// The learning rate: the learned tensors move, and never far.
@@ -37,51 +36,61 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
         None => Source::of_pictures(subject, batch)?,
     };
     let mut trainer = Trainer::new(subject.fitted(sample)?, training, request.method.precision);
-    let mut steps = |count| source.take(&mut trainer, count, device);
-    steps(WARM_UP)?;
-    let count = clock::repetitions(steps(1)?.seconds);
-    let taken: Vec<Taken> = (0..request.runs).map(|_| steps(count)).collect::<Result<_>>()?;
-    let Taken { seconds, waited } = clock::median(taken, |taken| taken.seconds);
-    let (seconds, waiting_seconds) = (seconds / count as f64, waited.as_secs_f64() / count as f64);
+    let (first, labels) = source.first(device)?;
+    let Taken { seconds, waited } = source.a_step(&mut trainer, source.seen(&first), device, request.runs)?;
     let peak_bytes = subject.peak_bytes();
     let mut kernels = None;
     if device != Device::Cpu {
-        let (taken, counted) = counting::kernels(|| steps(1));
+        let (taken, counted) = counting::kernels(|| source.take(&mut trainer, 1, device));
         taken?;
         kernels = counted;
     }
 
-    let (first, labels) = source.first(device)?;
+    let image_features = match &source {
+        Source::Features(..) => first.shallow_clone(),
+        Source::Pictures { .. } => tch::no_grad(|| trainer.model().image_features(&first)),
+    };
+    let feature_seconds = match (&source, trainer.model().has_plain_vision()) {
+        (Source::Pictures { .. }, true) => {
+            let features = Source::Features(image_features.shallow_clone(), labels.shallow_clone());
+            Some(features.a_step(&mut trainer, Seen::Features(&image_features), device, request.runs)?.seconds)
+        }
+        _ => None,
+    };
     let model = trainer.model();
     let learnable = model.moving();
-    let (image_seconds, image_features) = match &source {
-        Source::Features(..) => (0.0, first.shallow_clone()),
+    let image_seconds = match &source {
+        Source::Features(..) => 0.0,
         Source::Pictures { .. } => {
             let image = || model.image_pass(&first).go_back(&learnable);
-            let seconds = clock::median_seconds(device, request.runs, &image)?;
-            (seconds, tch::no_grad(|| model.image_features(&first)))
+            clock::recorded_seconds(device, request.runs, &image)?
         }
     };
     let text = || model.text_pass(&image_features).map_or(Ok(()), |loss| loss.go_back(&learnable));
     let text_seconds = match model.text_pass(&image_features) {
-        Some(_) => clock::median_seconds(device, request.runs, &text)?,
+        Some(_) => clock::recorded_seconds(device, request.runs, &text)?,
         None => 0.0,
     };
-    let mut optimizer = Optimizer::new(model.moving(), training);
+    let optimizer = RefCell::new(Optimizer::new(model.moving(), training));
     let gradients: Vec<Tensor> = learnable.iter().map(|(_, tensor)| tensor.zeros_like().detach()).collect();
-    let optimizer_seconds = optimizer_seconds(device, request.runs, &mut optimizer, &gradients)?;
+    let optimizer_seconds = clock::recorded_seconds(device, request.runs, &|| {
+        optimizer.borrow_mut().step(&gradients, RATE);
+        Ok(())
+    })?;
+    let mut optimizer = optimizer.into_inner();
     let (counted, all) = counting::operations(|| whole(model, &mut optimizer, source.seen(&first), &labels));
     counted?;
     Ok(StepFigures {
         batch,
         seconds,
+        feature_seconds,
         image_seconds,
         text_seconds,
         flops: all.flops,
         peak_flops_per_second: peak::flops_per_second(device, request.method.precision, request.threads, request.runs)?,
         peak_bytes,
         optimizer_seconds,
-        waiting_seconds,
+        waiting_seconds: waited.as_secs_f64(),
         operations: all.operations,
         kernels,
         model_seconds: subject.model_seconds,
@@ -96,7 +105,7 @@ enum Source {
     Features(Tensor, Tensor),
 }
 
-/// What some steps took, together.
+/// What a step took, or some together.
 struct Taken {
     seconds: f64,
     /// How long they waited for images.
@@ -139,6 +148,16 @@ impl Source {
         }
     }
 
+    /// What one step takes, of many: the median of `runs` groups. Libraries choose their ways in the first ones, which do not
+    /// count.
+    fn a_step(&self, trainer: &mut Trainer<'_>, seen: Seen<'_>, device: Device, runs: usize) -> Result<Taken> {
+        self.take(trainer, trainer.steps_to_full_speed(seen), device)?;
+        let count = clock::repetitions(self.take(trainer, 1, device)?.seconds);
+        let taken: Vec<Taken> = (0..runs).map(|_| self.take(trainer, count, device)).collect::<Result<_>>()?;
+        let Taken { seconds, waited } = clock::median(taken, |taken| taken.seconds);
+        Ok(Taken { seconds: seconds / count as f64, waited: waited / count as u32 })
+    }
+
     /// Takes so many steps, as an epoch does.
     fn take(&self, trainer: &mut Trainer<'_>, count: usize, device: Device) -> Result<Taken> {
         let mut waited = Duration::ZERO;
@@ -160,19 +179,6 @@ impl Source {
         })?;
         Ok(Taken { seconds, waited })
     }
-}
-
-fn optimizer_seconds(device: Device, runs: usize, optimizer: &mut Optimizer, gradients: &[Tensor]) -> Result<f64> {
-    optimizer.step(gradients, RATE);
-    let mut steps = |count: usize| {
-        clock::seconds(device, || {
-            (0..count).for_each(|_| optimizer.step(gradients, RATE));
-            Ok(())
-        })
-    };
-    let count = clock::repetitions(steps(1)?);
-    let times: Vec<f64> = (0..runs).map(|_| Ok(steps(count)? / count as f64)).collect::<Result<_>>()?;
-    Ok(clock::median(times, |seconds| *seconds))
 }
 
 /// A whole step, operation by operation: whatever a trainer does to take its steps faster, this is what they compute.

@@ -107,6 +107,16 @@ impl<'a> Trainer<'a> {
         &self.model
     }
 
+    /// How many steps that see such a tensor it is until one is as fast as all that follow.
+    pub(crate) fn steps_to_full_speed(&self, seen: Seen<'_>) -> usize {
+        match &self.recording {
+            Recording::Never => 2,
+            Recording::After(count) => count + 2,
+            Recording::Done(step) if step.seen.size() == seen.tensor().size() => 0,
+            Recording::Done(_) => STEPS_BEFORE_RECORDING + 1,
+        }
+    }
+
     /// What is trained, once its training is over.
     pub fn into_model(self) -> Model<'a> {
         self.model
@@ -254,7 +264,8 @@ mod tests {
     impl Averaged {
         fn new(learner: Box<dyn Learner>, learned: Vec<(String, Tensor)>) -> Averaged {
             let sums = learned.iter().map(|(name, tensor)| (format!("sum.{name}"), tensor.detach().zeros_like()));
-            Averaged { sums: sums.collect(), learner, learned, steps: Tensor::from(0i64) }
+            let device = learned[0].1.device();
+            Averaged { sums: sums.collect(), learner, learned, steps: Tensor::from(0i64).to_device(device) }
         }
     }
 
