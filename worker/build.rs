@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/attempt.h");
     println!("cargo:rerun-if-changed=src/context.cpp");
     println!("cargo:rerun-if-changed=src/counting.cpp");
     println!("cargo:rerun-if-changed=src/cuda.cpp");
@@ -28,7 +29,8 @@ fn main() {
     compile_cuda(&mut build, &include, Path::new(&library));
 }
 
-/// Compiles `cuda.cpp` and `fused.cpp` into a library; leaves an empty file where the headers of CUDA are not installed beside libtorch.
+/// Compiles `cuda.cpp` and `fused.cpp` into a library; leaves an empty file where the headers of CUDA are not installed beside
+/// libtorch.
 fn compile_cuda(build: &mut cc::Build, include: &Path, library: &Path) {
     let output = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says so")).join("libmaple_cuda.so");
     let site = library.ancestors().nth(2).unwrap_or(library);

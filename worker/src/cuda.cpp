@@ -3,31 +3,21 @@
 //
 // Every function returns null, or what went wrong.
 
-#include <ATen/cuda/CUDAGraph.h>
+#include "attempt.h"
+
 #include <ATen/core/Tensor.h>
+#include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <utility>
 
 namespace {
-template <class Work> const char *attempt(Work work) {
-  thread_local std::string text;
-  try {
-    work();
-    return nullptr;
-  } catch (const std::exception &error) {
-    text = error.what();
-    return text.c_str();
-  }
-}
 // The stream of this number on a card, the same at every call; none is the default one, where nothing can be recorded.
 c10::cuda::CUDAStream stream(int device, int number) {
   static std::mutex mutex;

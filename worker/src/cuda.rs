@@ -95,6 +95,11 @@ fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Whether the library is there; without it a card computes, on one stream, and nothing is recorded.
+pub fn is_loaded() -> bool {
+    FUNCTIONS.is_ok()
+}
+
 fn functions() -> Result<&'static Functions> {
     FUNCTIONS.as_ref().map_err(|error| Error::invalid(format!("CUDA graphs cannot be used: {error}")))
 }

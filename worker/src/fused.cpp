@@ -1,6 +1,8 @@
 // Launches the kernels of fused.cu as operations of libtorch with derivatives, for fused.rs; part of the library that is loaded
 // behind libtorch's part for CUDA.
 
+#include "attempt.h"
+
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -180,12 +182,6 @@ struct ClassAttention : Function<ClassAttention> {
   static constexpr float SCALE = 0.125;
 };
 
-const char *kept(const std::exception &error) {
-  thread_local std::string text;
-  text = error.what();
-  return text.c_str();
-}
-
 const Tensor &tensor(const void *pointer) { return *static_cast<const Tensor *>(pointer); }
 } // namespace
 
@@ -193,7 +189,7 @@ extern "C" {
 
 // Makes the kernels for tensors of this kind on this thread's card: fp16, or bf16. Null, or what went wrong.
 const char *maple_fused_load(const char *source, bool is_bfloat16) {
-  try {
+  return attempt([=] {
     cudaLibrary_t library;
     auto code = compiled(source, is_bfloat16 ? "BFloat16" : "Half");
     C10_CUDA_CHECK(cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
@@ -205,53 +201,38 @@ const char *maple_fused_load(const char *source, bool is_bfloat16) {
     C10_CUDA_CHECK(cudaLibraryGetKernel(&made.class_attention, library, "class_attention"));
     C10_CUDA_CHECK(cudaLibraryGetKernel(&made.class_attention_back, library, "class_attention_back"));
     kernels[is_bfloat16 ? at::kBFloat16 : at::kHalf] = made;
-    return nullptr;
-  } catch (const std::exception &error) {
-    return kept(error);
-  }
+  });
 }
 
 // The layer norm of a tensor in 16 bits whose last size is a multiple of 8, as tch holds one. Null, or what went wrong.
 const char *maple_fused_layer_norm(const void *x, const void *weight, const void *bias, double epsilon, void **y) {
-  try {
+  return attempt([=] {
     *y = new Tensor(LayerNorm::apply(tensor(x), std::nullopt, tensor(weight), tensor(bias), epsilon)[0]);
-    return nullptr;
-  } catch (const std::exception &error) {
-    return kept(error);
-  }
+  });
 }
 
 // The sum of two such tensors, and the layer norm of that.
 const char *maple_fused_sum_and_norm(const void *x, const void *added, const void *weight, const void *bias, double epsilon,
                                      void **sum, void **y) {
-  try {
+  return attempt([=] {
     auto made = LayerNorm::apply(tensor(x), std::optional<Tensor>(tensor(added)), tensor(weight), tensor(bias), epsilon);
     *sum = new Tensor(made[0]);
     *y = new Tensor(made[1]);
-    return nullptr;
-  } catch (const std::exception &error) {
-    return kept(error);
-  }
+  });
 }
 
 // Causal attention of prompts of at most `longest` rows that begin with `shared` rows, given the queries, keys and values of
 // their rows `(groups, rows, 3 width)`, and where each class's own rows begin and end `(classes + 1,)`.
 const char *maple_fused_class_attention(const void *products, const void *starts, int64_t shared, int64_t longest, void **y) {
-  try {
+  return attempt([=] {
     *y = new Tensor(ClassAttention::apply(tensor(products), tensor(starts), shared, longest));
-    return nullptr;
-  } catch (const std::exception &error) {
-    return kept(error);
-  }
+  });
 }
 
 // silu(factor x) / factor of such a tensor.
 const char *maple_fused_quick_gelu(const void *x, double factor, void **y) {
-  try {
+  return attempt([=] {
     *y = new Tensor(QuickGelu::apply(tensor(x), factor));
-    return nullptr;
-  } catch (const std::exception &error) {
-    return kept(error);
-  }
+  });
 }
 }

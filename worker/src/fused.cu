@@ -1,5 +1,5 @@
 // Operations of a transformer block in 16 bits, each in one kernel: as libtorch computes them in several, with the same
-// roundings. CUDA's own compiler makes them when a card is opened; see fused.cpp.
+// roundings. CUDA's run-time compiler makes them when they are first needed; see fused.cpp.
 
 typedef unsigned short Bits;
 
@@ -196,7 +196,6 @@ struct Prompt {
 };
 
 // Reads a head's part of the rows of a prompt, from `start` on, as words or as floats.
-template <class Number>
 __device__ void read_words(const unsigned *from, long long stride, Prompt prompt, int shared, unsigned *to) {
     for (int item = threadIdx.x; item < prompt.length * (HEAD / 2); item += blockDim.x) {
         int place = item / (HEAD / 2), word = item % (HEAD / 2);
@@ -270,8 +269,8 @@ __device__ void attend(const unsigned *products, const long long *starts, unsign
     float *queries = memory;
     unsigned *keys = (unsigned *)(queries + prompt.length * HEAD), *values = keys + prompt.length * WORDS;
     read_floats<Number>(products, stride, prompt, shared, prompt.asking, queries);
-    read_words<Number>(products + words, stride, prompt, shared, keys);
-    read_words<Number>(products + 2 * words, stride, prompt, shared, values);
+    read_words(products + words, stride, prompt, shared, keys);
+    read_words(products + 2 * words, stride, prompt, shared, values);
     __syncthreads();
     for (int place = prompt.asking + threadIdx.x / 32; place < prompt.length; place += blockDim.x / 32) {
         Shares taken = shares<Number>(queries + place * HEAD, keys, place, lane, scale);
@@ -296,8 +295,8 @@ __device__ void attend_back(const unsigned *products, const long long *starts, c
     unsigned *keys = (unsigned *)(slopes + length * length), *values = keys + length * WORDS;
     read_floats<Number>(products, stride, prompt, shared, prompt.asking, queries);
     read_floats<Number>(gradient, words, prompt, shared, prompt.asking, given);
-    read_words<Number>(products + words, stride, prompt, shared, keys);
-    read_words<Number>(products + 2 * words, stride, prompt, shared, values);
+    read_words(products + words, stride, prompt, shared, keys);
+    read_words(products + 2 * words, stride, prompt, shared, values);
     __syncthreads();
     for (int place = prompt.asking + threadIdx.x / 32; place < length; place += blockDim.x / 32) {
         Shares taken = shares<Number>(queries + place * HEAD, keys, place, lane, scale);

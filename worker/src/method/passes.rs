@@ -175,7 +175,7 @@ pub(super) fn run(passes: Vec<Pass<'_>>) -> Vec<Passed> {
         (inputs, output)
     };
     let mut done = match device {
-        Device::Cuda(card) if !is_cut && work.len() > 1 => {
+        Device::Cuda(card) if !is_cut && work.len() > 1 && cuda::is_loaded() => {
             cuda::beside(card, work, compute).unwrap_or_else(|error| panic!("{error}")).into_iter()
         }
         _ => share(work, is_cut && device == Device::Cpu, compute).into_iter(),
