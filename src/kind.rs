@@ -4,6 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -258,11 +259,11 @@ pub const INPUTS: &str = "inputs";
 
 /// Work that a program of the user's does.
 pub trait Program {
-    /// The program, after all that it finds in its folder has been laid out.
+    /// The program, after all that it finds in its folder has been laid out. What it prints goes to the files.
     ///
     /// # Errors
     /// What could not be laid out.
-    fn process(&self, task: &Task) -> Result<Command>;
+    fn process(&self, task: &Task, output: File, errors: File) -> Result<Command>;
 
     /// Whether it gets a device of the run, as work on libtorch does.
     fn needs_device(&self) -> bool {

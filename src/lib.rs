@@ -30,6 +30,7 @@ pub mod made_by;
 
 pub mod cards;
 pub mod files;
+pub mod shell;
 
 pub mod download;
 pub mod shipped;

@@ -47,15 +47,6 @@ pub fn last_written(line: &str) -> Cow<'_, str> {
     visible(line.rsplit_once('\r').map_or(line, |(_, last)| last))
 }
 
-/// A word as a shell reads it.
-pub fn shell_word(word: &str) -> Cow<'_, str> {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "%+,-./:=@_".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        return Cow::Borrowed(word);
-    }
-    Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
-}
-
 /// Rows whose cells stand in columns, three spaces apart.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();

@@ -6,8 +6,9 @@ use clap::Args;
 
 use super::terminal::{display, say};
 use crate::error::Result;
+use crate::shell;
 use crate::shipped::{self, Written};
-use crate::text::{columns, plural, shell_word};
+use crate::text::{columns, plural};
 
 /// Write the pipelines, methods, manifests and published numbers that ship to a folder; what is there stays as it is
 #[derive(Args, Debug)]
@@ -55,7 +56,7 @@ pub(super) fn say_next(folder: &Path, commands: &[(&str, &str)]) {
     let rows: Vec<Vec<String>> = commands.iter().map(row).collect();
     say("\nNext:");
     if folder != Path::new(".") {
-        say(&format!("  cd {}", shell_word(&folder.to_string_lossy())));
+        say(&format!("  cd {}", shell::word(&folder.to_string_lossy())));
     }
     say(columns(&rows).trim_end());
 }

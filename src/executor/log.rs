@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitStatus;
+
+use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
 use crate::files::create_parent;
@@ -13,8 +16,9 @@ use crate::text::last_written;
 /// An empty log, opened twice: for what a process prints, and for its errors. Whoever writes to it adds to its end.
 pub(super) fn log_file(path: &Path) -> Result<(File, File)> {
     create_parent(path)?;
-    File::create(path).map_err(Error::io("create", path))?;
-    let file = File::options().append(true).open(path).map_err(Error::io("open", path))?;
+    let empty = OFlags::TRUNC.bits().cast_signed();
+    let file = File::options().append(true).create(true).custom_flags(empty).open(path);
+    let file = file.map_err(Error::io("write", path))?;
     let again = file.try_clone().map_err(Error::io("open", path))?;
     Ok((file, again))
 }

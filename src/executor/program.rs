@@ -31,8 +31,7 @@ impl Executor for Programs {
         // One that an earlier program found empty and left so: to make a folder takes much longer than to move it.
         let spare = task.scratch.with_extension("partial");
         let _ = std::fs::rename(&spare, &task.partial);
-        let mut command = program.process(task)?;
-        command.stdout(output).stderr(errors);
+        let mut command = program.process(task, output, errors)?;
         let process = self.0.start_program(&mut command);
         let status = process.map_err(|error| not_started(&command.get_program().to_string_lossy(), error))?.wait()?;
         // Nothing could be moved out of read-only folders, nor could they be removed.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::queue::{Ending, Jobs, Need, Packing, Queue, Seen, Standing};
 use crate::error::{Error, Result};
-use crate::text::shell_word;
+use crate::shell;
 
 /// `[executor.slurm]`: how nodes become jobs, and what the jobs ask for.
 #[derive(Clone, Debug, Deserialize)]
@@ -143,8 +143,8 @@ impl Queue for Slurm {
         let (script, folder) = (jobs.folder.join("job.sh"), jobs.folder.display());
         let text = format!(
             "#!/bin/sh\nexec {} work --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" {}/\"$SLURM_ARRAY_TASK_ID\".json\n",
-            shell_word(&program.to_string_lossy()),
-            shell_word(&folder.to_string())
+            shell::word(&program.to_string_lossy()),
+            shell::word(&folder.to_string())
         );
         std::fs::write(&script, text).map_err(Error::io("write", &script))?;
         let mut command = command("sbatch");

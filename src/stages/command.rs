@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::fs::File;
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
-use std::process::{self, Stdio};
-use std::sync::OnceLock;
+use std::process;
 
 use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
@@ -16,8 +16,9 @@ use serde_json::Value;
 
 use crate::device::VISIBLE_CARDS;
 use crate::error::{Error, Result};
-use crate::files::{bad_part_of_path, create_folder, create_parent, is_executable};
+use crate::files::{bad_part_of_path, create_folder, create_parent};
 use crate::kind::{Given, INPUTS, Kind, PathPort, Place, Port, Program, Work};
+use crate::shell;
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
 
@@ -33,11 +34,6 @@ pub static KIND: Kind = Kind {
 const PARAMETERS: &str = "parameters.json";
 /// The input that holds the programs.
 const PROGRAMS: &str = "programs";
-/// POSIX shells, the first one that can do what is asked is taken.
-const SHELLS: [&[&str]; 2] = [&["/bin/sh"], &["bash", "--posix"]];
-/// What a shell is asked: to end at the first command that fails, and to take a pipeline for failed when any part of it did.
-const STRICT: [&str; 4] = ["-e", "-o", "pipefail", "-c"];
-
 /// Parameters of a `command` stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -209,7 +205,13 @@ impl Work for CommandStage {
 }
 
 impl CommandStage {
-    /// Where the command finds a program: in the `PATH` that it is started with.
+    /// The `PATH` that the command is started with.
+    fn path(&self) -> OsString {
+        let own = self.environment.get("PATH").map(|path| OsString::from(&path.0));
+        own.or_else(|| std::env::var_os("PATH")).unwrap_or_default()
+    }
+
+    /// Where the command finds a program.
     fn find(&self, name: &str) -> Result<PathBuf> {
         let missing = |what: String, hint: &str| {
             Error::hinted(format!("`{PROGRAMS}` names `{name}`, {what}"), hint).about(PROGRAMS)
@@ -217,12 +219,7 @@ impl CommandStage {
         if Path::new(name).file_name() != Some(name.as_ref()) {
             return Err(missing("which is no name of a program".into(), "a program of your own is an input: its path"));
         }
-        let path =
-            self.environment.get("PATH").map(|path| OsString::from(&path.0)).or_else(|| std::env::var_os("PATH"));
-        let is_program =
-            |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && is_executable(file.mode()));
-        let folders = std::env::split_paths(path.as_deref().unwrap_or_default()).filter(|folder| folder.is_absolute());
-        folders.map(|folder| folder.join(name)).find(is_program).ok_or_else(|| {
+        shell::find_program(name, &self.path()).ok_or_else(|| {
             missing("which is in no folder of `PATH`".into(), "install it, or take it out of `programs`")
         })
     }
@@ -267,7 +264,7 @@ impl CommandStage {
 }
 
 impl Program for CommandStage {
-    fn process(&self, task: &Task) -> Result<process::Command> {
+    fn process(&self, task: &Task, output: File, errors: File) -> Result<process::Command> {
         if task.inputs.is_empty() {
             // What an earlier command found there must not show.
             let _ = std::fs::remove_dir(task.scratch.join(INPUTS));
@@ -286,22 +283,19 @@ impl Program for CommandStage {
             create_parent(&task.output(&output.name))?;
         }
         create_folder(&task.partial)?;
-        let (program, arguments) = match &self.run {
-            // Without a pipe any shell does the same, and `bash` takes twice as long to start as most.
-            Words::Shell(text) if !text.contains('|') => ("/bin/sh", vec!["-e", "-c", text]),
-            Words::Shell(text) => {
-                let shell = shell()?;
-                (shell[0], [&shell[1..], &STRICT, &[text.as_str()]].concat())
-            }
+        let mut process = match &self.run {
+            Words::Shell(text) => shell::command(text, &task.scratch, &self.path(), output)?,
             Words::Program(words) => {
-                let mut words = words.iter().map(|word| word.0.as_str());
-                (words.next().expect("`ports` refuses an empty list"), words.collect())
+                let mut words = words.iter().map(|word| &word.0);
+                let mut process = process::Command::new(words.next().expect("`ports` refuses an empty list"));
+                process.args(words).current_dir(&task.scratch).stdout(output);
+                process
             }
         };
-        let mut process = process::Command::new(program);
         process
-            .args(arguments)
-            .current_dir(&task.scratch)
+            .stderr(errors)
+            // It still names where we are, and programs believe it.
+            .env("PWD", &task.scratch)
             .env("MAPLE_PARTIAL", &task.partial)
             .env("MAPLE_THREADS", task.threads.to_string())
             .envs(self.environment.iter().map(|(name, value)| (name, &value.0)));
@@ -352,21 +346,4 @@ impl Program for CommandStage {
         }
         Ok(())
     }
-}
-
-/// The shell, looked for once. Not every `/bin/sh` knows `pipefail`; one that does not would take half a result for whole.
-fn shell() -> Result<&'static [&'static str]> {
-    static SHELL: OnceLock<Option<&[&str]>> = OnceLock::new();
-    let can = |shell: &&[&str]| {
-        let mut process = process::Command::new(shell[0]);
-        process.args(&shell[1..]).args(STRICT).arg(":");
-        process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        process.status().is_ok_and(|status| status.success())
-    };
-    SHELL.get_or_init(|| SHELLS.into_iter().find(can)).ok_or_else(|| {
-        Error::hinted(
-            "no shell can run it: `/bin/sh` does not know `-o pipefail`, and there is no `bash`",
-            "install `bash`, or give `run` as a list of words",
-        )
-    })
 }
