@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -109,8 +110,19 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Digest::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a digest")))
+        struct DigestVisitor;
+        impl Visitor<'_> for DigestVisitor {
+            type Value = Digest;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a digest")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+                Digest::parse(text).ok_or_else(|| E::custom(format!("`{text}` is not a digest")))
+            }
+        }
+        deserializer.deserialize_str(DigestVisitor)
     }
 }
 

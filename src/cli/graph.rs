@@ -68,7 +68,7 @@ impl GraphCommand {
         };
         let explainer = project.explainer(&inspection);
         let Inspection { selection, plan } = &inspection;
-        let picture = || Picture::new(&project.pipeline, &project.graph, plan, &explainer, selection, by);
+        let picture = || Picture::new(&project.pipeline, project.graph, plan, &explainer, selection, by);
         match if self.json { Format::Json } else { self.format } {
             Format::Dot => print(&dot(&picture())),
             Format::Svg => print(&svg(&picture())?),
@@ -107,7 +107,7 @@ impl<'a> Document<'a> {
     fn new(project: &'a Project, inspection: &'a Inspection) -> Document<'a> {
         let explainer = project.explainer(inspection);
         let Inspection { selection, plan } = inspection;
-        let graph = &project.graph;
+        let graph = project.graph;
         let needs = |index: NodeIndex| {
             let mut needs: Vec<NodeIndex> = graph.needs(index).collect();
             needs.sort();

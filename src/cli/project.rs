@@ -125,7 +125,8 @@ pub(super) struct Project {
     /// The pipeline's file, as it was named.
     pub file: PathBuf,
     pub pipeline: Pipeline,
-    pub graph: Graph,
+    /// For as long as the program runs: to take ten thousands of nodes apart takes as long as to read a part of them.
+    pub graph: &'static Graph,
     pub store: Store,
     pub root: PathBuf,
     pub settings: Settings,
@@ -134,7 +135,8 @@ pub(super) struct Project {
 /// How the selected nodes of a project stand.
 pub(super) struct Inspection {
     pub selection: Vec<NodeIndex>,
-    pub plan: Plan,
+    /// As long as the graph.
+    pub plan: &'static Plan,
 }
 
 impl Project {
@@ -157,7 +159,7 @@ impl Project {
         remote: Option<Elsewhere<'_>>,
     ) -> Result<Inspection> {
         let cache = StatCache::open(self.store.stat_cache());
-        let inspector = Inspector::new(&self.graph, &self.store, &cache).asking(remote);
+        let inspector = Inspector::new(self.graph, &self.store, &cache).asking(remote);
         let hashing = bar("{msg} [{wide_bar}] {pos}/{len}, {eta} left").with_message("hashing input files");
         let sharing = bar("{msg}");
         let mut say = |wait: &Wait| match wait {
@@ -170,7 +172,7 @@ impl Project {
         let plan = inspector.watch(&selection, &mut say, || Plan::new(&inspector, &selection));
         hashing.finish_and_clear();
         sharing.finish_and_clear();
-        let plan = plan?;
+        let plan = Box::leak(Box::new(plan?));
         // A store that cannot be written can still be read: only the next hashing takes longer.
         let _ = self.store.keep_digests(&cache);
         Ok(Inspection { selection, plan })
@@ -206,7 +208,7 @@ impl Project {
     pub(super) fn explainer<'a>(&'a self, inspection: &'a Inspection) -> Explainer<'a> {
         let Inspection { selection, plan } = inspection;
         let jobs = live_jobs(&self.store, &self.settings.executor);
-        Explainer::new(&self.graph, plan, selection, &self.store, &self.pipeline.name, jobs)
+        Explainer::new(self.graph, plan, selection, &self.store, &self.pipeline.name, jobs)
     }
 }
 
@@ -250,7 +252,7 @@ impl PipelineArguments {
             }
         }
         let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
-        let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
+        let graph = Box::leak(Box::new(Graph::build(&pipeline, self.data_root.as_deref())?));
         let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
         let settings = Settings::read(&root)?;

@@ -31,8 +31,8 @@ impl ReportCommand {
         project.mention_absent(&inspection.selection);
         let materials = Materials {
             pipeline: &project.pipeline,
-            graph: &project.graph,
-            plan: &inspection.plan,
+            graph: project.graph,
+            plan: inspection.plan,
             explainer: &project.explainer(&inspection),
             store: &project.store,
             overrides: &self.pipeline.overrides,

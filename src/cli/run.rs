@@ -236,7 +236,7 @@ fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder
         for (output, target) in results(project, index, folder) {
             project.store.materialise(&record.outputs[&*output.name], &target)?;
             if output.name == "markdown" {
-                let line = mixed(&kinds(&project.graph, index, &|needed| records.get(&needed)));
+                let line = mixed(&kinds(project.graph, index, &|needed| records.get(&needed)));
                 let line = line.map_or_else(String::new, |line| format!("\n{line}\n"));
                 written.tables += &format!("\n{}\n{line}", read_text(&target)?);
             }

@@ -92,7 +92,7 @@ impl TableCommand {
         }
         let record = |index| inspection.plan.record(index);
         let text = |(index, table): &(NodeIndex, Table)| {
-            let mixed = mixed(&kinds(&project.graph, *index, &record));
+            let mixed = mixed(&kinds(project.graph, *index, &record));
             let below = |before: &str| mixed.as_ref().map_or_else(String::new, |line| format!("{before}{line}\n"));
             match self.format {
                 Format::Markdown => table.markdown() + &below("\n"),

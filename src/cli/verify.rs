@@ -134,7 +134,7 @@ impl Verify {
         let _lock = project.store.share(say_waiting)?;
         let mut results = Vec::new();
         let (mut same, mut failed, mut outcome) = (0, 0, Ok(()));
-        run::rerun(&project.graph, &wanted, &project.store, &options, &mut |node, rerun| {
+        run::rerun(project.graph, &wanted, &project.store, &options, &mut |node, rerun| {
             let (word, lines, value) = match rerun {
                 Rerun::Same => {
                     same += 1;

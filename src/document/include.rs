@@ -120,9 +120,8 @@ impl Reader {
 
     /// The table with its includes below it and everything in it resolved.
     fn include(&self, table: &Table, names: &Bindings<'_>, within: &[PathBuf]) -> Result<Table, Vec<Diagnostic>> {
-        let mut table = table.clone();
         let mut result = Table::default();
-        if let Some(include) = table.take("include") {
+        if let Some(include) = table.get("include") {
             let include = self.resolve_in(&include.value, names, within)?;
             for name in include.elements() {
                 let text = match &name.data {
@@ -146,8 +145,10 @@ impl Reader {
                 result.overlay(self.include(&below.table, names, &within)?);
             }
         }
-        let entries = table.0.into_iter().map(|entry| {
-            Ok(Entry { value: self.resolve_in(&entry.value, names, within)?, key: entry.key, span: entry.span })
+        let own = table.0.iter().filter(|entry| entry.key != "include");
+        let entries = own.map(|entry| {
+            let (key, span) = (entry.key.clone(), entry.span.clone());
+            Ok(Entry { value: self.resolve_in(&entry.value, names, within)?, key, span })
         });
         result.overlay(Table(gather(entries)?));
         Ok(result)

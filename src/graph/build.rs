@@ -145,8 +145,8 @@ struct Builder<'a> {
     broken: HashSet<&'a str>,
     /// Where a node's images lie.
     locations: HashMap<NodeIndex, Source>,
-    /// By stage and shared axes: the nodes with given values on them.
-    matches: HashMap<(String, Vec<String>), Matches>,
+    /// By stage: the nodes with given values on the axes that are shared.
+    matches: HashMap<String, Vec<(Vec<String>, Matches)>>,
     /// Nodes that another names, but does not read with its parameters.
     unread: HashSet<NodeIndex>,
     /// The files of weights that were looked at, with what was said of them, and what is wrong with them.
@@ -598,18 +598,19 @@ impl<'a> Builder<'a> {
 
     /// The nodes of `target` with the same values on the axes that it shares with a node of these coordinates.
     fn matching(&mut self, target: &StageSpecification, coordinates: &Coordinates) -> Vec<NodeIndex> {
-        let shared: Vec<String> = target.axes.iter().filter(|axis| coordinates.contains_key(*axis)).cloned().collect();
-        let values =
-            |coordinates: &Coordinates| shared.iter().map(|axis| coordinates[axis].clone()).collect::<Vec<_>>();
-        let wanted = values(coordinates);
-        let index = self.matches.entry((target.name.clone(), shared.clone())).or_insert_with(|| {
-            let mut index = Matches::new();
+        let of_target = self.matches.entry(target.name.clone()).or_default();
+        let shared = || target.axes.iter().filter(|axis| coordinates.contains_key(*axis));
+        let place = of_target.iter().position(|(axes, _)| axes.iter().eq(shared())).unwrap_or_else(|| {
+            let mut matches = Matches::new();
             for &node in self.nodes.get(target.name.as_str()).into_iter().flatten() {
-                index.entry(values(&self.dag[node].coordinates)).or_default().push(node);
+                let values = shared().map(|axis| self.dag[node].coordinates[axis].clone()).collect();
+                matches.entry(values).or_default().push(node);
             }
-            index
+            of_target.push((shared().cloned().collect(), matches));
+            of_target.len() - 1
         });
-        index.get(&wanted).cloned().unwrap_or_default()
+        let wanted: Vec<AxisValue> = shared().map(|axis| coordinates[axis].clone()).collect();
+        of_target[place].1.get(&wanted).cloned().unwrap_or_default()
     }
 }
 
@@ -727,17 +728,17 @@ fn check_form(port: &Port, output: &Output, wanted: ArtifactKind, reference: &Re
 /// The output of a node that `"@stage.output"`, or `"@stage"` where there is but one, names.
 fn chosen_output<'n>(node: &'n Node, reference: &Reference) -> Result<&'n Output, Diagnostic> {
     let (outputs, stage) = (node.work.outputs(), &reference.stage);
-    let written: Vec<String> = outputs.iter().map(|output| format!("@{stage}.{}", output.name)).collect();
+    let written = || outputs.iter().map(|output| format!("@{stage}.{}", output.name)).collect::<Vec<_>>();
     match (&reference.output, outputs) {
         (Some(name), _) => outputs.iter().find(|output| output.name == *name).ok_or_else(|| {
             let message = format!("stage `{stage}` has no output `{name}`");
-            Diagnostic::at(&reference.span, message).suggest(&format!("@{stage}.{name}"), &written)
+            Diagnostic::at(&reference.span, message).suggest(&format!("@{stage}.{name}"), &written())
         }),
         (None, [output]) => Ok(output),
         (None, []) => Err(Diagnostic::at(&reference.span, format!("stage `{stage}` has no outputs"))),
         (None, _) => {
             let message = format!("stage `{stage}` has several outputs");
-            Err(Diagnostic::at(&reference.span, message).hint(format!("name one: `{}`", written.join("`, `"))))
+            Err(Diagnostic::at(&reference.span, message).hint(format!("name one: `{}`", written().join("`, `"))))
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What decides a node's result. One function lists it; its canonical JSON is hashed to the key, kept in the record,
 //! and compared by `explain`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Graph, Input, Node, Source};
+use crate::coordinates::Coordinates;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::identity;
@@ -24,34 +27,49 @@ pub struct Content {
 /// libtorch, where it computes; also the keys of the nodes that it collects, where the result names them. Its own digest is the
 /// node's key.
 pub fn recipe(node: &Node, content: &dyn Fn(&Input) -> Result<Content>) -> Result<CanonicalJson> {
-    let mut inputs = Map::new();
+    let kind = node.work.kind();
+    let mut inputs = BTreeMap::new();
     for input in node.inputs.iter().filter(|input| input.keyed) {
         let Content { digest, key } = content(input)?;
-        let digest = Value::String(digest.to_string());
-        if input.many {
-            let list = inputs.entry(&input.name).or_insert_with(|| Value::Array(Vec::new()));
-            if let Value::Array(list) = list {
-                let mut one = json!({ "coordinates": *input.coordinates, "digest": digest });
-                if let Some(key) = key.filter(|_| node.work.kind().names_origins) {
-                    one["key"] = Value::String(key.to_string());
-                }
-                list.push(one);
-            }
-        } else {
-            inputs.insert(input.name.clone(), digest);
+        if !input.many {
+            inputs.insert(&*input.name, Inputs::One(digest));
+        } else if let Inputs::Many(list) = inputs.entry(&*input.name).or_insert_with(|| Inputs::Many(Vec::new())) {
+            list.push(One { coordinates: &input.coordinates, digest, key: key.filter(|_| kind.names_origins) });
         }
     }
-    let kind = node.work.kind();
-    let mut recipe = json!({
-        "kind": kind.name,
-        "version": kind.version,
-        "parameters": node.work.parameters(),
-        "inputs": inputs,
-    });
-    if node.work.uses_libtorch() {
-        recipe["libtorch"] = identity::LIBTORCH.into();
-    }
-    Ok(CanonicalJson::from(&recipe))
+    Ok(CanonicalJson::of_sorted(&Recipe {
+        inputs,
+        kind: kind.name,
+        libtorch: node.work.uses_libtorch().then_some(identity::LIBTORCH),
+        parameters: node.work.parameters(),
+        version: kind.version,
+    }))
+}
+
+/// What [`recipe`] writes. Keys stand in their order, as they do in [`CanonicalJson`].
+#[derive(Serialize)]
+struct Recipe<'a> {
+    inputs: BTreeMap<&'a str, Inputs<'a>>,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    libtorch: Option<&'a str>,
+    parameters: Value,
+    version: u32,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Inputs<'a> {
+    One(Digest),
+    Many(Vec<One<'a>>),
+}
+
+#[derive(Serialize)]
+struct One<'a> {
+    coordinates: &'a Coordinates,
+    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Digest>,
 }
 
 impl Graph {

@@ -43,7 +43,7 @@ impl Table {
         let project = self.pipeline.open()?;
         let wanted = self.selection.of(&project)?;
         let backbone = |index| backbone(&project, index, other);
-        let projection = projection(&project.graph, &wanted, &backbone, &|| self.machine.conditions(), &say)?;
+        let projection = projection(project.graph, &wanted, &backbone, &|| self.machine.conditions(), &say)?;
         if self.json { print_json(&projection) } else { print(&text(&project.pipeline.name, &projection)) }
     }
 }
