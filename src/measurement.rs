@@ -40,6 +40,8 @@ pub struct Request {
     pub runs: usize,
     /// What of the learner.
     pub what: What,
+    /// To do it until standard input ends, beside another worker that measures it, in place of measuring it.
+    pub keep_on: bool,
 }
 
 /// What is measured of a learner.
@@ -60,6 +62,8 @@ pub enum What {
 pub enum Answer {
     /// libtorch is loaded, and the device ready.
     Ready,
+    /// What is to be kept on with goes at full speed.
+    Busy,
     /// What steps of a training take.
     Step(StepFigures),
     /// What taking up a sample takes.

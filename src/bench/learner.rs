@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::backbone::Backbone;
 use crate::device::Device;
 use crate::error::Result;
-use crate::executor::{Measured, measure};
+use crate::executor::{Measured, keep_busy, measure};
 use crate::identity;
 use crate::measurement::{Answer, EvaluationFigures, FitFigures, Request, StepFigures, What};
 use crate::method::{Method, Precision};
@@ -18,6 +18,8 @@ pub struct Conditions {
     pub device: Device,
     /// Threads, as a node has them.
     pub threads: usize,
+    /// Processes that do the same on the device; what one of them does is measured.
+    pub at_once: usize,
     /// How often each time is taken.
     pub runs: usize,
 }
@@ -57,6 +59,8 @@ pub struct Row<F> {
     pub start_seconds: f64,
     /// Threads.
     pub threads: usize,
+    /// Processes that did the same at the same time.
+    pub at_once: usize,
 }
 
 impl Conditions {
@@ -91,7 +95,7 @@ impl Conditions {
         what: What,
         figures: impl FnOnce(Answer) -> Option<F>,
     ) -> Result<Row<F>> {
-        let &Conditions { device, threads, runs } = self;
+        let &Conditions { device, threads, at_once, runs } = self;
         let request = Request {
             build: identity::BUILD.to_owned(),
             architecture: backbone.architecture,
@@ -104,8 +108,11 @@ impl Conditions {
             threads,
             runs,
             what,
+            keep_on: false,
         };
+        let others: Vec<_> = (1..at_once).map(|_| keep_busy(&request)).collect::<Result<_>>()?;
         let Measured { answer, start_seconds } = measure(&request)?;
+        drop(others);
         let figures = figures(answer).expect("a worker answers what it is asked");
         Ok(Row {
             method: name.to_owned(),
@@ -115,6 +122,7 @@ impl Conditions {
             figures,
             start_seconds,
             threads,
+            at_once,
         })
     }
 }

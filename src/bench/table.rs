@@ -27,7 +27,9 @@ pub struct Projection {
     pub device: Device,
     /// One for each method, and one for features.
     pub rows: Vec<Projected>,
-    /// Seconds of all rows, one node after another.
+    /// Nodes at the same time.
+    pub at_once: usize,
+    /// Seconds of all rows, one after another.
     pub seconds: f64,
     /// Nodes that compute with libtorch and are not counted in, because nothing is measured of their kind, or because the
     /// manifest of their data set does not say how large that is.
@@ -161,6 +163,8 @@ pub fn projection(
         },
     )?;
     let mut rows: Vec<Projected> = Vec::new();
+    // What was measured is how long a node takes beside others.
+    let share = 1.0 / conditions.at_once as f64;
     for one in &asked {
         let place = rows.iter().position(|row| row.method == one.row).unwrap_or_else(|| {
             rows.push(Projected { method: one.row.clone(), ..Projected::default() });
@@ -169,13 +173,14 @@ pub fn projection(
         let key = one.key();
         if one.is_training() {
             let (steps, fits) = (steps.get(&key), fits.get(&key));
-            rows[place].add_training(one, steps.map_or(&[], Vec::as_slice), fits.map_or(&[], Vec::as_slice));
+            rows[place].add_training(one, steps.map_or(&[], Vec::as_slice), fits.map_or(&[], Vec::as_slice), share);
         } else {
-            rows[place].add_evaluation(one, &evaluations[&key]);
+            rows[place].add_evaluation(one, &evaluations[&key], share);
         }
     }
     Ok(Projection {
         device: conditions.device,
+        at_once: conditions.at_once,
         seconds: rows.iter().map(|row| row.seconds).sum(),
         rows,
         not_counted: computing.len() - asked.len(),
@@ -232,8 +237,8 @@ fn at(points: &[(usize, f64)], x: usize) -> f64 {
 }
 
 impl Projected {
-    /// Adds a training, of which steps were measured, or how it takes up a sample, or both.
-    fn add_training(&mut self, one: &Asked<'_>, steps: &[Row<StepFigures>], fits: &[Row<FitFigures>]) {
+    /// Adds a training, of which steps were measured, or how it takes up a sample, or both; it has a `share` of the device.
+    fn add_training(&mut self, one: &Asked<'_>, steps: &[Row<StepFigures>], fits: &[Row<FitFigures>], share: f64) {
         let count = one.load.steps();
         let on_images = one.load.steps_on_images();
         let of_steps = |figures: &StepFigures| {
@@ -242,7 +247,7 @@ impl Projected {
         };
         let of_steps = points(steps, of_steps);
         let of_fit = points(fits, |figures| figures.seconds);
-        let seconds: f64 = [of_steps, of_fit].iter().map(|points| at(points, one.classes).max(0.0)).sum();
+        let seconds: f64 = [of_steps, of_fit].iter().map(|points| share * at(points, one.classes).max(0.0)).sum();
         self.trainings += 1;
         self.steps += count;
         self.training_seconds += seconds;
@@ -251,7 +256,7 @@ impl Projected {
         self.start(seconds, of_steps.chain(of_fits).next().unwrap_or_default());
     }
 
-    fn add_evaluation(&mut self, one: &Asked<'_>, measured: &[Row<EvaluationFigures>]) {
+    fn add_evaluation(&mut self, one: &Asked<'_>, measured: &[Row<EvaluationFigures>], share: f64) {
         let (rate, images): (fn(&EvaluationFigures) -> f64, usize) = match one.load {
             Load::Features { .. } => (|figures| figures.tower_images_per_second, one.load.image_passes()),
             Load::Evaluation { images, from_features: true, .. } => {
@@ -263,7 +268,7 @@ impl Projected {
         };
         let of = |value: &dyn Fn(&EvaluationFigures) -> f64| at(&points(measured, value), one.classes);
         let texts = if matches!(one.load, Load::Features { .. }) { 0.0 } else { of(&|figures| figures.text_seconds) };
-        let seconds = images as f64 * of(&|figures| rate(figures).recip()) + texts;
+        let seconds = share * (images as f64 * of(&|figures| rate(figures).recip()) + texts);
         self.evaluations += 1;
         self.images += images;
         self.evaluation_seconds += seconds;

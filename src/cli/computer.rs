@@ -14,7 +14,7 @@ pub(super) struct Computer {
     /// Where to compute: `cpu` or `cuda:NUMBER` [default: the first card that libtorch sees, else `cpu`]
     #[arg(long, alias = "devices", value_name = "DEVICE")]
     device: Option<Device>,
-    /// Threads, as a node that runs alone has them [default: one per processor]
+    /// Threads, as a node has them [default: one per processor, shared by what computes at the same time]
     #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
     threads: Option<u32>,
 }
@@ -34,7 +34,12 @@ impl Computer {
 
     /// The number of threads.
     pub(super) fn threads(&self) -> usize {
+        self.threads_of(1)
+    }
+
+    /// The number of threads of each of so many processes.
+    pub(super) fn threads_of(&self, processes: usize) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or(processors, |number| number as usize)
+        self.threads.map_or((processors / processes).max(1), |number| number as usize)
     }
 }

@@ -9,8 +9,10 @@ use crate::error::Result;
 use crate::numerics::Numerics;
 
 /// Variables that a worker gets as they are: where things are, what language messages are in, which cards it may see.
-const PASSED: [&str; 18] = [
+const PASSED: [&str; 19] = [
     "CUDA_DEVICE_ORDER",
+    // Where NVIDIA's service listens that lets kernels of several processes run side by side (MPS).
+    "CUDA_MPS_PIPE_DIRECTORY",
     "CUDA_VISIBLE_DEVICES",
     "HOME",
     "HTTPS_PROXY",

@@ -1,6 +1,6 @@
 //! Has a worker look at pictures.
 
-use super::question::{ask, unanswered};
+use super::question::{Question, unanswered};
 use crate::error::{Error, Result};
 use crate::inference::{Answer, INFER, Request};
 
@@ -9,11 +9,15 @@ use crate::inference::{Answer, INFER, Request};
 /// # Errors
 /// It cannot be started, or nothing can be computed there.
 pub fn infer(request: &Request, mut hear: impl FnMut(Answer)) -> Result<()> {
+    let mut question = Question::ask(INFER, request.numerics, request)?;
     let mut end = None;
-    let status = ask(INFER, request.numerics, request, |answer| match answer {
-        Answer::Done | Answer::Failed(..) => end = Some(answer),
-        other => hear(other),
-    })?;
+    while let Some(answer) = question.answer()? {
+        match answer {
+            Answer::Done | Answer::Failed(..) => end = Some(answer),
+            other => hear(other),
+        }
+    }
+    let status = question.end()?;
     match end {
         Some(Answer::Failed(message, hint)) => Err(Error::Invalid { message, hint, key: None }),
         Some(_) if status.success() => Ok(()),

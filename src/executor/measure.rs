@@ -1,8 +1,9 @@
 //! Has a worker measure a learner on random weights.
 
+use std::process::ExitStatus;
 use std::time::Instant;
 
-use super::question::{ask, unanswered};
+use super::question::{Question, unanswered};
 use crate::error::{Error, Result};
 use crate::measurement::{Answer, MEASURE, Request};
 
@@ -21,14 +22,43 @@ pub struct Measured {
 /// It cannot be started, or nothing can be measured there.
 pub fn measure(request: &Request) -> Result<Measured> {
     let started = Instant::now();
-    let (mut start_seconds, mut answer) = (0.0, None);
-    let status = ask(MEASURE, request.numerics, request, |heard| match heard {
-        Answer::Ready => start_seconds = started.elapsed().as_secs_f64(),
-        last => answer = Some(last),
-    })?;
-    match answer {
-        Some(Answer::Failed(message, hint)) => Err(Error::Invalid { message, hint, key: None }),
-        Some(answer) if status.success() => Ok(Measured { answer, start_seconds }),
-        _ => Err(unanswered(status, "if memory ran out, measure fewer classes or smaller batches")),
+    let mut question = Question::ask(MEASURE, request.numerics, request)?;
+    let (mut start_seconds, mut last) = (0.0, None);
+    while let Some(answer) = question.answer()? {
+        match answer {
+            Answer::Ready => start_seconds = started.elapsed().as_secs_f64(),
+            answer => last = Some(answer),
+        }
+    }
+    match (last, question.end()?) {
+        (Some(answer), status) if status.success() => Ok(Measured { answer, start_seconds }),
+        (last, status) => Err(not_measured(last, status)),
+    }
+}
+
+/// A worker that does what others measure, until it is dropped.
+#[derive(Debug)]
+pub struct Busy(#[expect(dead_code, reason = "it works for as long as it is there")] Question);
+
+/// Has a worker do what `request` would measure, and comes back when it is at full speed.
+///
+/// # Errors
+/// It cannot be started, or cannot do so.
+pub fn keep_busy(request: &Request) -> Result<Busy> {
+    let mut question = Question::ask(MEASURE, request.numerics, &Request { keep_on: true, ..request.clone() })?;
+    let mut last = None;
+    while let Some(answer) = question.answer()? {
+        match answer {
+            Answer::Busy => return Ok(Busy(question)),
+            answer => last = Some(answer),
+        }
+    }
+    Err(not_measured(last, question.end()?))
+}
+
+fn not_measured(last: Option<Answer>, status: ExitStatus) -> Error {
+    match last {
+        Some(Answer::Failed(message, hint)) => Error::Invalid { message, hint, key: None },
+        _ => unanswered(status, "if memory ran out, measure fewer classes or smaller batches"),
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use infer::infer;
 pub use interface::{Done, Executor, Order};
 pub use log::tail;
-pub use measure::{Measured, measure};
+pub use measure::{Measured, keep_busy, measure};
 pub use process::reap;
 pub use queue::{Ending, Jobs, Need, Packing, Queue, Seen, Standing};
 pub use settings::{ExecutorName, ExecutorSettings};

@@ -131,6 +131,7 @@ fn a_step_is_measured_and_its_operations_counted() {
     // `dog` has one token, `great white cat` three; a full stop and the end of the text stand behind them.
     let expected = [of_images(3, 2, true) + logits, of_images(3, 0, false) + of_texts(4, &[3, 5]) + logits];
     for ((row, name), flops) in rows.as_array().unwrap().iter().zip(["vpt.toml", "coop.toml"]).zip(expected) {
+        assert_eq!(row["at_once"], 1);
         assert_eq!((&row["method"], &row["classes"], &row["batch"]), (&name.into(), &2.into(), &3.into()));
         assert_eq!((&row["precision"], &row["device"], &row["arch"]), (&"fp32".into(), &"cpu".into(), &"tiny".into()));
         assert_eq!((&row["threads"], &row["kernels"]), (&2.into(), &Value::Null));
@@ -142,6 +143,23 @@ fn a_step_is_measured_and_its_operations_counted() {
         assert!(row["operations"].as_u64().unwrap() > 50 && row["peak_bytes"].as_u64().unwrap() > 1 << 20, "{row}");
         assert_eq!(row["flops"], flops, "{row}");
     }
+}
+
+/// What one of several processes does takes longer where they share a processor; what it does is the same.
+#[test]
+fn what_is_measured_may_be_one_of_several_at_once() {
+    let project = Project::new();
+    for (what, method, seconds) in
+        [("step", "pipelines/methods/coop.toml", "seconds"), ("eval", "clip", "text_seconds")]
+    {
+        let measure = ["bench", what, "--method", method, "--classes", "3", "--batch", "2", "--at-once", "3", "--json"];
+        let rows = project.json(&[&measure[..], &TINY].concat());
+        assert_eq!((&rows[0]["at_once"], rows[0]["batch"].as_u64()), (&3.into(), Some(2)), "{rows}");
+        assert!(rows[0][seconds].as_f64().unwrap() > 0.0, "{rows}");
+    }
+    let table = ["bench", "step", "--method", "pipelines/methods/coop.toml", "--classes", "3", "--batch", "2"];
+    let table = project.run(&[&table[..], &["--at-once", "2"], &TINY].concat());
+    assert_eq!(table.stdout.lines().next(), Some("tiny on cpu, one of 2 at once with 2 threads each; medians of 1"));
 }
 
 /// Learners behind the towers see features: of a batch of three their steps are products with what is learned of each class.
@@ -265,6 +283,12 @@ fn the_time_of_a_pipeline_is_projected_without_its_data() {
     assert_eq!((&report["not_counted"], report["steps"].as_array().unwrap().len()), (&1.into(), 2));
     let total: f64 = ["clip", "coop", "maple"].iter().map(|method| row(method)["seconds"].as_f64().unwrap()).sum();
     assert!((report["seconds"].as_f64().unwrap() - total).abs() < 1e-9, "{report}");
+
+    let both = project.json(&[&table[..], &["--at-once", "2", "--json"]].concat());
+    let row = both["rows"].as_array().unwrap().iter().find(|row| row["method"] == "coop").unwrap();
+    let step = both["steps"].as_array().unwrap().iter().find(|step| step["method"] == "coop").unwrap();
+    let expected = 4.0 / 2.0 * step["seconds"].as_f64().unwrap();
+    assert!((row["training_seconds"].as_f64().unwrap() - expected).abs() < 1e-9 && both["at_once"] == 2, "{both}");
 
     let printed = project.run(&[&table[..], &["--only", "zeroshot/*/*/base"]].concat());
     let lines: Vec<&str> = printed.stdout.lines().collect();

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::computer::Computer;
-use super::super::project::number;
+use super::super::project::{AT_ONCE, number};
 use super::super::terminal::{print, print_json, say};
 use crate::backbone::Backbone;
 use crate::bench::{Case, Conditions, LearnerRow};
@@ -47,6 +47,9 @@ pub(crate) struct Subject {
 pub(crate) struct Machine {
     #[command(flatten)]
     computer: Computer,
+    /// Processes that do the same on the device at the same time, as nodes of a run do; the figures are those of one of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(AT_ONCE))]
+    at_once: u32,
     /// How often each time is taken; the table shows medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = number(1..=RUNS))]
     runs: u32,
@@ -54,8 +57,9 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(super) fn conditions(&self) -> Conditions {
-        let Machine { computer, runs } = self;
-        Conditions { device: computer.device(), threads: computer.threads(), runs: *runs as usize }
+        let Machine { computer, at_once, runs } = self;
+        let (at_once, runs) = (*at_once as usize, *runs as usize);
+        Conditions { device: computer.device(), threads: computer.threads_of(at_once), at_once, runs }
     }
 }
 
@@ -246,7 +250,7 @@ impl Subject {
             }
         }
         let conditions = self.machine.conditions();
-        let Conditions { device, threads, runs, .. } = conditions;
+        let Conditions { device, threads, at_once, runs } = conditions;
         let width = fitting.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("method".len());
         let line_of = |method: &str, precision: &str, cells: &[String]| {
             let cells: String = cells.iter().map(|cell| format!(" {cell:>10}")).collect();
@@ -254,12 +258,13 @@ impl Subject {
         };
         if !self.json {
             let columns: Vec<String> = ["classes"].iter().chain(header).map(|one| (*one).to_owned()).collect();
-            print(&format!(
-                "{} on {device}, {}; medians of {runs}\n\n{}",
-                self.arch,
-                plural(threads, "thread", "threads"),
-                line_of("method", "precision", &columns)
-            ))?;
+            let threads = plural(threads, "thread", "threads");
+            let processes = match at_once {
+                1 => threads,
+                many => format!("one of {many} at once with {threads} each"),
+            };
+            let (model, header) = (&self.arch, line_of("method", "precision", &columns));
+            print(&format!("{model} on {device}, {processes}; medians of {runs}\n\n{header}"))?;
         }
         let mut rows = Vec::new();
         for (name, method) in &fitting {

@@ -18,8 +18,8 @@ use crate::weights::{PublishedWeights, Shapes, known};
 ///
 /// Neither data nor weights need be there: the manifests say how large the data sets are, and weights are random. Each method is
 /// measured with two or three numbers of classes; between these, times are taken to lie on a line. A learner that works on
-/// image features takes up those of 16 images of each class. One node runs after another, and a worker stays for the nodes of its
-/// method; reading and decoding test images is not counted in (`bench images`). Nothing is looked up in a store: all nodes are
+/// image features takes up those of 16 images of each class. One node runs after another, or as many at a time as `--at-once`
+/// says, and a worker stays for the nodes of its method; reading and decoding test images is not counted in (`bench images`). Nothing is looked up in a store: all nodes are
 /// counted, whether they have run or not.
 #[derive(Args, Debug)]
 pub(crate) struct Table {
@@ -89,8 +89,12 @@ fn text(pipeline: &str, projection: &Projection) -> String {
     let rows: Vec<Vec<String>> =
         std::iter::once(header.map(str::to_owned).to_vec()).chain(projection.rows.iter().map(line)).collect();
     let mut text = format!(
-        "{pipeline} on {}, one node after another\n\n{}\nabout {} in all\n",
+        "{pipeline} on {}, {}\n\n{}\nabout {} in all\n",
         projection.device,
+        match projection.at_once {
+            1 => "one node after another".to_owned(),
+            many => format!("{many} nodes at a time"),
+        },
         columns(&rows),
         duration(projection.seconds)
     );

@@ -1,18 +1,20 @@
 //! The evaluation of a learner beside the image tower alone, in turns.
 
 use maple_pipe::error::Result;
-use maple_pipe::measurement::EvaluationFigures;
+use maple_pipe::measurement::{Answer, EvaluationFigures};
 use tch::{Device, Kind, Tensor};
 
 use super::clock;
 use super::subject::Subject;
 use crate::method::image_features;
+use crate::question::say;
 use crate::stages::inputs;
 
 /// Measures the evaluation of a learner.
 pub(super) fn measure(subject: &Subject<'_>) -> Result<EvaluationFigures> {
     let (request, device) = (subject.request, subject.device());
-    let batch = request.batch.unwrap_or_else(|| inputs::batch_on(device));
+    let images = images(subject);
+    let batch = images.size()[0] as usize;
     let model = subject.fitted(subject.sample())?;
     let text = || {
         drop(model.evaluator());
@@ -22,10 +24,6 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<EvaluationFigures> {
     let text_seconds = clock::seconds(device, text)?;
     let evaluator = model.evaluator();
 
-    let size = i64::from(subject.clip.backbone().preprocessing.size);
-    let images = Tensor::randn([batch as i64, 3, size, size], (Kind::Float, device));
-    // What comes out is read, which waits for it.
-    let read = |tensor: Tensor| drop(tensor.to_device(Device::Cpu));
     let tower = || {
         read(image_features(&subject.clip, &images));
         Ok(())
@@ -66,4 +64,28 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<EvaluationFigures> {
         peak_bytes,
         model_seconds: subject.model_seconds,
     })
+}
+
+/// A batch of images.
+fn images(subject: &Subject<'_>) -> Tensor {
+    let device = subject.device();
+    let batch = subject.request.batch.unwrap_or_else(|| inputs::batch_on(device)) as i64;
+    let size = i64::from(subject.clip.backbone().preprocessing.size);
+    Tensor::randn([batch, 3, size, size], (Kind::Float, device))
+}
+
+/// Reads what comes out, which waits for it.
+fn read(tensor: Tensor) {
+    drop(tensor.to_device(Device::Cpu));
+}
+
+/// Evaluates for ever.
+pub(super) fn keep_on(subject: &Subject<'_>) -> Result<Answer> {
+    let model = subject.fitted(subject.sample())?;
+    let (evaluator, images) = (model.evaluator(), images(subject));
+    read(evaluator.logits(&images));
+    say(&Answer::Busy);
+    loop {
+        read(evaluator.logits(&images));
+    }
 }

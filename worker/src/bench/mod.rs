@@ -33,6 +33,9 @@ fn measure(request: Request) -> Result<Answer> {
     say(&Answer::Ready);
     let subject = Subject::new(&request, device, &peak)?;
     match request.what {
+        What::Step if request.keep_on => step::keep_on(&subject),
+        What::Fit if request.keep_on => fit::keep_on(&subject),
+        What::Evaluation if request.keep_on => evaluation::keep_on(&subject),
         What::Step => Ok(Answer::Step(step::measure(&subject)?)),
         What::Fit => Ok(Answer::Fit(fit::measure(&subject)?)),
         What::Evaluation => Ok(Answer::Evaluation(evaluation::measure(&subject)?)),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use maple_pipe::data::Loader;
 use maple_pipe::error::{Error, Result};
-use maple_pipe::measurement::StepFigures;
+use maple_pipe::measurement::{Answer, StepFigures};
+use maple_pipe::method::Training;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
@@ -15,6 +16,7 @@ use super::{clock, peak, pictures};
 use crate::clip::torch;
 use crate::counting;
 use crate::method::{Model, Optimizer, Sample, Seen, Trainer, total};
+use crate::question::say;
 use crate::stages::inputs;
 
 /// Pictures at least, so that a batch is not always the same.
@@ -24,19 +26,10 @@ const RATE: f64 = 1e-6;
 
 /// Measures the training of a learner.
 pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
-    let request = subject.request;
-    let Some(training) = &request.method.training else {
-        return Err(Error::invalid("this method is not trained, so it has no steps"));
-    };
-    let batch = request.batch.unwrap_or(training.batch_size as usize);
-    let device = subject.device();
-    let sample = subject.sample();
-    let source = match &sample {
-        Some(sample) => Source::of_features(sample, batch),
-        None => Source::of_pictures(subject, batch)?,
-    };
-    let mut trainer = Trainer::new(subject.fitted(sample)?, training, request.method.precision);
+    let (request, training, device) = (subject.request, training(subject)?, subject.device());
+    let (mut trainer, source) = start(subject)?;
     let (first, labels) = source.first(device)?;
+    let batch = first.size()[0] as usize;
     let Taken { seconds, waited } = source.a_step(&mut trainer, source.seen(&first), device, request.runs)?;
     let peak_bytes = subject.peak_bytes();
     let mut kernels = None;
@@ -95,6 +88,36 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
         kernels,
         model_seconds: subject.model_seconds,
     })
+}
+
+/// Takes steps for ever.
+pub(super) fn keep_on(subject: &Subject<'_>) -> Result<Answer> {
+    let device = subject.device();
+    let (mut trainer, source) = start(subject)?;
+    let (first, _) = source.first(device)?;
+    let mut count = trainer.steps_to_full_speed(source.seen(&first));
+    source.take(&mut trainer, count, device)?;
+    say(&Answer::Busy);
+    loop {
+        count = clock::repetitions(source.take(&mut trainer, count, device)?.seconds / count as f64);
+    }
+}
+
+fn training<'s>(subject: &'s Subject<'_>) -> Result<&'s Training> {
+    let training = subject.request.method.training.as_ref();
+    training.ok_or_else(|| Error::invalid("this method is not trained, so it has no steps"))
+}
+
+/// A trainer, and what its steps see.
+fn start<'s>(subject: &'s Subject<'_>) -> Result<(Trainer<'s>, Source)> {
+    let training = training(subject)?;
+    let batch = subject.request.batch.unwrap_or(training.batch_size as usize);
+    let sample = subject.sample();
+    let source = match &sample {
+        Some(sample) => Source::of_features(sample, batch),
+        None => Source::of_pictures(subject, batch)?,
+    };
+    Ok((Trainer::new(subject.fitted(sample)?, training, subject.request.method.precision), source))
 }
 
 /// What steps see.
