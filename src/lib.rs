@@ -9,6 +9,7 @@ pub mod architecture;
 pub mod coordinates;
 pub mod identity;
 pub mod numerics;
+pub mod parallel;
 pub mod signals;
 pub mod tally;
 pub mod text;

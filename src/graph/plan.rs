@@ -11,6 +11,7 @@ use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::kind::Place;
+use crate::parallel;
 use crate::remote::{Remote, Traffic};
 use crate::store::{ArtifactKind, CanonicalJson, Listing, Output, Reading, Record, StatCache, Store};
 use crate::task::TaskInput;
@@ -145,8 +146,6 @@ impl<'a> Inspector<'a> {
 
     /// How nodes of one stage stand, which the processors share where there are many.
     pub fn inspect_all(&self, nodes: &[NodeIndex], record: &Records<'_>) -> Vec<Result<State>> {
-        /// To hand fewer to other processors takes longer than to inspect them.
-        const MANY: usize = 16;
         let inputs = nodes.iter().flat_map(|&index| &self.graph.node(index).inputs);
         let externals: HashSet<&Source> =
             inputs.filter(|input| input.is_external()).map(|input| &input.source).collect();
@@ -154,11 +153,7 @@ impl<'a> Inspector<'a> {
         if externals.len() > 1 {
             externals.into_par_iter().for_each(|source| drop(self.external(source)));
         }
-        let mut states: Vec<Result<State>> = if nodes.len() < MANY {
-            nodes.iter().map(|&index| self.inspect(index, record)).collect()
-        } else {
-            nodes.par_iter().with_min_len(MANY).map(|&index| self.inspect(index, record)).collect()
-        };
+        let mut states = parallel::map(nodes, |&index| self.inspect(index, record));
         self.look_elsewhere(nodes, &mut states);
         states
     }
@@ -212,9 +207,11 @@ impl<'a> Inspector<'a> {
 
     /// Where a node's inputs lie, by name, for the task that reads them.
     pub fn task_inputs(&self, index: NodeIndex, record: &Records<'_>) -> Result<BTreeMap<String, Vec<TaskInput>>> {
+        let given = &self.graph.node(index).inputs;
+        let found = parallel::map(given, |input| self.task_input(index, input, record));
         let mut inputs = BTreeMap::<String, Vec<TaskInput>>::new();
-        for input in &self.graph.node(index).inputs {
-            inputs.entry(input.name.clone()).or_default().push(self.task_input(index, input, record)?);
+        for (input, found) in given.iter().zip(found) {
+            inputs.entry(input.name.clone()).or_default().push(found?);
         }
         Ok(inputs)
     }

@@ -1,14 +1,15 @@
 //! How long nodes take, how much memory they need and what they leave, from what they took before: a node's own last record,
 //! or the mean of its stage.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use petgraph::graph::NodeIndex;
 
 use crate::device::Device;
-use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::store::{Record, Store};
+use crate::parallel;
+use crate::store::Record;
 
 /// Durations and memory of selected nodes.
 #[derive(Debug, Default)]
@@ -52,17 +53,16 @@ impl Kind {
 const UNKNOWN_SECONDS: f64 = 1.0;
 
 impl Estimates {
-    /// From the records of the keys that the nodes had when they were last fresh.
-    pub fn new(
+    /// From the records that the nodes have or had when they were last fresh.
+    pub fn new<'r>(
         graph: &Graph,
         selection: &[NodeIndex],
-        store: &Store,
-        last_key: &dyn Fn(&str) -> Option<Digest>,
+        last_record: &(dyn Fn(NodeIndex) -> Option<Cow<'r, Record>> + Sync),
     ) -> Estimates {
         let mut estimates = Estimates::default();
-        for &index in selection {
-            let node = graph.node(index);
-            if let Some(record) = last_key(&node.name).and_then(|key| store.record(&key)) {
+        let records = parallel::map(selection, |&index| last_record(index));
+        for (&index, record) in selection.iter().zip(records) {
+            if let Some(record) = record {
                 estimates.learn(graph, index, &record);
             }
         }

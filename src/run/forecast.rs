@@ -1,5 +1,6 @@
 //! What a run would take, before it is started: time and disk.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use petgraph::graph::NodeIndex;
@@ -52,7 +53,8 @@ impl Forecast {
         }
         let last_keys = store.last_keys(pipeline);
         // The mean of a stage is that of all its nodes, whichever are wanted.
-        let estimates = Estimates::new(graph, graph.order(), store, &|name| last_keys.get(name).copied());
+        let last_record = |index| store.record(last_keys.get(&graph.node(index).name)?).map(Cow::Owned);
+        let estimates = Estimates::new(graph, graph.order(), &last_record);
         let work = |on_device: bool| -> f64 {
             let nodes = wanted.iter().filter(|&&index| graph.node(index).work.needs_device() == on_device);
             nodes.filter_map(|&index| estimates.seconds(graph, index)).sum()

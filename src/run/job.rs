@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::executor::{Executors, Order};
 use crate::files::Claim;
 use crate::kind::{INPUTS, Place, Work};
+use crate::parallel;
 use crate::store::{Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::task::{Progress, Task};
@@ -122,7 +123,8 @@ impl Job<'_> {
             *log = Some(log_file.clone());
         }
         let done = executor.execute(&order, progress);
-        let unchanged = readings.iter().try_for_each(|reading| reading.check(self.store, self.cache));
+        let looked = parallel::map(&readings, |reading| reading.check(self.store, self.cache));
+        let unchanged: Result<()> = looked.into_iter().collect();
         if unchanged.is_err() {
             // What it would resume from was made from something else than its key says.
             let _ = std::fs::remove_dir_all(&task.partial);

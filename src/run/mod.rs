@@ -40,6 +40,7 @@ mod rows;
 mod slots;
 mod submission;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -689,6 +690,7 @@ impl<'a> Scheduler<'a> {
 
     /// Ready -> Cached or Queued, for all ready nodes and those that become ready by it.
     fn inspect(&mut self, report: &mut dyn FnMut(&Event<'_>)) {
+        let mut stale = Vec::new();
         while !self.ready.is_empty() {
             let mut ready = std::mem::take(&mut self.ready);
             ready.sort();
@@ -704,12 +706,15 @@ impl<'a> Scheduler<'a> {
                             self.make_again(&error, report);
                         }
                     }
-                    Ok(Staleness::Stale { key, recipe }) => self.enqueue(index, key, recipe),
+                    Ok(Staleness::Stale { key, recipe }) => stale.extend(self.enqueue(index, key, recipe)),
                     Ok(Staleness::Pending | Staleness::Blocked) => unreachable!("a ready node has all that it needs"),
                     Err(error) => self.fail(index, &Failure::new(None, &error), None, report),
                 }
             }
         }
+        // Behind what is fresh, whose records tell how long nodes take. It may have become Wanted since.
+        stale.retain(|index| self.stale.contains_key(index));
+        stale.into_iter().for_each(|index| self.queue_up(index));
     }
 
     /// What the remote is to be asked for now, all at once: one question at a time.
@@ -741,21 +746,20 @@ impl<'a> Scheduler<'a> {
         self.options.remote.iter().for_each(|remote| tell_trouble(remote, report));
     }
 
-    /// Ready -> Queued.
-    fn enqueue(&mut self, index: NodeIndex, key: Digest, recipe: CanonicalJson) {
+    /// Ready -> Queued. Returns the node if it can be taken now: no other one works on its key, and no remote is to be asked.
+    fn enqueue(&mut self, index: NodeIndex, key: Digest, recipe: CanonicalJson) -> Option<NodeIndex> {
         self.states.insert(index, State::Queued);
-        match self.working.get_mut(&key) {
-            Some(waiting) => waiting.push(index),
-            None => {
-                self.working.insert(key, Vec::new());
-                self.stale.insert(index, (key, recipe));
-                if self.options.remote.is_some() {
-                    self.unasked.insert(index);
-                } else {
-                    self.queue_up(index);
-                }
-            }
+        if let Some(waiting) = self.working.get_mut(&key) {
+            waiting.push(index);
+            return None;
         }
+        self.working.insert(key, Vec::new());
+        self.stale.insert(index, (key, recipe));
+        if self.options.remote.is_some() {
+            self.unasked.insert(index);
+            return None;
+        }
+        Some(index)
     }
 
     /// A queued node can be taken.
@@ -765,9 +769,12 @@ impl<'a> Scheduler<'a> {
     }
 
     fn estimates(&mut self) -> &mut Estimates {
-        let Scheduler { graph, selection, store, last_keys, .. } = *self;
-        self.estimates
-            .get_or_insert_with(|| Estimates::new(graph, selection, store, &|name| last_keys.get(name).copied()))
+        let Scheduler { graph, selection, store, last_keys, records, estimates, .. } = self;
+        let last_record = |index: NodeIndex| match records.get(&index) {
+            Some(record) => Some(Cow::Borrowed(record)),
+            None => store.record(last_keys.get(&graph.node(index).name)?).map(Cow::Owned),
+        };
+        estimates.get_or_insert_with(|| Estimates::new(graph, selection, &last_record))
     }
 
     /// Takes the most urgent queued node for which there is room and that nobody else computes.

@@ -25,14 +25,18 @@ const COMMANDS: &[Command] = &[
     (
         "bench-step",
         &["bench", "step", "--arch", "tiny", "--method", "coop", "--device", "cpu"],
-        &[("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
+        &[("--at-once", "1"), ("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
     ),
     (
         "bench-eval",
         &["bench", "eval", "--arch", "tiny", "--method", "clip", "--device", "cpu"],
-        &[("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
+        &[("--at-once", "1"), ("--batch", "1"), ("--runs", "1"), ("--threads", "1")],
     ),
-    ("bench-table", &["bench", "table", PIPELINE, "--device", "cpu"], &[("--runs", "1"), ("--threads", "1")]),
+    (
+        "bench-table",
+        &["bench", "table", PIPELINE, "--device", "cpu"],
+        &[("--at-once", "1"), ("--runs", "1"), ("--threads", "1")],
+    ),
     (
         "features",
         &["features", "no.prompt", "data/shapes", "--output", "features.safetensors"],
