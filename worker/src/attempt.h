@@ -1,4 +1,5 @@
-// How functions for Rust answer, in cuda.cpp and fused.cpp: null, or what went wrong, which stays until the thread's next call.
+// How functions for Rust answer, in cuda.cpp, fused.cpp and rows.cpp: null, or what went wrong, which stays until the
+// thread's next call.
 
 #pragma once
 

@@ -1,8 +1,9 @@
 // Rows of a tensor by their numbers, for rows.rs: libtorch has the operation, and for its derivative the sum over all numbers.
 // These know more of the numbers, and so need no sum, or a small one.
 
+#include "attempt.h"
+
 #include <ATen/ATen.h>
-#include <cstring>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace {
@@ -42,28 +43,17 @@ struct Pick : Function<Pick> {
   }
 };
 
-// A tensor as tch holds one; null, and why in `error`, where it cannot be made.
-template <class Make> void *made(Make make, char *error, size_t size) {
-  try {
-    return new Tensor(make());
-  } catch (const std::exception &exception) {
-    std::strncpy(error, exception.what(), size - 1);
-    error[size - 1] = 0;
-    return nullptr;
-  }
-}
-
 const Tensor &tensor(const void *pointer) { return *static_cast<const Tensor *>(pointer); }
 } // namespace
 
+// Both leave a tensor as tch holds one.
 extern "C" {
 
-void *maple_spread(const void *x, const void *numbers, const void *back, int64_t shared, int64_t classes, char *error,
-                   size_t size) {
-  return made([=] { return Spread::apply(tensor(x), tensor(numbers), tensor(back), shared, classes); }, error, size);
+const char *maple_spread(const void *x, const void *numbers, const void *back, int64_t shared, int64_t classes, Tensor **made) {
+  return attempt([=] { *made = new Tensor(Spread::apply(tensor(x), tensor(numbers), tensor(back), shared, classes)); });
 }
 
-void *maple_pick(const void *x, const void *numbers, const void *back, const void *left, char *error, size_t size) {
-  return made([=] { return Pick::apply(tensor(x), tensor(numbers), tensor(back), tensor(left)); }, error, size);
+const char *maple_pick(const void *x, const void *numbers, const void *back, const void *left, Tensor **made) {
+  return attempt([=] { *made = new Tensor(Pick::apply(tensor(x), tensor(numbers), tensor(back), tensor(left))); });
 }
 }

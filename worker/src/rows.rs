@@ -13,17 +13,15 @@ unsafe extern "C" {
         back: *const C_tensor,
         shared: i64,
         classes: i64,
-        error: *mut c_char,
-        size: usize,
-    ) -> *mut C_tensor;
+        made: *mut *mut C_tensor,
+    ) -> *const c_char;
     fn maple_pick(
         x: *const C_tensor,
         numbers: *const C_tensor,
         back: *const C_tensor,
         left: *const C_tensor,
-        error: *mut c_char,
-        size: usize,
-    ) -> *mut C_tensor;
+        made: *mut *mut C_tensor,
+    ) -> *const c_char;
 }
 
 /// The rows of `x` `(G, rows, W)` with these numbers, `(G, classes * length, W)`: those of one class after another. The `shared`
@@ -34,8 +32,8 @@ unsafe extern "C" {
 /// With what libtorch says, as tch does.
 pub fn spread(x: &Tensor, numbers: &Tensor, back: &Tensor, shared: i64, classes: i64) -> Tensor {
     let [numbers, back] = [numbers, back].map(Tensor::as_ptr);
-    // SAFETY: the tensors live longer than the call, which writes at most `size` characters.
-    made(|error, size| unsafe { maple_spread(x.as_ptr(), numbers, back, shared, classes, error, size) })
+    // SAFETY: the tensors live longer than the call.
+    made(|made| unsafe { maple_spread(x.as_ptr(), numbers, back, shared, classes, made) })
 }
 
 /// The rows of `x` `(G, rows, W)` with these numbers, each at most once: `(G, n, W)`. `back` `(rows,)` is the place of each row
@@ -46,16 +44,16 @@ pub fn spread(x: &Tensor, numbers: &Tensor, back: &Tensor, shared: i64, classes:
 pub fn pick(x: &Tensor, numbers: &Tensor, back: &Tensor, left: &Tensor) -> Tensor {
     let [numbers, back, left] = [numbers, back, left].map(Tensor::as_ptr);
     // SAFETY: as above.
-    made(|error, size| unsafe { maple_pick(x.as_ptr(), numbers, back, left, error, size) })
+    made(|made| unsafe { maple_pick(x.as_ptr(), numbers, back, left, made) })
 }
 
 /// What a function of `rows.cpp` makes.
-fn made(make: impl Fn(*mut c_char, usize) -> *mut C_tensor) -> Tensor {
-    let mut error = [0; 1024];
-    let tensor = make(error.as_mut_ptr(), error.len());
-    if tensor.is_null() {
-        // SAFETY: the text ends with a zero.
-        panic!("{}", unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy());
+fn made(make: impl Fn(*mut *mut C_tensor) -> *const c_char) -> Tensor {
+    let mut tensor = std::ptr::null_mut();
+    let error = make(&mut tensor);
+    if !error.is_null() {
+        // SAFETY: the text ends with a zero, and stays until this thread's next call.
+        panic!("{}", unsafe { CStr::from_ptr(error) }.to_string_lossy());
     }
     // SAFETY: the pointer is to a tensor that is ours alone.
     unsafe { Tensor::from_ptr(tensor) }
