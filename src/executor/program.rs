@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use super::interface::{Done, Executor, Order};
@@ -33,7 +35,7 @@ impl Executor for Programs {
         let _ = std::fs::rename(&spare, &task.partial);
         let mut command = program.process(task, output, errors)?;
         let process = self.0.start_program(&mut command);
-        let status = process.map_err(|error| not_started(&command.get_program().to_string_lossy(), error))?.wait()?;
+        let status = process.map_err(|error| not_started(&command, error))?.wait()?;
         // Nothing could be moved out of read-only folders, nor could they be removed.
         let _ = open_folders(&task.scratch);
         // What a failed attempt did not use is nothing to go on from.
@@ -53,8 +55,14 @@ impl Executor for Programs {
     }
 }
 
-fn not_started(program: &str, error: std::io::Error) -> Error {
+fn not_started(command: &Command, error: std::io::Error) -> Error {
+    let (program, folder) = (command.get_program().to_string_lossy(), command.get_current_dir());
+    let is_there = program.contains('/') && folder.unwrap_or(Path::new("")).join(&*program).exists();
     match error.kind() {
+        ErrorKind::NotFound if is_there => Error::hinted(
+            format!("the program `{program}` is there, but not what it is started with"),
+            "that is the interpreter which its first line names, or the loader of the system that it was built for",
+        ),
         ErrorKind::NotFound => Error::hinted(
             format!("there is no program `{program}`"),
             "it is looked for in PATH; one that is an input of the node is `inputs/NAME`",
@@ -64,6 +72,6 @@ fn not_started(program: &str, error: std::io::Error) -> Error {
             "a stage's output keeps that right in a folder alone: leave `tools/` in place of `tools/run`; or name what \
              runs it, e.g. `run = [\"sh\", \"inputs/tool\"]`",
         ),
-        _ => Error::io("start", program)(error),
+        _ => Error::io("start", &*program)(error),
     }
 }

@@ -334,7 +334,6 @@ fn modes_and_empty_folders_of_inputs_decide_whether_a_command_runs() {
     again(&[]);
 }
 
-/// A file that has another name elsewhere is somebody else's, too: changing it there changes no artifact.
 /// One command after another starts in the same folder, which is empty each time.
 #[test]
 fn a_folder_is_handed_on_empty() {
@@ -347,6 +346,31 @@ fn a_folder_is_handed_on_empty() {
     assert_eq!(second.lines().next(), first.lines().next(), "it is the same folder");
     assert_eq!(second.lines().skip(1).collect::<Vec<_>>(), [".", "./inputs", "./inputs/first", "./out"]);
     assert_eq!(third.lines().skip(1).collect::<Vec<_>>(), [".", "./out"], "what reads nothing has no folder for it");
+    assert!(project.is_clean());
+}
+
+/// Parameters are written over longer ones, and links to inputs are moved from folder to folder.
+#[test]
+fn nothing_shows_of_what_an_earlier_command_found() {
+    let project = Project::new();
+    let stages = [
+        ("first", "cat parameters.json > out", "{}", "parameters = { text = 'a long one' }"),
+        ("second", "cat parameters.json inputs/x > out", "{ x = '@first' }", "parameters = { n = 1 }"),
+        ("third", "cat inputs/x > out; ls >> out", "{ x = '@second' }", ""),
+        ("fourth", "cat inputs/x inputs/y > out; ls inputs >> out", "{ x = '@first', y = '@third' }", ""),
+    ];
+    let stage = |(name, run, inputs, more)| {
+        format!(
+            "[stage.{name}]\nkind = 'command'\nrun = '{run}'\ninputs = {inputs}\noutputs = {{ out = 'out' }}\n{more}\n"
+        )
+    };
+    project.write(CHAIN, &stages.map(stage).concat());
+    project.ran(&["run", CHAIN, "-j", "1"]);
+    let out = |node: &str| fs::read_to_string(project.artifact(node, "out")).unwrap();
+    let (long, short) = ("{\"text\":\"a long one\"}\n", "{\"n\":1}\n");
+    assert_eq!(out("second"), format!("{short}{long}"));
+    assert_eq!(out("third"), format!("{short}{long}inputs\nout\n"));
+    assert_eq!(out("fourth"), format!("{long}{short}{long}inputs\nout\nx\ny\n"));
     assert!(project.is_clean());
 }
 
@@ -390,6 +414,7 @@ fn outputs(project: &Project) -> [String; 3] {
     ["first", "second", "third"].map(|node| fs::read_to_string(project.artifact(node, "out")).unwrap())
 }
 
+/// A file that has another name elsewhere is somebody else's, too: changing it there changes no artifact.
 #[test]
 fn hard_links_in_outputs_are_copied() {
     let project = Project::new();
@@ -640,6 +665,17 @@ log: [PROJECT]/.maple/logs/commands/one.log
 
 "#]],
     );
+    // In a list, and in a text that needs no shell.
+    for (run, program) in [("['inputs/bin/tool']", "inputs/bin/tool"), ("'tool'", "[PROJECT]/bin/tool")] {
+        let lines = format!("run = {run}\ninputs = {{ bin = '../bin' }}\noutputs = {{ out = 'out' }}");
+        let project = one(&lines);
+        project.write("bin/tool", "#!/no/such/interpreter\n");
+        set_mode(&project, "bin/tool", 0o755);
+        let run = project.command(&["run", COMMANDS]).env("PATH", project.path_of_programs()).output().unwrap();
+        let message = format!("error: the program `{program}` is there, but not what it is started with\n");
+        let printed = project.printed(run).stderr;
+        assert!(printed.contains(&message), "{printed}");
+    }
 }
 
 #[test]
