@@ -256,6 +256,8 @@ pub trait Here {
 
 /// The folder in which a program finds its inputs.
 pub const INPUTS: &str = "inputs";
+/// The file in which a program finds its parameters.
+pub const PARAMETERS: &str = "parameters.json";
 
 /// Work that a program of the user's does.
 pub trait Program {

@@ -3,6 +3,7 @@
 mod claim;
 mod foreign;
 mod formats;
+mod link;
 mod output;
 mod owner;
 
@@ -17,6 +18,7 @@ use tempfile::NamedTempFile;
 pub use claim::{Claim, Claimed, Holder, Seats};
 pub use foreign::{START, disguise, disguise_of, foreign, foreign_format, read_foreign_text};
 pub use formats::{csv, read_csv, read_json, write_json};
+pub use link::Links;
 pub use output::{behind_links, write_output};
 pub use owner::Heartbeat;
 

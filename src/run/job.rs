@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::executor::{Executors, Order};
 use crate::files::Claim;
-use crate::kind::{INPUTS, Place, Work};
+use crate::kind::{INPUTS, PARAMETERS, Place, Work};
 use crate::parallel;
 use crate::store::{Record, StatCache, Store};
 use crate::tally::Tally;
@@ -91,7 +91,7 @@ impl Job<'_> {
             let record = store.commit(record, &outputs)?;
             let scratch = store.scratch()?;
             if is_program && executors.left_nothing() {
-                scratch.give_back(folder, INPUTS);
+                scratch.give_back(folder, &[INPUTS, PARAMETERS]);
             } else {
                 scratch.throw_away(&folder);
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::symlink;
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::process;
 
@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::device::VISIBLE_CARDS;
 use crate::error::{Error, Result};
-use crate::files::{bad_part_of_path, create_folder, create_parent};
-use crate::kind::{Given, INPUTS, Kind, PathPort, Place, Port, Program, Work};
+use crate::files::{Links, bad_part_of_path, create_folder, create_parent};
+use crate::kind::{Given, INPUTS, Kind, PARAMETERS, PathPort, Place, Port, Program, Work};
 use crate::shell;
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
@@ -30,8 +30,6 @@ pub static KIND: Kind = Kind {
     ..Kind::of::<CommandStage>("command", "Runs any program.", 2)
 };
 
-/// The file of the parameters.
-const PARAMETERS: &str = "parameters.json";
 /// The input that holds the programs.
 const PROGRAMS: &str = "programs";
 /// Parameters of a `command` stage.
@@ -265,19 +263,23 @@ impl CommandStage {
 
 impl Program for CommandStage {
     fn process(&self, task: &Task, output: File, errors: File) -> Result<process::Command> {
+        // What an earlier command found there must not show.
         if task.inputs.is_empty() {
-            // What an earlier command found there must not show.
             let _ = std::fs::remove_dir(task.scratch.join(INPUTS));
         }
+        let parameters = task.scratch.join(PARAMETERS);
+        if self.parameters.is_empty() {
+            let _ = std::fs::remove_file(&parameters);
+        } else {
+            let text = serde_json::to_string(&self.parameters);
+            let text = text.map_err(|error| Error::format(&parameters, "JSON", error))? + "\n";
+            write_over(&parameters, text.as_bytes()).map_err(Error::io("write", &parameters))?;
+        }
+        let links = Links::beside(&task.scratch);
         for name in task.inputs.keys() {
             let link = task.scratch.join(INPUTS).join(name);
             create_parent(&link)?;
-            symlink(&task.one(name).path, &link).map_err(Error::io("link the input", &link))?;
-        }
-        if !self.parameters.is_empty() {
-            let path = task.scratch.join(PARAMETERS);
-            let text = serde_json::to_string(&self.parameters).map_err(|error| Error::format(&path, "JSON", error))?;
-            std::fs::write(&path, text + "\n").map_err(Error::io("write", &path))?;
+            links.lead(&link, &task.one(name).path).map_err(Error::io("link the input", &link))?;
         }
         for output in self.outputs() {
             create_parent(&task.output(&output.name))?;
@@ -346,4 +348,12 @@ impl Program for CommandStage {
         }
         Ok(())
     }
+}
+
+/// Writes a file, over another one if there is one. That is not cut to nothing first, which makes some file systems write the
+/// new content to the disk at once.
+fn write_over(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }

@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +22,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 use crate::files::{
-    Claim, Claimed, Heartbeat, Seats, TEMPORARY, is_like, is_new_folder, remove, remove_folder, temporary_file,
+    Claim, Claimed, Heartbeat, Links, Seats, TEMPORARY, is_like, is_new_folder, remove, remove_folder, temporary_file,
 };
 
 /// This process's folder; removed when dropped.
@@ -152,7 +153,7 @@ impl Scratch {
         Ok(new.map_err(Error::io("write in", &self.folder))?.keep())
     }
 
-    /// A folder for one node. It is empty but for a folder that [`Scratch::give_back`] kept, which is empty, too.
+    /// A folder for one node. It is empty but for what [`Scratch::give_back`] kept.
     pub fn node(&self) -> Result<PathBuf> {
         if let Some(spare) = locked(&self.spare).pop() {
             return Ok(spare);
@@ -162,33 +163,45 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Takes the folder of a node back for another one, emptied; in it a folder named `kept` is emptied and kept.
-    pub fn give_back(&self, folder: PathBuf, kept: &str) {
-        if self.empty(&folder, kept).is_ok_and(|()| self.is_like_new(&folder, kept)) {
+    /// Takes the folder of a node back for another one, emptied. What has a name in `kept` stays: of a folder itself, whose links
+    /// are kept for others; a file for the next node to write over.
+    pub fn give_back(&self, folder: PathBuf, kept: &[&str]) {
+        if self.empty(&folder, kept).is_ok_and(|()| is_like(&folder, &self.folder)) {
             locked(&self.spare).push(folder);
         } else {
             self.throw_away(&folder);
         }
     }
 
-    fn empty(&self, folder: &Path, kept: &str) -> std::io::Result<()> {
+    fn empty(&self, folder: &Path, kept: &[&str]) -> std::io::Result<()> {
+        let links = Links::beside(folder);
         for entry in fs::read_dir(folder)? {
             let (entry, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
             let metadata = fs::symlink_metadata(&path)?;
-            if metadata.is_dir() && entry == kept {
-                fs::read_dir(&path)?.try_for_each(|entry| entry.map(|entry| self.throw_away(&entry.path())))?;
-            } else if metadata.is_file() {
-                fs::remove_file(&path)?;
-            } else {
+            let is_kept = kept.iter().any(|name| entry == *name);
+            if metadata.is_dir() && is_kept {
+                for within in fs::read_dir(&path)? {
+                    let within = within?.path();
+                    links.take(&within).unwrap_or_else(|_| self.throw_away(&within));
+                }
+                if !is_new_folder(&path, &self.folder) {
+                    self.throw_away(&path);
+                }
+            } else if !metadata.is_file() {
                 self.throw_away(&path);
+            } else if !is_kept || !self.is_as_written(&metadata) {
+                fs::remove_file(&path)?;
             }
         }
         Ok(())
     }
 
-    fn is_like_new(&self, folder: &Path, kept: &str) -> bool {
-        let kept = folder.join(kept);
-        is_like(folder, &self.folder) && (!kept.exists() || is_new_folder(&kept, &self.folder))
+    /// A file that has no other name, and the rights that a new one has.
+    fn is_as_written(&self, file: &fs::Metadata) -> bool {
+        const WITHOUT_EXECUTION: u32 = 0o666;
+        let rights = |metadata: &fs::Metadata| metadata.mode() & 0o7777;
+        let new = fs::metadata(&self.folder).map(|folder| rights(&folder) & WITHOUT_EXECUTION);
+        file.nlink() == 1 && new.is_ok_and(|new| new == rights(file))
     }
 
     /// Removes something of this file system that is no longer needed, sooner or later, but it is gone from its place at once.
@@ -214,6 +227,10 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        let links = Links::beside(&self.name());
+        if links.folder().exists() {
+            self.throw_away(links.folder());
+        }
         if let Some(janitors) = locked(&self.janitors).take() {
             janitors.end();
         }
@@ -252,6 +269,8 @@ fn claim(folder: &Path) -> Result<Claimed> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -271,14 +290,27 @@ mod tests {
         link(&node.join("inputs/link"));
         link(&node.join("link"));
         fs::write(node.join("parameters.json"), "{}").unwrap();
-        scratch.give_back(node.clone(), "inputs");
-        assert_eq!(scratch.node().unwrap(), node, "it is handed on");
-        let left: Vec<_> = walkdir::WalkDir::new(&node).min_depth(1).into_iter().map(|entry| entry.unwrap()).collect();
-        assert_eq!(left.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["inputs"]);
-        // With other rights than a new one it is not handed on.
-        fs::set_permissions(node.join("inputs"), std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
-        scratch.give_back(node.clone(), "inputs");
-        assert_ne!(scratch.node().unwrap(), node);
+        let kept = ["inputs", "parameters.json"];
+        let handed_on = || {
+            scratch.give_back(node.clone(), &kept);
+            assert_eq!(scratch.node().unwrap(), node);
+            let left = walkdir::WalkDir::new(&node).min_depth(1).sort_by_file_name().into_iter();
+            left.map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(handed_on(), kept);
+        // What has other rights than a new one goes, and what has another name.
+        let set = |name: &str, mode| fs::set_permissions(node.join(name), PermissionsExt::from_mode(mode)).unwrap();
+        set("inputs", 0o500);
+        assert_eq!(handed_on(), ["parameters.json"]);
+        set("parameters.json", 0o600);
+        assert!(handed_on().is_empty());
+        fs::write(node.join("parameters.json"), "{}").unwrap();
+        fs::hard_link(node.join("parameters.json"), folder.path().join("twin")).unwrap();
+        assert!(handed_on().is_empty());
+        fs::remove_file(folder.path().join("twin")).unwrap();
+        fs::set_permissions(&node, PermissionsExt::from_mode(0o700)).unwrap();
+        scratch.give_back(node.clone(), &kept);
+        assert_ne!(scratch.node().unwrap(), node, "a folder of other rights is not handed on");
         link(&folder.path().join("thrown"));
         scratch.throw_away(&folder.path().join("thrown"));
         drop(scratch);
