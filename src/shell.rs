@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use rustix::fs::{Access, access};
 
@@ -115,9 +115,7 @@ impl<'a> Simple<'a> {
 
     /// The program; nothing where only a shell knows which is meant, or how to say that there is none.
     fn find(&self, path: &OsStr) -> Option<PathBuf> {
-        // `bash` takes functions from its environment, under the names of programs, too.
-        let function = |(name, _): (OsString, _)| name.as_encoded_bytes().starts_with(b"BASH_FUNC_");
-        if std::env::vars_os().any(function) || !std::env::split_paths(path).all(|folder| folder.is_absolute()) {
+        if *HAS_FUNCTIONS || !std::env::split_paths(path).all(|folder| folder.is_absolute()) {
             return None;
         }
         find_program(self.program, path).filter(|program| starts_by_itself(program))
@@ -128,6 +126,12 @@ impl<'a> Simple<'a> {
         self.output.map(|output| File::create(folder.join(output))).transpose().ok()
     }
 }
+
+/// Whether the environment has functions, which `bash` takes from there, under the names of programs, too.
+static HAS_FUNCTIONS: LazyLock<bool> = LazyLock::new(|| {
+    let is_function = |(name, _): (OsString, _)| name.as_encoded_bytes().starts_with(b"BASH_FUNC_");
+    std::env::vars_os().any(is_function)
+});
 
 /// Whether the system can start a file. A shell takes others for texts of its own.
 fn starts_by_itself(program: &Path) -> bool {

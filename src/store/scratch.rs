@@ -163,8 +163,8 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Takes the folder of a node back for another one, emptied. What has a name in `kept` stays: of a folder itself, whose links
-    /// are kept for others; a file for the next node to write over.
+    /// Takes the folder of a node back for another one, emptied. A folder in it whose name is in `kept` is emptied and stays, and
+    /// its links go to [`Links`]; a file whose name is in `kept` stays as it is, for the next node to write over.
     pub fn give_back(&self, folder: PathBuf, kept: &[&str]) {
         if self.empty(&folder, kept).is_ok_and(|()| is_like(&folder, &self.folder)) {
             locked(&self.spare).push(folder);

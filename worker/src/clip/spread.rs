@@ -2,9 +2,9 @@
 //!
 //! A card is slow where there are many small operations, and fast where there is much of the same. In 16 bits one kernel of ours
 //! does the attention of all classes. Else, with its rows together, that of a class is plain causal attention, one operation for
-//! all classes. What else a block computes stays with rows that
-//! come once. Rows are taken from one arrangement to the other and back by numbers; that gradients go the other way by numbers,
-//! too, is what `rows.cpp` adds to libtorch, whose own way back is a sum over all numbers.
+//! all classes. What else a block computes stays with rows that come once. Rows are taken from one arrangement to the other and
+//! back by numbers; that gradients go the other way by numbers, too, is what `rows.cpp` adds to libtorch, whose own way back is
+//! a sum over all numbers.
 
 use tch::{Device, Tensor};
 
