@@ -34,7 +34,7 @@ pub struct Processor {
     /// The instructions that libtorch uses, e.g. `AVX512`; absent where it was not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-    /// Whether it was held to what every processor has.
+    /// What libtorch was held to, there or on a card.
     #[serde(default, skip_serializing_if = "Numerics::is_native")]
     pub numerics: Numerics,
 }
@@ -71,9 +71,10 @@ impl MadeBy {
     pub fn kind(&self) -> Option<String> {
         self.libtorch.as_ref()?;
         Some(match (&self.card, self.processor.numerics) {
+            (Some(card), Numerics::Tf32) => format!("{} in TF32", card.name),
             (Some(card), _) => card.name.clone(),
             (None, Numerics::Portable) => "any processor with AVX2 (portable)".to_owned(),
-            (None, Numerics::Native) => self.processor.to_string(),
+            (None, Numerics::Native | Numerics::Tf32) => self.processor.to_string(),
         })
     }
 }
@@ -86,6 +87,7 @@ impl fmt::Display for MadeBy {
             write!(formatter, "libtorch {libtorch}, ")?;
         }
         match &self.card {
+            Some(card) if self.processor.numerics == Numerics::Tf32 => write!(formatter, "{card} in TF32")?,
             Some(card) => card.fmt(formatter)?,
             None => self.processor.fmt(formatter)?,
         }

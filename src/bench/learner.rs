@@ -50,6 +50,8 @@ pub struct Row<F> {
     pub classes: usize,
     /// The number formats in which it computed.
     pub precision: Precision,
+    /// What libtorch was held to.
+    pub numerics: Numerics,
     /// Where it computed.
     pub device: Device,
     /// What was measured.
@@ -118,6 +120,7 @@ impl Conditions {
             method: name.to_owned(),
             classes,
             precision: method.precision,
+            numerics,
             device,
             figures,
             start_seconds,

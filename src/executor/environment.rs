@@ -36,15 +36,13 @@ const PASSED: [&str; 19] = [
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
 /// Variables that every worker gets with these values.
-const SET: [(&str, &str); 5] = [
+const SET: [(&str, &str); 4] = [
     // Threads are the worker's to start: libtorch's libraries must not start their own.
     ("OMP_NUM_THREADS", "1"),
     ("MKL_NUM_THREADS", "1"),
     ("MKL_DYNAMIC", "FALSE"),
     // The same bits from run to run, in products on a card.
     ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
-    // fp32 is fp32 on a card, too.
-    ("NVIDIA_TF32_OVERRIDE", "0"),
 ];
 
 /// Gives a worker's command its environment.

@@ -30,7 +30,7 @@ pub struct Pretraining {
     pub weight_decay: f64,
     /// Least and greatest share of a picture's area that a random crop keeps.
     pub crop: [f64; 2],
-    /// Whether the last bits may be those of this kind of processor.
+    /// Whether the last bits may be those of this kind of processor, and whether cards may multiply in TF32.
     #[serde(default, skip_serializing_if = "Numerics::is_native")]
     pub numerics: Numerics,
 }

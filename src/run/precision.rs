@@ -32,7 +32,7 @@ impl Slow {
         let (stage, precision, keys) = said(graph, index).filter(|_| node.work.uses_libtorch())?;
         let is_half = matches!(precision, Precision::Fp16 | Precision::Mixed);
         // libtorch uses these instructions, unless it is held to others.
-        if !is_half || numerics == Numerics::Native && processor_has("avx512_fp16") {
+        if !is_half || numerics != Numerics::Portable && processor_has("avx512_fp16") {
             return None;
         }
         Some(Slow { stage: node.stage_name.clone(), setting: format!("--set stage.{stage}.{keys}=fp32"), numerics })
@@ -56,7 +56,7 @@ fn warning(slow: &[Slow], processor_has: &dyn Fn(&str) -> bool) -> Warning {
     let stages = each(slow.iter().map(|one| format!("`{}`", one.stage)).collect(), ", ");
     let settings = each(slow.iter().map(|one| one.setting.clone()).collect(), " ");
     let has_brain = ["amx_bf16", "avx512_bf16"].into_iter().any(processor_has);
-    let brain = if has_brain && slow.iter().any(|one| one.numerics == Numerics::Native) {
+    let brain = if has_brain && slow.iter().any(|one| one.numerics != Numerics::Portable) {
         "; `bf16` takes less time still on this processor, and rounds more"
     } else {
         ""

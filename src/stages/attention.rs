@@ -46,7 +46,7 @@ pub struct Attention {
     /// What the tensors of `weights` do not tell of the model, where the file does not say it of itself.
     #[serde(default, skip_serializing_if = "BackboneOptions::is_empty")]
     pub backbone: BackboneOptions,
-    /// Whether the last bits may be those of this kind of processor.
+    /// Whether the last bits may be those of this kind of processor, and whether cards may multiply in TF32.
     #[serde(default, skip_serializing_if = "Numerics::is_native")]
     pub numerics: Numerics,
 }

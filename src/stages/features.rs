@@ -62,7 +62,7 @@ pub struct Features {
     /// What to do about an image that cannot be decoded.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
-    /// Whether the last bits may be those of this kind of processor.
+    /// Whether the last bits may be those of this kind of processor, and whether cards may multiply in TF32.
     #[serde(default, skip_serializing_if = "Numerics::is_native")]
     pub numerics: Numerics,
 }

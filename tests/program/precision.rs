@@ -84,3 +84,17 @@ hint: `--set stage.train.method.precision=fp32` computes in 32 bits, which round
     let warning = json.stdout.lines().find(|line| line.contains("\"event\":\"warning\"")).unwrap();
     assert!(warning.contains("--set stage.train.method.precision=fp32"), "{warning}");
 }
+
+/// On a processor TF32 changes nothing, and yet it is part of what a node is: a card would compute something else.
+#[test]
+fn tf32_is_a_part_of_keys_and_changes_nothing_on_a_processor() {
+    let project = Project::new();
+    let node = "train/shapes/maple/seed1";
+    let of = |numerics: &str| {
+        let setting = format!("stage.train.numerics={numerics}");
+        let ran = project.ran(&["run", PIPELINE, "--only", node, "--devices", "cpu", "--set", &setting]);
+        assert!(ran.contains(node), "{numerics}: {ran:?}");
+        std::fs::read(project.artifact(node, "prompt")).unwrap()
+    };
+    assert!(of("native") == of("tf32"), "other bits");
+}

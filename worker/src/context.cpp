@@ -45,9 +45,9 @@ void maple_cpu_capability(char *text, size_t size) {
 // Whether convolutions and products may go through oneDNN.
 void maple_use_onednn(bool use) { at::globalContext().setUserEnabledMkldnn(use); }
 
-// The same bits whenever the same is computed on the same kind of card, and fp32 that is fp32. An operation that cannot keep
-// to that throws.
-void maple_make_cuda_deterministic() {
+// The same bits whenever the same is computed on the same kind of card; an operation that cannot keep to that throws. fp32 is
+// multiplied in fp32, or in TF32.
+void maple_make_cuda_deterministic(bool in_tf32) {
   // cuBLAS reads this when it is first used; without it, libtorch refuses to promise anything of a product.
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   auto &context = at::globalContext();
@@ -55,8 +55,8 @@ void maple_make_cuda_deterministic() {
   context.setDeterministicFillUninitializedMemory(false);
   context.setDeterministicCuDNN(true);
   context.setBenchmarkCuDNN(false);
-  context.setAllowTF32CuDNN(false);
-  context.setAllowTF32CuBLAS(false);
+  context.setAllowTF32CuDNN(in_tf32);
+  context.setAllowTF32CuBLAS(in_tf32);
 }
 
 // The most bytes that the allocator has held on a card since it was last told to forget; -1 where it cannot tell.

@@ -19,7 +19,7 @@ unsafe extern "C" {
     fn aoti_torch_abi_version() -> u64;
     fn maple_cpu_capability(text: *mut c_char, size: usize);
     fn maple_use_onednn(wanted: bool);
-    fn maple_make_cuda_deterministic();
+    fn maple_make_cuda_deterministic(in_tf32: bool);
     fn maple_peak_cuda_memory(device: c_int) -> i64;
     fn maple_forget_peak_cuda_memory(device: c_int);
     fn maple_empty_cuda_cache();
@@ -88,11 +88,11 @@ pub fn use_onednn(wanted: bool) {
     unsafe { maple_use_onednn(wanted) }
 }
 
-/// Makes cards give the same bits whenever the same is computed on the same kind, and compute fp32 in fp32 (NVIDIA's TF32 has
-/// ten bits). An operation that cannot keep to that fails.
-pub fn make_cuda_deterministic() {
+/// Makes cards give the same bits whenever the same is computed on the same kind; an operation that cannot keep to that fails.
+/// fp32 is multiplied in fp32, or in NVIDIA's TF32, which has ten bits behind the point.
+pub fn make_cuda_deterministic(in_tf32: bool) {
     // SAFETY: the function sets flags, which are read when the next operation starts.
-    unsafe { maple_make_cuda_deterministic() }
+    unsafe { maple_make_cuda_deterministic(in_tf32) }
 }
 
 /// The most bytes that libtorch has held on a card since [`forget_peak_cuda_memory`], where it can tell.

@@ -77,7 +77,7 @@ pub fn open(device: Device, numerics: Numerics) -> Result<(tch::Device, MadeBy)>
         let hint = format!("CUDA's cards have the numbers 0 to {}", cards.len() - 1);
         return Err(Error::hinted(format!("there is no `{device}`"), hint));
     };
-    context::make_cuda_deterministic();
+    context::make_cuda_deterministic(numerics == Numerics::Tf32);
     if let Err(error) = cuda::use_own_stream(number as usize) {
         terminal::warn(&format!("nodes take longer: {error}"));
     }
@@ -94,7 +94,7 @@ pub(crate) fn of_tests() -> tch::Device {
 
 /// Sees to it that the processor computes in this way.
 fn hold_to(numerics: Numerics) -> Result<()> {
-    if numerics == Numerics::Native {
+    if numerics != Numerics::Portable {
         return Ok(());
     }
     let hint = "compute with `numerics = \"native\"`: the last bits are then those of this kind of processor";
@@ -116,4 +116,30 @@ fn has_avx2() -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 fn has_avx2() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Kind, Tensor};
+
+    #[test]
+    #[ignore = "needs a graphics card: MAPLE_PIPE_TEST_DEVICE=cuda:0"]
+    fn products_are_rounded_to_tf32_where_that_is_asked_for() {
+        let device = of_tests();
+        assert!(device.is_cuda());
+        let matrix = |modulus: i64| {
+            let numbers = Tensor::arange(512 * 512, (Kind::Int64, device)).remainder(modulus) + 1;
+            (numbers.to_kind(Kind::Float) / modulus).reshape([512, 512])
+        };
+        let [left, right] = [1013, 1019].map(matrix);
+        let product = |in_tf32| {
+            context::make_cuda_deterministic(in_tf32);
+            left.matmul(&right)
+        };
+        let [exact, rounded, again] = [false, true, false].map(product);
+        assert!(exact.equal(&again));
+        let difference = ((&rounded - &exact) / &exact).abs().max().double_value(&[]);
+        assert!((1e-6..1e-3).contains(&difference), "{difference}");
+    }
 }

@@ -37,6 +37,9 @@ pub(crate) struct Subject {
     precision: Option<Precision>,
     #[command(flatten)]
     machine: Machine,
+    /// What libtorch is held to
+    #[arg(long, value_enum, default_value_t)]
+    numerics: Numerics,
     /// Print a JSON array, an object for each row of the table
     #[arg(long)]
     json: bool,
@@ -270,7 +273,7 @@ impl Subject {
         for (name, method) in &fitting {
             for &classes in classes {
                 let batch = batch.map(|number| number as usize);
-                let (classes, numerics) = (classes as usize, Numerics::Native);
+                let (classes, numerics) = (classes as usize, self.numerics);
                 let row = measure(&conditions, &Case { name, method, backbone, numerics, classes, batch })?;
                 if !self.json {
                     let cells = [vec![classes.to_string()], line(&row.figures)].concat();
