@@ -108,9 +108,9 @@ impl Devices {
         Ok(Devices(devices))
     }
 
-    /// The processor, with so many nodes at once.
-    pub fn processor(jobs: usize) -> Devices {
-        Devices(BTreeMap::from([(Device::Cpu, jobs)]))
+    /// One device, with so many nodes at once.
+    pub fn one(device: Device, nodes: usize) -> Devices {
+        Devices(BTreeMap::from([(device, nodes)]))
     }
 
     /// Graphics cards in CUDA's order, each with as many nodes as it should take.
@@ -145,21 +145,25 @@ pub enum Bound {
 }
 
 impl Share {
-    /// The most nodes on one card. One process leaves a card idle while it starts, reads images and ends, and another fills these
-    /// gaps; kernels of several processes take turns, so that the gain ends there. Measured on an H100 with steps of MaPLe: two
-    /// nodes at once take 15 % more steps a second than one, and four no more than two.
-    const MOST: usize = 2;
+    /// The most nodes on one card whose kernels take turns. One process leaves a card idle while it starts, reads images and ends,
+    /// and another fills these gaps; the gain ends there. Measured on an H100 with steps of MaPLe: two nodes at once take 15 %
+    /// more steps a second than one, and four no more than two.
+    const MOST_IN_TURNS: usize = 2;
+    /// The most nodes on one card whose kernels run side by side: one node's leave most of a card idle.
+    const MOST_SIDE_BY_SIDE: usize = 4;
     /// What a node may need of a card, in bytes, before anybody has seen one: CUDA's context, a ViT-B/16 in fp32, and what the
     /// text tower keeps of some hundred classes for the gradients.
     const MEMORY: u64 = 6 << 30;
 
-    /// Of cards with so many bytes of memory each, on a computer with so many cores.
-    pub fn of_cards(memory: &[u64], cores: usize) -> Vec<Share> {
+    /// Of cards with so many bytes of memory each, on a computer with so many cores; kernels of several processes may run side by
+    /// side there.
+    pub fn of_cards(memory: &[u64], cores: usize, side_by_side: bool) -> Vec<Share> {
+        let most = if side_by_side { Share::MOST_SIDE_BY_SIDE } else { Share::MOST_IN_TURNS };
         // Each node keeps a core busy with launching kernels and with loading images.
         let cores = cores / memory.len().max(1);
         let share = |memory: u64| {
             let fit = usize::try_from(memory / Share::MEMORY).unwrap_or(usize::MAX);
-            let bounds = [(Share::MOST, Bound::Gain), (fit, Bound::Memory), (cores, Bound::Cores)];
+            let bounds = [(most, Bound::Gain), (fit, Bound::Memory), (cores, Bound::Cores)];
             let (nodes, bound) = bounds.into_iter().min_by_key(|(nodes, _)| *nodes).expect("three bounds");
             Share { nodes: nodes.max(1), bound }
         };
@@ -258,7 +262,7 @@ mod tests {
     fn a_card_takes_what_fits_and_pays() {
         let of = |gigabytes: &[u64], cores| -> Vec<String> {
             let memory: Vec<u64> = gigabytes.iter().map(|one| one << 30).collect();
-            Share::of_cards(&memory, cores).iter().map(ToString::to_string).collect()
+            Share::of_cards(&memory, cores, false).iter().map(ToString::to_string).collect()
         };
         assert_eq!(of(&[80], 16), ["up to 2 nodes at once, because more would only wait for each other"]);
         assert_eq!(of(&[80], 1), ["one node at a time, because each needs a core of the processor"]);
@@ -268,8 +272,9 @@ mod tests {
         assert_eq!(of(&[8], 16), ["one node at a time, because each may need 6.4 GB of memory"]);
         assert_eq!(of(&[80, 80], 1), ["one node at a time, because each needs a core of the processor"; 2]);
         assert!(of(&[], 16).is_empty());
-        let shares = Share::of_cards(&[80 << 30, 8 << 30], 16);
-        assert_eq!(Devices::cards(&shares).to_string(), "cuda:0*2,cuda:1");
+        let devices =
+            |side_by_side| Devices::cards(&Share::of_cards(&[80 << 30, 8 << 30], 16, side_by_side)).to_string();
+        assert_eq!((devices(false).as_str(), devices(true).as_str()), ("cuda:0*2,cuda:1", "cuda:0*4,cuda:1"));
     }
 
     #[test]

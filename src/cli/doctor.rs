@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::project::{PipelineArguments, Project, here, project_root};
 use super::terminal::{print, print_json};
+use crate::device::{Device, Devices};
 use crate::doctor::{self, Finding, State};
 use crate::error::{Error, Result};
 use crate::run::Forecast;
@@ -87,7 +88,7 @@ fn lacks(project: &Project, data_root: Option<&Path>, held: &Lock) -> Vec<Findin
     };
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     // What it takes on the processor is what is known without asking again.
-    let devices = DeviceChoice::new(Some(crate::device::Devices::processor(jobs)), jobs);
+    let devices = DeviceChoice::new(Some(Devices::one(Device::Cpu, jobs)), jobs);
     let options = Options::new(jobs, jobs, devices);
     let Project { graph, store, pipeline, .. } = project;
     let not_fresh = inspection.selection.iter().copied().filter(|&index| inspection.plan.record(index).is_none());

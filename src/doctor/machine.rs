@@ -5,6 +5,7 @@ use serde_json::json;
 use super::Finding;
 use crate::cards::{Cards, PhysicalCard};
 use crate::device::{Share, processor_memory, total_memory};
+use crate::executor::mps::Mps;
 use crate::executor::{SlurmHere, ask_worker};
 use crate::identity;
 use crate::made_by::MadeBy;
@@ -25,9 +26,13 @@ pub fn machine() -> Vec<Finding> {
         }
     }
     let usable = about.ok().and_then(|about| about.cuda.ok()).unwrap_or_default();
-    let shares = shares(&usable);
+    let mps = Mps::look();
+    let shares = shares(&usable, mps != Mps::Absent);
     findings
         .extend(usable.iter().zip(shares).enumerate().map(|(number, (one, share))| card(number, one, share, &cards)));
+    if !usable.is_empty() {
+        findings.push(several_nodes(&mps));
+    }
     findings.push(slurm());
     findings
 }
@@ -99,6 +104,19 @@ fn card(number: usize, one: &CudaCard, share: Share, cards: &Cards) -> Finding {
         "compute_capability": one.card.compute_capability, "nodes": share.nodes,
     });
     Finding::ok("card", text).details(details)
+}
+
+/// Whether kernels of several nodes run on a card side by side.
+fn several_nodes(mps: &Mps) -> Finding {
+    match mps {
+        Mps::Runs(folder) => {
+            Finding::ok("MPS", format!("runs, in `{}`: kernels of several nodes run side by side", folder.display()))
+        }
+        Mps::CanStart(program) => {
+            Finding::ok("MPS", format!("runs start `{}`: kernels of several nodes run side by side", program.display()))
+        }
+        Mps::Absent => Finding::ok("MPS", "not here: kernels of several nodes on a card take turns"),
+    }
 }
 
 /// Whether a Slurm cluster takes jobs from here.

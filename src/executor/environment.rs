@@ -5,14 +5,14 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use super::libtorch;
+use super::mps;
 use crate::error::Result;
 use crate::numerics::Numerics;
 
 /// Variables that a worker gets as they are: where things are, what language messages are in, which cards it may see.
 const PASSED: [&str; 19] = [
     "CUDA_DEVICE_ORDER",
-    // Where NVIDIA's service listens that lets kernels of several processes run side by side (MPS).
-    "CUDA_MPS_PIPE_DIRECTORY",
+    mps::FOLDER,
     "CUDA_VISIBLE_DEVICES",
     "HOME",
     "HTTPS_PROXY",
@@ -56,7 +56,7 @@ pub(super) fn choose(command: &mut Command, numerics: Numerics) -> Result<()> {
             command.env(name, value);
         }
     }
-    command.envs(SET).envs(numerics.environment().iter().copied());
+    command.envs(SET).envs(numerics.environment().iter().copied()).envs(mps::environment());
     if let Some(folder) = libtorch::of_python()? {
         // Before all others: other folders may hold another libtorch.
         let mut folders = OsString::from(folder);

@@ -40,12 +40,18 @@ pub fn measure(request: &Request) -> Result<Measured> {
 #[derive(Debug)]
 pub struct Busy(#[expect(dead_code, reason = "it works for as long as it is there")] Question);
 
-/// Has a worker do what `request` would measure, and comes back when it is at full speed.
+/// Has so many workers do what `request` would measure, and comes back when all are at full speed.
 ///
 /// # Errors
-/// It cannot be started, or cannot do so.
-pub fn keep_busy(request: &Request) -> Result<Busy> {
-    let mut question = Question::ask(MEASURE, request.numerics, &Request { keep_on: true, ..request.clone() })?;
+/// One cannot be started, or cannot do so.
+pub fn keep_busy(count: usize, request: &Request) -> Result<Vec<Busy>> {
+    let request = Request { keep_on: true, ..request.clone() };
+    let asked: Vec<_> =
+        (0..count).map(|_| Question::ask(MEASURE, request.numerics, &request)).collect::<Result<_>>()?;
+    asked.into_iter().map(at_full_speed).collect()
+}
+
+fn at_full_speed(mut question: Question) -> Result<Busy> {
     let mut last = None;
     while let Some(answer) = question.answer()? {
         match answer {

@@ -8,6 +8,7 @@ mod interface;
 mod libtorch;
 mod log;
 mod measure;
+pub mod mps;
 mod process;
 mod program;
 mod question;

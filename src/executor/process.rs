@@ -16,6 +16,7 @@ use rustix::process::{
     waitpid,
 };
 
+use super::mps;
 use crate::error::{Error, Result};
 use crate::task::Request;
 
@@ -111,7 +112,7 @@ impl Processes {
             return alive.adopts;
         }
         let reaper = alive.reaper.as_ref().map(|reaper| reaper.child.id());
-        let is_left = |id: &u32| Some(*id) != reaper && !alive.members.contains_key(id);
+        let is_left = |id: &u32| Some(*id) != reaper && Some(*id) != mps::keeper() && !alive.members.contains_key(id);
         let is_gone = |id: u32| {
             let id = i32::try_from(id).ok().and_then(Pid::from_raw);
             matches!(waitpid(id, WaitOptions::NOHANG), Ok(Some(_)))

@@ -98,8 +98,8 @@ pub fn work(file: &Path, threads: usize, interrupts: &Interrupts) -> Result<()> 
     let executors = Arc::<Executors>::default();
     let stop = executors.clone();
     let _listening = interrupts.listen(move || stop.stop());
-    let devices = DeviceChoice::new(None, 1);
     let at_once = batch.at_once.min(batch.assignments.len()).max(1);
+    let devices = DeviceChoice::new(None, at_once);
     let threads = (threads / at_once).max(1);
     let job = Carried { store: &store, cache: &cache, executors: &executors, devices: &devices, threads };
     let rest = Mutex::new(batch.assignments.into_iter().enumerate());

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use crate::cards::Cards;
 use crate::device::{Device, Devices, Share, processor_memory};
 use crate::executor::ask_worker;
+use crate::executor::mps::{self, Mps};
 use crate::task::{About, CudaCard};
 
 /// The devices of a run. Where the user names none, they are looked for when the first node is about to run: asking libtorch
@@ -48,8 +49,12 @@ impl DeviceChoice {
     pub fn found(&self) -> &Found {
         self.found.get_or_init(|| match &self.named {
             Some(devices) => {
-                let wants_card = devices.slots().any(|(device, _)| device != Device::Cpu);
-                let about = if wants_card { ask_worker().ok() } else { None };
+                let of_cards = devices.slots().filter(|(device, _)| *device != Device::Cpu);
+                let most = of_cards.map(|(_, nodes)| nodes).max();
+                let about = most.and_then(|_| ask_worker().ok());
+                if let (Some(2..), Some(Ok(cards))) = (most, about.as_ref().map(|about| &about.cuda)) {
+                    side_by_side(cards);
+                }
                 Found { devices: devices.clone(), warning: None, about }
             }
             None => self.look(),
@@ -58,14 +63,14 @@ impl DeviceChoice {
 
     fn look(&self) -> Found {
         let cards = Cards::look();
-        let processor = |warning| Found { devices: Devices::processor(self.jobs), warning, about: None };
+        let processor = |warning| Found { devices: Devices::one(Device::Cpu, self.jobs), warning, about: None };
         if !cards.show_one() {
             return processor(None);
         }
         let (reason, hint) = match ask_worker() {
             Ok(about) => match &about.cuda {
                 Ok(usable) => {
-                    let devices = Devices::cards(&shares(usable));
+                    let devices = Devices::cards(&shares(usable, self.jobs > 1 && side_by_side(usable)));
                     return Found { devices, warning: None, about: Some(about) };
                 }
                 Err(problem) => (problem.to_string(), problem.hint().to_owned()),
@@ -77,10 +82,27 @@ impl DeviceChoice {
     }
 }
 
-/// How many nodes each card takes at the same time, where the user does not say.
-pub fn shares(cards: &[CudaCard]) -> Vec<Share> {
+/// How many nodes each card takes at the same time, where the user does not say; their kernels may run side by side.
+pub fn shares(cards: &[CudaCard], side_by_side: bool) -> Vec<Share> {
     let memory: Vec<u64> = cards.iter().map(|card| card.memory_total).collect();
-    Share::of_cards(&memory, std::thread::available_parallelism().map_or(1, usize::from))
+    Share::of_cards(&memory, std::thread::available_parallelism().map_or(1, usize::from), side_by_side)
+}
+
+/// Sees to it that kernels of several nodes run side by side on these cards, all that libtorch can use. Returns whether they do:
+/// where NVIDIA's service is not there or does not work, they take turns.
+pub fn side_by_side(cards: &[CudaCard]) -> bool {
+    let program = match Mps::look() {
+        Mps::Runs(_) => return true,
+        Mps::CanStart(program) => program,
+        Mps::Absent => return false,
+    };
+    let of = |cards: &[CudaCard]| cards.iter().map(|card| card.card.uuid.clone()).collect::<Vec<_>>();
+    let works = mps::start(&program, &of(cards))
+        && ask_worker().is_ok_and(|about| about.cuda.is_ok_and(|served| of(&served) == of(cards)));
+    if !works {
+        mps::stop();
+    }
+    works
 }
 
 impl Found {

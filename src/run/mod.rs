@@ -51,7 +51,7 @@ use std::time::{Duration, Instant, SystemTime};
 use petgraph::graph::NodeIndex;
 
 pub use batch::work;
-pub use devices::{DeviceChoice, Found, Warning, shares};
+pub use devices::{DeviceChoice, Found, Warning, shares, side_by_side};
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Summary};
 pub use forecast::Forecast;

@@ -264,7 +264,7 @@ mod tests {
         let failed =
             Summary { nodes: 738, ran: 3, cached: 726, failed: 2, blocked: 6, seconds: 4.2, ..Summary::default() };
         let interrupted = Summary { nodes: 1, stopped: 1, interrupted: true, seconds: 4.2, ..Summary::default() };
-        let devices = crate::device::Devices::processor(2);
+        let devices = crate::device::Devices::one(crate::device::Device::Cpu, 2);
         let warning = Warning { message: "there is a card".to_owned(), hint: "use it".to_owned() };
         let remote = "s3://team/maple".to_owned();
         let traffic = Traffic { remote, pulled: 1, pulled_bytes: 1_200_000, requests: 20, ..Traffic::default() };

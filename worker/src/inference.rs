@@ -15,7 +15,7 @@ use tch::{Device, Tensor, no_grad};
 use crate::clip::{Clip, Weights};
 use crate::device;
 use crate::method::image_features;
-use crate::question::{self, say};
+use crate::question::{self, go_on, say};
 use crate::stages::eval::predictions;
 use crate::stages::prompted::Trained;
 use crate::stages::unread::Unread;
@@ -107,6 +107,7 @@ fn each_batch(
     let upload = inputs::Upload::new(&loader, clip.device());
     let mut unread = Unread::new(clip.device());
     loader.each_batch(places.chunks(inputs::batch_on(clip.device())), 0, |batch| {
+        go_on()?;
         if batch.places.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,8 @@
 //! One question of somebody who is no run: a request on standard input, and answers on standard output, one per line.
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use maple_pipe::error::{Error, Result};
 use maple_pipe::task::check_build;
@@ -8,8 +10,12 @@ use maple_pipe::terminal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Reads a request, does the work that it asks for, and says the last answer; `failed` makes one of a message and a hint. The
-/// process ends at once when its standard input does.
+/// How long the work may go on for nobody. What a card has begun should end before the process does: NVIDIA's service that lets
+/// kernels of several processes run side by side does not bear less.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Reads a request, does the work that it asks for, and says the last answer; `failed` makes one of a message and a hint. When
+/// standard input ends, the work is asked to stop, and the process ends soon.
 pub fn main<R: DeserializeOwned, A: Serialize>(
     work: impl FnOnce(R) -> Result<A>,
     failed: impl FnOnce(String, Option<String>) -> A,
@@ -19,6 +25,8 @@ pub fn main<R: DeserializeOwned, A: Serialize>(
     std::thread::spawn(|| {
         // Nobody says more. The end of this stream is the end of who asked.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        crate::STOPPING.store(true, Ordering::Relaxed);
+        std::thread::sleep(PATIENCE);
         crate::die();
     });
     match read.and_then(|_| request(&line)).and_then(work) {
@@ -37,6 +45,14 @@ pub fn main<R: DeserializeOwned, A: Serialize>(
 pub fn say(answer: &impl Serialize) {
     let text = serde_json::to_string(answer).expect("an answer is plain data");
     let _ = terminal::print(&format!("{text}\n"));
+}
+
+/// Goes on unless nobody waits for an answer any more.
+///
+/// # Errors
+/// Nobody does.
+pub fn go_on() -> Result<()> {
+    if crate::STOPPING.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// The request in a line, if it is of this build.

@@ -10,11 +10,13 @@ use super::super::project::{AT_ONCE, number};
 use super::super::terminal::{print, print_json, say};
 use crate::backbone::Backbone;
 use crate::bench::{Case, Conditions, LearnerRow};
+use crate::device::{Device, Devices};
 use crate::document::read_table;
 use crate::error::{Error, Result};
 use crate::measurement::{EvaluationFigures, StepFigures};
 use crate::method::{Method, Precision, all_trained, shipped_as};
 use crate::numerics::Numerics;
+use crate::run::DeviceChoice;
 use crate::text::{bytes, plural};
 
 /// The most times that anything is measured.
@@ -35,11 +37,11 @@ pub(crate) struct Subject {
     /// The number formats to compute in [default: each method's own]
     #[arg(long)]
     precision: Option<Precision>,
-    #[command(flatten)]
-    machine: Machine,
     /// What libtorch is held to
     #[arg(long, value_enum, default_value_t)]
     numerics: Numerics,
+    #[command(flatten)]
+    machine: Machine,
     /// Print a JSON array, an object for each row of the table
     #[arg(long)]
     json: bool,
@@ -51,19 +53,41 @@ pub(crate) struct Machine {
     #[command(flatten)]
     computer: Computer,
     /// Processes that do the same on the device at the same time, as nodes of a run do; the figures are those of one of them
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(AT_ONCE))]
-    at_once: u32,
+    /// [default: 1; of a table on a card, as many as a run has there]
+    #[arg(long, value_name = "N", value_parser = number(AT_ONCE))]
+    at_once: Option<u32>,
     /// How often each time is taken; the table shows medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = number(1..=RUNS))]
     runs: u32,
 }
 
 impl Machine {
+    /// Of one process, where the user does not say how many.
     pub(super) fn conditions(&self) -> Conditions {
-        let Machine { computer, at_once, runs } = self;
-        let (at_once, runs) = (*at_once as usize, *runs as usize);
-        Conditions { device: computer.device(), threads: computer.threads_of(at_once), at_once, runs }
+        self.conditions_of(self.computer.device(), 1)
     }
+
+    /// Of as many processes as a run has on a card, where the user does not say how many.
+    pub(super) fn conditions_of_run(&self) -> Conditions {
+        let device = self.computer.device();
+        let at_once = if device == Device::Cpu || self.at_once.is_some() { 1 } else { nodes_at_once(device) };
+        self.conditions_of(device, at_once)
+    }
+
+    fn conditions_of(&self, device: Device, at_once: usize) -> Conditions {
+        let at_once = self.at_once.map_or(at_once, |number| number as usize);
+        if at_once > 1 {
+            // Sees to it that they share a card as nodes do.
+            DeviceChoice::new(Some(Devices::one(device, at_once)), at_once).found();
+        }
+        Conditions { device, threads: self.computer.threads_of(at_once), at_once, runs: self.runs as usize }
+    }
+}
+
+/// How many nodes a run has at the same time on a card, where it may have many.
+fn nodes_at_once(card: Device) -> usize {
+    let choice = DeviceChoice::new(None, usize::MAX);
+    choice.found().devices.slots().find(|(device, _)| *device == card).map_or(1, |(_, nodes)| nodes)
 }
 
 /// Seconds per training step, and of what: image tower, text tower, optimizer, waiting for images; beside the fastest product

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::clock;
 use super::subject::Subject;
 use crate::method::image_features;
-use crate::question::say;
+use crate::question::{go_on, say};
 use crate::stages::inputs;
 
 /// Measures the evaluation of a learner.
@@ -79,13 +79,14 @@ fn read(tensor: Tensor) {
     drop(tensor.to_device(Device::Cpu));
 }
 
-/// Evaluates for ever.
+/// Evaluates until nobody listens.
 pub(super) fn keep_on(subject: &Subject<'_>) -> Result<Answer> {
     let model = subject.fitted(subject.sample())?;
     let (evaluator, images) = (model.evaluator(), images(subject));
     read(evaluator.logits(&images));
     say(&Answer::Busy);
     loop {
+        go_on()?;
         read(evaluator.logits(&images));
     }
 }

@@ -5,7 +5,7 @@ use maple_pipe::measurement::{Answer, FitFigures};
 
 use super::clock;
 use super::subject::Subject;
-use crate::question::say;
+use crate::question::{go_on, say};
 
 /// Measures it.
 pub(super) fn measure(subject: &Subject<'_>) -> Result<FitFigures> {
@@ -23,10 +23,11 @@ fn fit(subject: &Subject<'_>) -> Result<f64> {
     clock::seconds(subject.device(), || subject.fitted(sample).map(drop))
 }
 
-/// Does it for ever.
+/// Does it until nobody listens.
 pub(super) fn keep_on(subject: &Subject<'_>) -> Result<Answer> {
     say(&Answer::Busy);
     loop {
+        go_on()?;
         fit(subject)?;
     }
 }

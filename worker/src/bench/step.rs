@@ -16,7 +16,7 @@ use super::{clock, peak, pictures};
 use crate::clip::torch;
 use crate::counting;
 use crate::method::{Model, Optimizer, Sample, Seen, Trainer, total};
-use crate::question::say;
+use crate::question::{go_on, say};
 use crate::stages::inputs;
 
 /// Pictures at least, so that a batch is not always the same.
@@ -90,7 +90,7 @@ pub(super) fn measure(subject: &Subject<'_>) -> Result<StepFigures> {
     })
 }
 
-/// Takes steps for ever.
+/// Takes steps until nobody listens.
 pub(super) fn keep_on(subject: &Subject<'_>) -> Result<Answer> {
     let device = subject.device();
     let (mut trainer, source) = start(subject)?;
@@ -99,6 +99,7 @@ pub(super) fn keep_on(subject: &Subject<'_>) -> Result<Answer> {
     source.take(&mut trainer, count, device)?;
     say(&Answer::Busy);
     loop {
+        go_on()?;
         count = clock::repetitions(source.take(&mut trainer, count, device)?.seconds / count as f64);
     }
 }
