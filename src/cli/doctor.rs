@@ -93,7 +93,7 @@ fn lacks(project: &Project, data_root: Option<&Path>, held: &Lock) -> Vec<Findin
     let Project { graph, store, pipeline, .. } = project;
     let not_fresh = inspection.selection.iter().copied().filter(|&index| inspection.plan.record(index).is_none());
     let not_fresh: Vec<_> = not_fresh.collect();
-    let forecast = Forecast::new(graph, store, &pipeline.name, &not_fresh, &options);
+    let forecast = Forecast::new(graph, store, &pipeline.name, inspection.plan, &not_fresh, &options);
     doctor::graph(graph, inspection.plan, &forecast, store, data_root)
 }
 

@@ -27,7 +27,7 @@ pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Op
         inspection.selection.iter().copied().filter(|&index| standing(index) != Standing::Fresh).collect();
     let reports = not_fresh.iter().map(|&index| NodeReport::new(project, &inspection, &explainer, index)).collect();
     let Project { graph, store, pipeline, .. } = project;
-    let forecast = Forecast::new(graph, store, &pipeline.name, &not_fresh, options);
+    let forecast = Forecast::new(graph, store, &pipeline.name, inspection.plan, &not_fresh, options);
     let report = StandingReport { pipeline: &pipeline.name, counts, forecast: Some(forecast), nodes: reports };
     if json {
         return print_json(&report);

@@ -68,9 +68,9 @@ impl Plan {
         &self.states[&index]
     }
 
-    /// The record of a selected node, if it is fresh.
+    /// The record of a node, if it is selected and fresh.
     pub fn record(&self, index: NodeIndex) -> Option<&Record> {
-        self.state(index).record()
+        self.states.get(&index)?.record()
     }
 }
 

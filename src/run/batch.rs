@@ -207,7 +207,7 @@ impl Carried<'_> {
 
     /// The job's one device: the first card that it may use, or else the processor.
     fn device(&self) -> Device {
-        self.devices.found().devices.slots().map(|(device, _)| device).next().unwrap_or_default()
+        self.devices.ready().devices.slots().map(|(device, _)| device).next().unwrap_or_default()
     }
 }
 

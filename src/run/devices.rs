@@ -17,10 +17,11 @@ pub struct DeviceChoice {
     /// Nodes at the same time on the processor.
     jobs: usize,
     found: OnceLock<Found>,
+    ready: OnceLock<Found>,
 }
 
 /// What was found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// The devices.
     pub devices: Devices,
@@ -42,22 +43,33 @@ pub struct Warning {
 impl DeviceChoice {
     /// These devices, or those that are found.
     pub fn new(named: Option<Devices>, jobs: usize) -> DeviceChoice {
-        DeviceChoice { named, jobs, found: OnceLock::new() }
+        DeviceChoice { named, jobs, found: OnceLock::new(), ready: OnceLock::new() }
     }
 
     /// The devices, looked for now if they have not been before.
     pub fn found(&self) -> &Found {
         self.found.get_or_init(|| match &self.named {
             Some(devices) => {
-                let of_cards = devices.slots().filter(|(device, _)| *device != Device::Cpu);
-                let most = of_cards.map(|(_, nodes)| nodes).max();
-                let about = most.and_then(|_| ask_worker().ok());
-                if let (Some(2..), Some(Ok(cards))) = (most, about.as_ref().map(|about| &about.cuda)) {
-                    side_by_side(cards);
-                }
+                let wants_card = devices.slots().any(|(device, _)| device != Device::Cpu);
+                let about = if wants_card { ask_worker().ok() } else { None };
                 Found { devices: devices.clone(), warning: None, about }
             }
             None => self.look(),
+        })
+    }
+
+    /// The devices, on which nodes are about to run: where several are to share a card, their kernels run side by side from now
+    /// on, if they can.
+    pub fn ready(&self) -> &Found {
+        self.ready.get_or_init(|| {
+            let found = self.found().clone();
+            let several = |(device, nodes): (Device, usize)| device != Device::Cpu && nodes.min(self.jobs) > 1;
+            let cards = found.about.as_ref().and_then(|about| about.cuda.as_deref().ok());
+            let Some(cards) = cards.filter(|_| found.devices.slots().any(several)) else { return found };
+            if side_by_side(cards) || self.named.is_some() {
+                return found;
+            }
+            Found { devices: Devices::cards(&shares(cards, false)), ..found }
         })
     }
 
@@ -70,7 +82,7 @@ impl DeviceChoice {
         let (reason, hint) = match ask_worker() {
             Ok(about) => match &about.cuda {
                 Ok(usable) => {
-                    let devices = Devices::cards(&shares(usable, self.jobs > 1 && side_by_side(usable)));
+                    let devices = Devices::cards(&shares(usable, Mps::look() != Mps::Absent));
                     return Found { devices, warning: None, about: Some(about) };
                 }
                 Err(problem) => (problem.to_string(), problem.hint().to_owned()),
@@ -90,7 +102,7 @@ pub fn shares(cards: &[CudaCard], side_by_side: bool) -> Vec<Share> {
 
 /// Sees to it that kernels of several nodes run side by side on these cards, all that libtorch can use. Returns whether they do:
 /// where NVIDIA's service is not there or does not work, they take turns.
-pub fn side_by_side(cards: &[CudaCard]) -> bool {
+fn side_by_side(cards: &[CudaCard]) -> bool {
     let program = match Mps::look() {
         Mps::Runs(_) => return true,
         Mps::CanStart(program) => program,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Options;
 use super::estimate::Estimates;
 use crate::data::Classes;
-use crate::graph::{Graph, Load};
+use crate::graph::{Graph, Load, Plan};
 use crate::store::Store;
 
 /// About what the nodes that would run take, if all of them do.
@@ -46,14 +46,24 @@ pub struct Passes {
 const SIDE: u64 = 224;
 
 impl Forecast {
-    /// Of the `wanted` nodes, which are in order.
-    pub fn new(graph: &Graph, store: &Store, pipeline: &str, wanted: &[NodeIndex], options: &Options) -> Forecast {
+    /// Of the `wanted` nodes, which are in order; what is fresh, the plan knows.
+    pub fn new(
+        graph: &Graph,
+        store: &Store,
+        pipeline: &str,
+        plan: &Plan,
+        wanted: &[NodeIndex],
+        options: &Options,
+    ) -> Forecast {
         if wanted.is_empty() {
             return Forecast::default();
         }
         let last_keys = store.last_keys(pipeline);
         // The mean of a stage is that of all its nodes, whichever are wanted.
-        let last_record = |index| store.record(last_keys.get(&graph.node(index).name)?).map(Cow::Owned);
+        let last_record = |index| match plan.record(index) {
+            Some(record) => Some(Cow::Borrowed(record)),
+            None => store.record(last_keys.get(&graph.node(index).name)?).map(Cow::Owned),
+        };
         let estimates = Estimates::new(graph, graph.order(), &last_record);
         let work = |on_device: bool| -> f64 {
             let nodes = wanted.iter().filter(|&&index| graph.node(index).work.needs_device() == on_device);

@@ -51,7 +51,7 @@ use std::time::{Duration, Instant, SystemTime};
 use petgraph::graph::NodeIndex;
 
 pub use batch::work;
-pub use devices::{DeviceChoice, Found, Warning, shares, side_by_side};
+pub use devices::{DeviceChoice, Found, Warning, shares};
 pub use difference::{Difference, MetricChange, ParameterChange};
 pub use event::{Event, Outcome, Summary};
 pub use forecast::Forecast;
@@ -433,7 +433,7 @@ impl<'a> Scheduler<'a> {
             |index: &&NodeIndex| !matches!(self.states[*index], State::Cached | State::Failed | State::Blocked);
         let unfinished: Vec<NodeIndex> = self.selection.iter().filter(unfinished).copied().collect();
         if unfinished.iter().any(|&index| self.graph.node(index).work.needs_device()) {
-            let found = self.options.devices.found();
+            let found = self.options.devices.ready();
             report(&Event::Devices { devices: &found.devices, warning: found.warning.as_ref() });
             if let Some(warning) = warn_of_precision(self.graph, &unfinished, &self.options.devices) {
                 report(&Event::Warning(&warning));

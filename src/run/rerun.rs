@@ -110,7 +110,7 @@ pub fn rerun(
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let devices =
-            options.devices.found().devices.slots().flat_map(|(device, slots)| std::iter::repeat_n(device, slots));
+            options.devices.ready().devices.slots().flat_map(|(device, slots)| std::iter::repeat_n(device, slots));
         for device in devices.take(options.jobs.min(wanted.len())) {
             let sender = sender.clone();
             let (again, queue) = (&again, &queue);

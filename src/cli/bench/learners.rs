@@ -78,7 +78,7 @@ impl Machine {
         let at_once = self.at_once.map_or(at_once, |number| number as usize);
         if at_once > 1 {
             // Sees to it that they share a card as nodes do.
-            DeviceChoice::new(Some(Devices::one(device, at_once)), at_once).found();
+            DeviceChoice::new(Some(Devices::one(device, at_once)), at_once).ready();
         }
         Conditions { device, threads: self.computer.threads_of(at_once), at_once, runs: self.runs as usize }
     }
@@ -87,7 +87,7 @@ impl Machine {
 /// How many nodes a run has at the same time on a card, where it may have many.
 fn nodes_at_once(card: Device) -> usize {
     let choice = DeviceChoice::new(None, usize::MAX);
-    choice.found().devices.slots().find(|(device, _)| *device == card).map_or(1, |(_, nodes)| nodes)
+    choice.ready().devices.slots().find(|(device, _)| *device == card).map_or(1, |(_, nodes)| nodes)
 }
 
 /// Seconds per training step, and of what: image tower, text tower, optimizer, waiting for images; beside the fastest product
