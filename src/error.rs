@@ -107,6 +107,9 @@ pub enum Error {
     /// The memory of a device did not suffice for a node.
     #[error("out of memory: {}", visible(.0))]
     OutOfMemory(String),
+    /// A card failed. Of what shares one by NVIDIA's service, all work ends when the work of one fails.
+    #[error("{}", visible(.0))]
+    CardFailed(String),
     /// libtorch failed. Its text alone is kept: naming its type here would link libtorch into every program.
     #[error("libtorch: {}", visible(.0))]
     Torch(String),
@@ -133,6 +136,9 @@ impl Error {
             }
             Error::OutOfMemory(_) => {
                 Some("give it a smaller batch, or a device with more memory that no other program uses".into())
+            }
+            Error::CardFailed(_) => {
+                Some("run it again; if the card fails again, `dmesg` may know more (`NVRM: Xid`)".into())
             }
             _ => None,
         }
@@ -166,6 +172,7 @@ impl Error {
             | Error::Found { .. }
             | Error::Killed { .. }
             | Error::OutOfMemory(_)
+            | Error::CardFailed(_)
             | Error::Torch(_) => 1,
         }
     }

@@ -159,6 +159,8 @@ pub enum Line {
     Failed(String, Option<String>),
     /// It failed, because the memory of its device did not suffice: what libtorch says.
     OutOfMemory(String),
+    /// It failed, because its card did: what libtorch says.
+    CardFailed(String),
     /// It was asked to stop and has kept what it goes on from.
     Stopped,
 }

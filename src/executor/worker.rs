@@ -129,6 +129,10 @@ impl Workers {
                 worker.process.wait()?;
                 Err(Error::OutOfMemory(message))
             }
+            (Some(Line::CardFailed(message)), _) => {
+                worker.process.wait()?;
+                Err(Error::CardFailed(message))
+            }
             (Some(Line::Stopped), _) => {
                 worker.process.wait()?;
                 Err(Error::Interrupted)

@@ -183,7 +183,7 @@ impl Carried<'_> {
         Ok(match job.run(&|progress| say(Word::Progress(progress))) {
             Ok((_, tally)) => Word::Done(tally),
             Err(End::Stopped) => Word::Stopped,
-            Err(End::Failed(failure) | End::OutOfMemory(failure)) => Word::Failed {
+            Err(End::Failed(failure) | End::Crowded(failure)) => Word::Failed {
                 message: failure.message,
                 hint: failure.hint,
                 seconds: failure.seconds,

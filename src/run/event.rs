@@ -80,7 +80,7 @@ pub enum Event<'a> {
         /// What is damaged.
         error: &'a Error,
     },
-    /// The memory of its device did not suffice for a node; it runs again when it has the device for itself.
+    /// The memory of its device did not suffice for a node, or its card failed; it runs again when it has the device for itself.
     Crowded {
         /// Its name.
         node: &'a str,

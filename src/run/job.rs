@@ -40,8 +40,8 @@ pub(super) struct Job<'a> {
 pub(super) enum End {
     /// Something went wrong.
     Failed(Failure),
-    /// The memory of its device did not suffice.
-    OutOfMemory(Failure),
+    /// The memory of its device did not suffice, or its card failed: what ran beside it may be why.
+    Crowded(Failure),
     /// It was asked to stop, and did.
     Stopped,
 }
@@ -167,6 +167,9 @@ fn attempt<T>(
         }
         let seconds = clock.elapsed().as_secs_f64();
         let failure = Failure { seconds, log, ..Failure::new(Some(key), &error) };
-        if let Error::OutOfMemory(_) = error { End::OutOfMemory(failure) } else { End::Failed(failure) }
+        match error {
+            Error::OutOfMemory(_) | Error::CardFailed(_) => End::Crowded(failure),
+            _ => End::Failed(failure),
+        }
     })
 }

@@ -990,7 +990,7 @@ impl<'a> Scheduler<'a> {
                 self.made.push(record.clone());
                 self.settle_all(index, State::Done, record, seconds, report);
             }
-            Err(End::OutOfMemory(failure)) if self.alone.insert(index) => {
+            Err(End::Crowded(failure)) if self.alone.insert(index) => {
                 report(&Event::Crowded { node: self.name(index), message: &failure.message });
                 let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
                 for one in std::iter::once(index).chain(waiting) {
@@ -998,7 +998,7 @@ impl<'a> Scheduler<'a> {
                     self.ready.push(one);
                 }
             }
-            Err(End::Failed(failure) | End::OutOfMemory(failure)) => {
+            Err(End::Failed(failure) | End::Crowded(failure)) => {
                 let waiting = failure.key.and_then(|key| self.working.remove(&key)).unwrap_or_default();
                 self.fail(index, &failure, seconds, report);
                 for failed in waiting {

@@ -169,7 +169,7 @@ impl Again<'_> {
         let compared = match job.try_out() {
             Ok((again, outputs)) => self.compare(record, &again, outputs)?,
             Err(End::Stopped) => unreachable!("nobody asks these processes to stop"),
-            Err(End::Failed(failure) | End::OutOfMemory(failure)) => {
+            Err(End::Failed(failure) | End::Crowded(failure)) => {
                 // Its log goes with the scratch folder, unless it is kept.
                 let log = failure.log.map(|log| self.store.keep_differing(&record.node, &log)).transpose()?;
                 Rerun::Failed(Failure { log, ..failure })

@@ -185,6 +185,40 @@ log: [PROJECT]/.maple/logs/tiny/clip.log
 "#]]);
 }
 
+/// By NVIDIA's service, which has kernels of several processes run side by side, one that fails ends the work of all.
+#[test]
+fn a_node_whose_card_failed_runs_again_alone() {
+    let out = r#"echo '{"cardfailed":"CUDA error: an illegal memory access was encountered"}'"#;
+    let script = format!("{TAKE_TASK}[ -e tried ] && exec \"$real\" \"$file\"\ntouch tried; {out}; exit 1\n");
+    let project = Project::new();
+    let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
+    project.printed(run.output().unwrap()).is(str![[r#"
+<stderr>
+        DONE [TIME] (1/2) captioned
+     CROWDED clip   it runs again alone on its device: CUDA error: an illegal memory access was encountered
+        DONE [TIME] (2/2) clip   [NUMBER]
+2 nodes: 2 ran, 0 cached, 0 failed in [TIME]
+<exit code 0>
+
+"#]]);
+    // Not for ever.
+    let project = Project::new();
+    let mut run =
+        project.command_with_worker(&format!("{TAKE_TASK}{out}; exit 1\n"), &["run", PIPELINE, "--only", "clip"]);
+    project.printed(run.output().unwrap()).is(str![[r#"
+<stderr>
+        DONE [TIME] (1/2) captioned
+     CROWDED clip   it runs again alone on its device: CUDA error: an illegal memory access was encountered
+      FAILED [TIME] (2/2) clip
+error: CUDA error: an illegal memory access was encountered
+hint: run it again; if the card fails again, `dmesg` may know more (`NVRM: Xid`)
+log: [PROJECT]/.maple/logs/tiny/clip.log
+2 nodes: 1 ran, 0 cached, 1 failed in [TIME]
+<exit code 1>
+
+"#]]);
+}
+
 #[test]
 fn a_worker_that_ends_while_it_waits_is_replaced() {
     // It does one task on its own, and is gone when the next one comes.

@@ -142,25 +142,32 @@ fn work(file: &Path, peak: &memory::Peak) -> Line {
     match worked {
         Ok(Ok((note, memory, tally))) => Line::Done(note, memory, tally),
         Ok(Err(Error::Interrupted)) => Line::Stopped,
-        Ok(Err(error)) => lack_of_memory(&error.to_string())
+        // One that says what to do about it knows better.
+        Ok(Err(error)) => Some(error.to_string())
+            .filter(|_| error.hint().is_none())
+            .and_then(|text| fault_of_the_device(&text))
             .unwrap_or_else(|| Line::Failed(error.to_string(), error.hint().map(Into::into))),
         // tch panics with what libtorch says.
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map_or("", String::as_str);
-            lack_of_memory(text).unwrap_or_else(|| resume_unwind(panic))
+            fault_of_the_device(text).unwrap_or_else(|| resume_unwind(panic))
         }
     }
 }
 
-/// The line about a failure, if it is one for want of memory.
-fn lack_of_memory(text: &str) -> Option<Line> {
-    /// What libtorch, CUDA and cuBLAS call it.
-    const WORDS: [&str; 4] =
+/// The line about a failure, if it is one for want of memory, or one of a card.
+fn fault_of_the_device(text: &str) -> Option<Line> {
+    /// What libtorch, CUDA and cuBLAS call a lack of memory.
+    const OUT_OF_MEMORY: [&str; 4] =
         ["CUDA out of memory", "CUDA error: out of memory", "ALLOC_FAILED", "can't allocate memory"];
-    let start = WORDS.iter().filter_map(|words| text.find(words)).min()?;
-    // Behind it stands where in its code libtorch was; a panic quotes it.
-    let message = text[start..].split(['\n', '\\', '"']).next()?;
-    Some(Line::OutOfMemory(message.to_owned()))
+    /// What begins the message of any other failure of a card.
+    const CARD_FAILED: [&str; 2] = ["CUDA error", "CUDA driver error"];
+    let message = |words: &[&str]| {
+        let start = words.iter().filter_map(|words| text.find(words)).min()?;
+        // Behind it stands where in its code libtorch was; a panic quotes it.
+        Some(text[start..].split(['\n', '\\', '"']).next()?.to_owned())
+    };
+    message(&OUT_OF_MEMORY).map(Line::OutOfMemory).or_else(|| message(&CARD_FAILED).map(Line::CardFailed))
 }
 
 /// Does the task in a file; returns its note, how much memory it needed, and what it did with images and texts.
@@ -183,7 +190,11 @@ fn attempt(file: &Path, peak: &memory::Peak) -> Result<(String, Option<u64>, Tal
 /// Ends with the last line about a task.
 fn end(line: &Line) -> ExitCode {
     say(line);
-    if let Line::Failed(..) | Line::OutOfMemory(_) = line { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if let Line::Failed(..) | Line::OutOfMemory(_) | Line::CardFailed(_) = line {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// The task, if it is one for this build and for the libtorch that is loaded.
@@ -213,5 +224,26 @@ fn die() -> ! {
     // SAFETY: the function takes a number and does not return.
     unsafe {
         libc::_exit(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_devices_are_told_from_others() {
+        let of = |text: &str| match fault_of_the_device(text) {
+            Some(Line::OutOfMemory(message)) => format!("memory: {message}"),
+            Some(Line::CardFailed(message)) => format!("card: {message}"),
+            _ => "neither".to_owned(),
+        };
+        let panic = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA error: an illegal memory access was \
+            encountered\\nSearch for `cudaErrorIllegalAddress'\")";
+        assert_eq!(of(panic), "card: CUDA error: an illegal memory access was encountered");
+        assert_eq!(of("CUDA error: out of memory\nCUDA kernel errors"), "memory: CUDA error: out of memory");
+        let blas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
+        assert_eq!(of(blas), "memory: ALLOC_FAILED when calling `cublasCreate(handle)`");
+        assert_eq!(of("the loss is not finite"), "neither");
     }
 }
