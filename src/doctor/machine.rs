@@ -110,11 +110,12 @@ fn card(number: usize, one: &CudaCard, share: Share, cards: &Cards) -> Finding {
 fn several_nodes(mps: &Mps) -> Finding {
     match mps {
         Mps::Runs(folder) => {
-            Finding::ok("MPS", format!("runs, in `{}`: kernels of several nodes run side by side", folder.display()))
+            Finding::ok("MPS", format!("it runs, in `{}`: kernels of several nodes run side by side", folder.display()))
         }
-        Mps::CanStart(program) => {
-            Finding::ok("MPS", format!("runs start `{}`: kernels of several nodes run side by side", program.display()))
-        }
+        Mps::CanStart(program) => Finding::ok(
+            "MPS",
+            format!("a run starts `{}`: kernels of several nodes run side by side", program.display()),
+        ),
         Mps::Absent => Finding::ok("MPS", "not here: kernels of several nodes on a card take turns"),
     }
 }

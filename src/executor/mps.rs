@@ -206,7 +206,7 @@ mod tests {
                 [ ! -e log ] && mkdir log || exit; mkfifo commands
                 echo "$CUDA_VISIBLE_DEVICES" >new; mv new control; read -r command <commands
             else
-                read -r command; echo "$command" >commands; echo "$command" >"$(dirname "$0")/said"
+                read -r command; echo "$command" >"$(dirname "$0")/said"; echo "$command" >commands
             fi"#;
         let control = program(folder.path(), CONTROL, stand_in);
         let service = Service::start(&control, "GPU-1,GPU-2".to_owned()).unwrap();
