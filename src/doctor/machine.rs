@@ -108,16 +108,14 @@ fn card(number: usize, one: &CudaCard, share: Share, cards: &Cards) -> Finding {
 
 /// Whether kernels of several nodes run on a card side by side.
 fn several_nodes(mps: &Mps) -> Finding {
-    match mps {
-        Mps::Runs(folder) => {
-            Finding::ok("MPS", format!("it runs, in `{}`: kernels of several nodes run side by side", folder.display()))
+    let text = match mps {
+        Mps::Runs(folder) => format!("it runs, in `{}`: kernels of several nodes run side by side", folder.display()),
+        Mps::CanStart(program) => {
+            format!("a run starts `{}`: kernels of several nodes run side by side", program.display())
         }
-        Mps::CanStart(program) => Finding::ok(
-            "MPS",
-            format!("a run starts `{}`: kernels of several nodes run side by side", program.display()),
-        ),
-        Mps::Absent => Finding::ok("MPS", "not here: kernels of several nodes on a card take turns"),
-    }
+        Mps::Absent => "not here: kernels of several nodes on a card take turns".to_owned(),
+    };
+    Finding::ok("MPS", text)
 }
 
 /// Whether a Slurm cluster takes jobs from here.

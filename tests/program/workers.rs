@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use snapbox::str;
 
-use super::support::{PIPELINE, Project, TAKE_TASK};
+use super::support::{PIPELINE, Printed, Project, TAKE_TASK};
 
 /// A script in place of a worker: it notes its start and becomes the real one.
 const COUNTED: &str = "echo started >>starts\nexec \"$real\" \"$@\"\n";
@@ -150,14 +150,24 @@ fn a_node_that_fails_costs_a_worker_and_no_other_node() {
     assert_eq!((failed, starts(&project)), (2, 3), "{}", printed.stderr);
 }
 
+/// What a run of one node prints whose first worker fails with this answer, and one whose every worker does.
+fn answering_once_and_always(answer: &str) -> [Printed; 2] {
+    let fail = format!("echo '{answer}'; exit 1\n");
+    let once = format!("{TAKE_TASK}[ -e tried ] && exec \"$real\" \"$file\"\ntouch tried; {fail}");
+    [once, format!("{TAKE_TASK}{fail}")].map(|script| {
+        let project = Project::new();
+        let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
+        let printed = project.printed(run.output().unwrap());
+        assert!(project.is_clean());
+        printed
+    })
+}
+
 #[test]
 fn a_node_for_which_memory_did_not_suffice_runs_again_alone() {
-    let out = r#"echo '{"outofmemory":"CUDA out of memory. Tried to allocate 20.00 MiB."}'"#;
-    // The first worker has no room.
-    let script = format!("{TAKE_TASK}[ -e tried ] && exec \"$real\" \"$file\"\ntouch tried; {out}; exit 1\n");
-    let project = Project::new();
-    let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
-    project.printed(run.output().unwrap()).is(str![[r#"
+    let [once, always] =
+        answering_once_and_always(r#"{"outofmemory":"CUDA out of memory. Tried to allocate 20.00 MiB."}"#);
+    once.is(str![[r#"
 <stderr>
         DONE [TIME] (1/2) captioned
      CROWDED clip   it runs again alone on its device: out of memory: CUDA out of memory. Tried to allocate 20.00 MiB.
@@ -166,12 +176,7 @@ fn a_node_for_which_memory_did_not_suffice_runs_again_alone() {
 <exit code 0>
 
 "#]]);
-    assert!(project.is_clean());
-    // Nor the second one.
-    let project = Project::new();
-    let mut run =
-        project.command_with_worker(&format!("{TAKE_TASK}{out}; exit 1\n"), &["run", PIPELINE, "--only", "clip"]);
-    project.printed(run.output().unwrap()).is(str![[r#"
+    always.is(str![[r#"
 <stderr>
         DONE [TIME] (1/2) captioned
      CROWDED clip   it runs again alone on its device: out of memory: CUDA out of memory. Tried to allocate 20.00 MiB.
@@ -188,11 +193,9 @@ log: [PROJECT]/.maple/logs/tiny/clip.log
 /// By NVIDIA's service, which has kernels of several processes run side by side, one that fails ends the work of all.
 #[test]
 fn a_node_whose_card_failed_runs_again_alone() {
-    let out = r#"echo '{"cardfailed":"CUDA error: an illegal memory access was encountered"}'"#;
-    let script = format!("{TAKE_TASK}[ -e tried ] && exec \"$real\" \"$file\"\ntouch tried; {out}; exit 1\n");
-    let project = Project::new();
-    let mut run = project.command_with_worker(&script, &["run", PIPELINE, "--only", "clip"]);
-    project.printed(run.output().unwrap()).is(str![[r#"
+    let [once, always] =
+        answering_once_and_always(r#"{"cardfailed":"CUDA error: an illegal memory access was encountered"}"#);
+    once.is(str![[r#"
 <stderr>
         DONE [TIME] (1/2) captioned
      CROWDED clip   it runs again alone on its device: CUDA error: an illegal memory access was encountered
@@ -201,11 +204,7 @@ fn a_node_whose_card_failed_runs_again_alone() {
 <exit code 0>
 
 "#]]);
-    // Not for ever.
-    let project = Project::new();
-    let mut run =
-        project.command_with_worker(&format!("{TAKE_TASK}{out}; exit 1\n"), &["run", PIPELINE, "--only", "clip"]);
-    project.printed(run.output().unwrap()).is(str![[r#"
+    always.is(str![[r#"
 <stderr>
         DONE [TIME] (1/2) captioned
      CROWDED clip   it runs again alone on its device: CUDA error: an illegal memory access was encountered

@@ -142,11 +142,13 @@ fn work(file: &Path, peak: &memory::Peak) -> Line {
     match worked {
         Ok(Ok((note, memory, tally))) => Line::Done(note, memory, tally),
         Ok(Err(Error::Interrupted)) => Line::Stopped,
-        // One that says what to do about it knows better.
-        Ok(Err(error)) => Some(error.to_string())
-            .filter(|_| error.hint().is_none())
-            .and_then(|text| fault_of_the_device(&text))
-            .unwrap_or_else(|| Line::Failed(error.to_string(), error.hint().map(Into::into))),
+        Ok(Err(error)) => match (fault_of_the_device(&error.to_string()), error.hint()) {
+            // Who says what to do about a card knows more of it.
+            (None, hint) | (Some(Line::CardFailed(_)), hint @ Some(_)) => {
+                Line::Failed(error.to_string(), hint.map(Into::into))
+            }
+            (Some(fault), _) => fault,
+        },
         // tch panics with what libtorch says.
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map_or("", String::as_str);

@@ -64,22 +64,27 @@ pub(crate) struct Machine {
 impl Machine {
     /// Of one process, where the user does not say how many.
     pub(super) fn conditions(&self) -> Conditions {
-        self.conditions_of(self.computer.device(), 1)
+        self.conditions_on(self.computer.device())
     }
 
     /// Of as many processes as a run has on a card, where the user does not say how many.
     pub(super) fn conditions_of_run(&self) -> Conditions {
-        let device = self.computer.device();
-        let at_once = if device == Device::Cpu || self.at_once.is_some() { 1 } else { nodes_at_once(device) };
-        self.conditions_of(device, at_once)
+        match self.computer.device() {
+            card @ Device::Cuda(_) if self.at_once.is_none() => self.conditions_of(card, nodes_at_once(card)),
+            device => self.conditions_on(device),
+        }
     }
 
-    fn conditions_of(&self, device: Device, at_once: usize) -> Conditions {
-        let at_once = self.at_once.map_or(at_once, |number| number as usize);
+    fn conditions_on(&self, device: Device) -> Conditions {
+        let at_once = self.at_once.map_or(1, |number| number as usize);
         if at_once > 1 {
             // Sees to it that they share a card as nodes do.
             DeviceChoice::new(Some(Devices::one(device, at_once)), at_once).ready();
         }
+        self.conditions_of(device, at_once)
+    }
+
+    fn conditions_of(&self, device: Device, at_once: usize) -> Conditions {
         Conditions { device, threads: self.computer.threads_of(at_once), at_once, runs: self.runs as usize }
     }
 }

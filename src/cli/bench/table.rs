@@ -18,9 +18,9 @@ use crate::weights::{PublishedWeights, Shapes, known};
 ///
 /// Neither data nor weights need be there: the manifests say how large the data sets are, and weights are random. Each method is
 /// measured with two or three numbers of classes; between these, times are taken to lie on a line. A learner that works on
-/// image features takes up those of 16 images of each class. As many nodes run at a time as
-/// `--at-once` says, and a worker stays for the nodes of its method; reading and decoding test images is not counted in (`bench images`).
-/// Nothing is looked up in a store: all nodes are counted, whether they have run or not.
+/// image features takes up those of 16 images of each class. As many nodes run at a time as `--at-once` says, and a worker
+/// stays for the nodes of its method; reading and decoding test images is not counted in (`bench images`). Nothing is looked up
+/// in a store: all nodes are counted, whether they have run or not.
 #[derive(Args, Debug)]
 pub(crate) struct Table {
     #[command(flatten)]
