@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ pub enum AxisValue {
     /// E.g. a learning rate.
     Float(Float),
     /// E.g. a data set's name.
-    Text(String),
+    Text(Arc<str>),
 }
 
 /// A finite number that can be compared and hashed like any other axis value.
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!((Float::new(f64::NAN), Float::new(f64::INFINITY)), (None, None));
         let values: Vec<AxisValue> = serde_json::from_str(r#"[1, 1.0, 0.5, "1"]"#).unwrap();
         let float = |value| AxisValue::Float(Float::new(value).unwrap());
-        assert_eq!(values, [AxisValue::Integer(1), float(1.0), float(0.5), AxisValue::Text("1".to_owned())]);
+        assert_eq!(values, [AxisValue::Integer(1), float(1.0), float(0.5), AxisValue::Text("1".into())]);
         assert_eq!(serde_json::to_string(&values).unwrap(), r#"[1,1.0,0.5,"1"]"#);
     }
 }

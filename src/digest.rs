@@ -86,13 +86,25 @@ impl Digest {
 
     /// Reads 64 lower-case hexadecimal digits: a digest has one spelling, so that a damaged one is never taken for whole.
     pub fn parse(text: &str) -> Option<Digest> {
-        let hash = blake3::Hash::from_hex(text).ok()?;
-        (!text.bytes().any(|digit| digit.is_ascii_uppercase())).then_some(Digest(hash))
+        let digits: &[u8; 2 * blake3::OUT_LEN] = text.as_bytes().try_into().ok()?;
+        let mut bytes = [0; blake3::OUT_LEN];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = value_of_digit(pair[0])? << 4 | value_of_digit(pair[1])?;
+        }
+        Some(Digest(blake3::Hash::from_bytes(bytes)))
     }
 
     /// The first digits, for people.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
+    }
+}
+
+fn value_of_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 

@@ -52,8 +52,7 @@ struct Report {
 
 impl Compare {
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
-        let held = project.hold()?;
+        let (project, held) = self.pipeline.open_held()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
         let mut tables = tables(&project, &inspection, &|_| {})?;
         if let Some(name) = &self.table {

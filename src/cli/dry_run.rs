@@ -9,17 +9,23 @@ use super::terminal::{print, print_json, say};
 use crate::error::Result;
 use crate::graph::{Counts, Elsewhere, Standing};
 use crate::run::{Forecast, Options, Warning, warn_of_precision};
+use crate::store::Lock;
 use crate::terminal::warn;
 use crate::text::bytes;
 use crate::text::{duration, nodes, plural};
 
 /// Prints what running `selection`, which is in order, would execute, and about what that takes, with what is blocked once
 /// all is there.
-pub(super) fn dry_run(project: &Project, selection: Vec<NodeIndex>, options: &Options, json: bool) -> Result<()> {
-    let held = project.hold()?;
+pub(super) fn dry_run(
+    project: &Project,
+    selection: Vec<NodeIndex>,
+    held: &Lock,
+    options: &Options,
+    json: bool,
+) -> Result<()> {
     let remote = options.remote.as_deref();
     remote.iter().for_each(|remote| remote.prepare(&project.graph.digest()));
-    let inspection = project.inspect_with(selection, &held, remote.map(Elsewhere::Seen))?;
+    let inspection = project.inspect_with(selection, held, remote.map(Elsewhere::Seen))?;
     let explainer = project.explainer(&inspection);
     let standing = |index: NodeIndex| Standing::from(inspection.plan.state(index));
     let counts: Counts = inspection.selection.iter().map(|&index| standing(index)).collect();

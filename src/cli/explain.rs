@@ -44,9 +44,8 @@ struct Cause<'a> {
 
 impl Explain {
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
+        let (project, held) = self.pipeline.open_held()?;
         let index = project.graph.find(&self.node)?;
-        let held = project.hold()?;
         let inspection = project.inspect(project.graph.up_to(index), &held)?;
         let explainer = project.explainer(&inspection);
         let causes = explainer.upstream(index).into_iter().map(|(node, explanation)| Cause { node, explanation });

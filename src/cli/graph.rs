@@ -56,8 +56,7 @@ enum BoxIs {
 
 impl GraphCommand {
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
-        let held = project.hold()?;
+        let (project, held) = self.pipeline.open_held()?;
         let inspection = project.inspect(self.selection.of(&project)?, &held)?;
         project.mention_absent(&inspection.selection);
         let by = match self.by {

@@ -30,9 +30,8 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
+        let (project, _held) = self.pipeline.open_held()?;
         project.graph.find(&self.node)?;
-        let _held = project.hold()?;
         let path = project.store.log(&project.pipeline.name, &self.node);
         if self.path && path.is_file() {
             return print(&format!("{}\n", path.display()));

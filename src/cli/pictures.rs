@@ -1,6 +1,7 @@
 //! What `maple-pipe predict` and `maple-pipe features` share: pictures, the model that looks at them, and the worker that has it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use walkdir::WalkDir;
@@ -192,7 +193,7 @@ impl Trained {
     fn find(store: &Store, prompt: &Path) -> Result<Option<Trained>> {
         let _held = store.share_if_there(say_waiting)?;
         let digest = Digest::of_file(prompt)?;
-        let trained = |record: Record| {
+        let trained = |record: Arc<Record>| {
             is_left(&record, "prompt", &digest).then_some(())?;
             let recipe = record.recipe.value();
             (recipe["kind"] == train::KIND.name).then_some(())?;
@@ -225,9 +226,10 @@ impl Trained {
 }
 
 /// The record of the `pretrain` node that left weights with this digest.
-fn pretrained(store: &Store, weights: &Digest) -> Option<Record> {
-    let is_theirs =
-        |record: &Record| is_left(record, "weights", weights) && record.recipe.value()["kind"] == pretrain::KIND.name;
+fn pretrained(store: &Store, weights: &Digest) -> Option<Arc<Record>> {
+    let is_theirs = |record: &Arc<Record>| {
+        is_left(record, "weights", weights) && record.recipe.value()["kind"] == pretrain::KIND.name
+    };
     store.records().into_iter().find(is_theirs)
 }
 

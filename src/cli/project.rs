@@ -16,7 +16,7 @@ use crate::graph::{Elsewhere, Explainer, Graph, Inspector, Plan, Wait};
 use crate::pipeline::Pipeline;
 use crate::run::{DeviceChoice, Options, live_jobs};
 use crate::settings::Settings;
-use crate::store::{Lock, StatCache, Store};
+use crate::store::{Lock, Record, StatCache, Store};
 use crate::text::plural;
 
 /// What every command on a pipeline takes.
@@ -173,8 +173,10 @@ impl Project {
         hashing.finish_and_clear();
         sharing.finish_and_clear();
         let plan = Box::leak(Box::new(plan?));
-        // A store that cannot be written can still be read: only the next hashing takes longer.
+        // A store that cannot be written can still be read: only the next time takes longer.
         let _ = self.store.keep_digests(&cache);
+        let records: Vec<&Record> = selection.iter().filter_map(|&index| plan.record(index)).collect();
+        let _ = self.store.keep_records(&self.pipeline.name, &records);
         Ok(Inspection { selection, plan })
     }
 
@@ -243,7 +245,24 @@ impl PipelineArguments {
         std::path::absolute(&self.pipeline).map_err(Error::io("resolve", &self.pipeline))
     }
 
+    /// The project, of whose store the caller reads or removes what it likes.
     pub(super) fn open(&self) -> Result<Project> {
+        let (pipeline, root, store) = self.parts()?;
+        let graph = Graph::build(&pipeline, self.data_root.as_deref())?;
+        self.project(pipeline, graph, root, store)
+    }
+
+    /// The project, and its store held: nothing is removed from it while it is read.
+    pub(super) fn open_held(&self) -> Result<(Project, Lock)> {
+        let (pipeline, root, store) = self.parts()?;
+        let held = store.share_if_there(say_waiting)?;
+        let build = || Graph::build(&pipeline, self.data_root.as_deref());
+        let graph = store.reading_ahead(&held, &pipeline.name, build)?;
+        Ok((self.project(pipeline, graph, root, store)?, held))
+    }
+
+    /// The pipeline, the project's folder, and its store.
+    fn parts(&self) -> Result<(Pipeline, PathBuf, Store)> {
         // Paths are kept in JSON, in the stat cache and in the tasks of workers.
         for path in [Some(&self.pipeline), self.data_root.as_ref(), self.store.as_ref()].into_iter().flatten() {
             if path.to_str().is_none() {
@@ -252,11 +271,14 @@ impl PipelineArguments {
             }
         }
         let pipeline = Pipeline::read(&self.pipeline, &self.overrides)?;
-        let graph = Box::leak(Box::new(Graph::build(&pipeline, self.data_root.as_deref())?));
         let root = project_root(self.file()?.parent().unwrap_or(Path::new("/")))?;
         let store = Store::open(self.store.as_deref().unwrap_or(&root.join(".maple")))?;
+        Ok((pipeline, root, store))
+    }
+
+    fn project(&self, pipeline: Pipeline, graph: Graph, root: PathBuf, store: Store) -> Result<Project> {
         let settings = Settings::read(&root)?;
-        Ok(Project { file: self.pipeline.clone(), pipeline, graph, store, root, settings })
+        Ok(Project { file: self.pipeline.clone(), pipeline, graph: Box::leak(Box::new(graph)), store, root, settings })
     }
 }
 

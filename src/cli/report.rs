@@ -25,8 +25,7 @@ pub(super) struct ReportCommand {
 
 impl ReportCommand {
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
-        let held = project.hold()?;
+        let (project, held) = self.pipeline.open_held()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
         project.mention_absent(&inspection.selection);
         let materials = Materials {

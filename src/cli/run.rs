@@ -1,11 +1,12 @@
 //! `maple-pipe run`: executes what is stale and writes the results.
 
-use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use petgraph::graph::NodeIndex;
+use rustc_hash::FxHashMap;
 use serde_json::Value;
 
 use super::on_end;
@@ -75,7 +76,7 @@ impl Run {
     }
 
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
+        let (project, held) = self.pipeline.open_held()?;
         let selection = self.selection.of(&project)?;
         let set = &project.settings.executor;
         let queue = set.queue(self.executor.unwrap_or(set.name));
@@ -84,7 +85,7 @@ impl Run {
         let (label, remote) = (self.pipeline.label(), self.remote.open(&project.settings.remote)?);
         let options = Options { label, queue, remote, ..options };
         if self.dry_run {
-            return super::dry_run::dry_run(&project, selection, &options, self.json);
+            return super::dry_run::dry_run(&project, selection, &held, &options, self.json);
         }
         let absent = project.graph.absent(&selection);
         if !absent.is_empty() && !self.keep_going {
@@ -95,13 +96,15 @@ impl Run {
             return Err(Error::Pipeline(absent.into_iter().cloned().chain([last]).collect()));
         }
         project.list_absent(&selection);
+        // Makes the store, where there was none to be held.
         let lock = project.store.share(say_waiting)?;
+        drop(held);
         let folder = self.results.clone().unwrap_or_else(|| project.root.join("results"));
         let folder = self.pipeline.results(&project, &folder);
         check_results(&project, &selection, &folder, &lock)?;
         let Project { graph, store, pipeline, .. } = &project;
-        let names = selection.iter().map(|&index| graph.node(index).name.as_str());
-        let mut recorder = Recorder::new(store, self.invocation(&project)?, names);
+        let names: Vec<&str> = selection.iter().map(|&index| graph.node(index).name.as_str()).collect();
+        let mut recorder = Recorder::new(store, self.invocation(&project)?, &names);
         let id = recorder.id().to_owned();
         let mut reporter = (!self.json).then(|| Reporter::new(self.verbose, selection.len()));
         // What cannot be printed is no reason to stop.
@@ -121,10 +124,12 @@ impl Run {
         let results: Vec<(NodeIndex, String)> = selection.iter().flat_map(outputs).collect();
         let wanted = Wanted { nodes: &selection, results: &results };
         let (summary, records) = run::run(graph, wanted, store, &pipeline.name, &options, &interrupts, &mut report);
+        // As the graph: to take it apart is of no use.
+        let records = Box::leak(Box::new(records));
         if let Err(error) = recorder.keep() {
             say(&format!("this run is not recorded: {error}"));
         }
-        let written = write_results(&project, &records, &folder);
+        let written = write_results(&project, records, &folder);
         drop(lock);
         if let Ok(Results { wrote, tables }) = &written {
             if !self.json {
@@ -229,14 +234,14 @@ struct Results {
 }
 
 /// Writes the artifacts of the pipeline's result stages.
-fn write_results(project: &Project, records: &HashMap<NodeIndex, Record>, folder: &Path) -> Result<Results> {
+fn write_results(project: &Project, records: &FxHashMap<NodeIndex, Arc<Record>>, folder: &Path) -> Result<Results> {
     let mut written = Results::default();
     for index in project.nodes_as_written() {
         let Some(record) = records.get(&index) else { continue };
         for (output, target) in results(project, index, folder) {
             project.store.materialise(&record.outputs[&*output.name], &target)?;
             if output.name == "markdown" {
-                let line = mixed(&kinds(project.graph, index, &|needed| records.get(&needed)));
+                let line = mixed(&kinds(project.graph, index, &|needed| records.get(&needed).map(Arc::as_ref)));
                 let line = line.map_or_else(String::new, |line| format!("\n{line}\n"));
                 written.tables += &format!("\n{}\n{line}", read_text(&target)?);
             }

@@ -81,7 +81,7 @@ fn counts(counts: &BTreeMap<NodeEnd, usize>) -> String {
 fn made_by(store: &Store, nodes: &[RunNode]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for record in nodes.iter().filter_map(|node| store.record(&node.result()?)) {
-        if let Some(made_by) = record.made_by {
+        if let Some(made_by) = &record.made_by {
             *counts.entry(made_by.to_string()).or_default() += 1;
         }
     }

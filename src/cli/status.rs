@@ -29,8 +29,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> Result<()> {
-        let project = self.pipeline.open()?;
-        let held = project.hold()?;
+        let (project, held) = self.pipeline.open_held()?;
         let inspection = project.inspect(self.selection.of(&project)?, &held)?;
         let explainer = project.explainer(&inspection);
         let report = |&index| NodeReport::new(&project, &inspection, &explainer, index);

@@ -68,8 +68,7 @@ impl TableCommand {
         if self.long && !matches!(self.format, Format::Csv) {
             return Err(Error::hinted("`--long` is a form of CSV", "add `--format csv`"));
         }
-        let project = self.pipeline.open()?;
-        let held = project.hold()?;
+        let (project, held) = self.pipeline.open_held()?;
         let inspection = project.inspect(project.graph.order().to_vec(), &held)?;
         project.mention_absent(&inspection.selection);
         let mut tables = tables(&project, &inspection, &|stage| {

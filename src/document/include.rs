@@ -1,6 +1,7 @@
 //! Resolves what stands in values: `{axis}`, `include`, and values that an axis chooses.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -9,13 +10,38 @@ use crate::coordinates::AxisValue;
 use crate::diagnostic::{Diagnostic, SourceText, Span};
 use crate::text::{did_you_mean, similar_path};
 
-/// What names in braces stand for.
-#[derive(Clone, Debug, Default)]
+/// What names in braces stand for, and which axes have been asked for.
+#[derive(Debug, Default)]
 pub struct Bindings<'a> {
     /// `{axis}` and `{axis.attribute}`, by the axis's name.
-    pub axes: BTreeMap<&'a str, Binding<'a>>,
+    axes: BTreeMap<&'a str, Binding<'a>>,
     /// `{stage.NAME.KEY}`: the tables of the stages.
-    pub stages: BTreeMap<&'a str, &'a Value>,
+    stages: BTreeMap<&'a str, &'a Value>,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Bindings<'a> {
+    /// Of these axes and the tables of these stages, by name.
+    pub fn new(
+        axes: impl IntoIterator<Item = (&'a str, Binding<'a>)>,
+        stages: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Bindings<'a> {
+        Bindings { axes: axes.into_iter().collect(), stages: stages.into_iter().collect(), asked: RefCell::default() }
+    }
+
+    /// The axes that values which were resolved with these bindings asked for, also those that are not there: where all
+    /// of them have the same values, the same comes out.
+    pub fn asked(self) -> BTreeSet<String> {
+        self.asked.into_inner()
+    }
+
+    fn axis(&self, name: &str) -> Option<&Binding<'a>> {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(name) {
+            asked.insert(name.to_owned());
+        }
+        self.axes.get(name)
+    }
 }
 
 /// The word that a name begins with which stands for a value of a stage.
@@ -165,7 +191,7 @@ fn chosen(value: Value, names: &Bindings<'_>) -> Value {
         Data::Table(mut table) => {
             let axis = table.get("per").and_then(|axis| axis.value.text()).map(str::to_owned);
             if let (Some(axis), true) = (axis, table.get("otherwise").is_some()) {
-                let value = names.axes.get(axis.as_str()).map(|binding| binding.value.to_string());
+                let value = names.axis(&axis).map(|binding| binding.value.to_string());
                 let taken = value.and_then(|value| table.take(&value)).or_else(|| table.take("otherwise"));
                 return chosen(taken.expect("a choice has `otherwise`").value, names);
             }
@@ -276,7 +302,7 @@ impl Reader {
     /// there.
     fn lookup(&self, name: &str, span: &Span, names: &Bindings<'_>) -> Result<Value, Vec<Diagnostic>> {
         let (axis, attribute) = name.split_once('.').map_or((name, None), |(axis, name)| (axis, Some(name)));
-        match (names.axes.get(axis), attribute) {
+        match (names.axis(axis), attribute) {
             (Some(Binding { value, .. }), None) => Ok(Value { span: span.clone(), data: (*value).into() }),
             (Some(Binding { value, attributes }), Some(attribute)) => {
                 let entries = attributes.map_or(&[][..], |attributes| attributes.entries());
@@ -310,7 +336,7 @@ impl Reader {
             let known: Vec<&str> = names.stages.keys().copied().collect();
             return Err(unknown(format!("`{{{STAGE}.{path}}}`: there is no stage `{stage}`"), stage, &known));
         };
-        let axes_alone = Bindings { axes: names.axes.clone(), stages: BTreeMap::new() };
+        let axes_alone = Bindings { axes: names.axes.clone(), ..Bindings::default() };
         let mut found = (*table).clone();
         for (place, key) in keys.split('.').enumerate() {
             let entry = |value: &Value| match &value.data {
@@ -329,7 +355,9 @@ impl Reader {
                 unknown(format!("`{{{STAGE}.{path}}}`: `{above}` has no `{key}`"), key, &known)
             })?;
         }
-        self.resolve(&found, &axes_alone)
+        let resolved = self.resolve(&found, &axes_alone);
+        names.asked.borrow_mut().extend(axes_alone.asked());
+        resolved
     }
 }
 
@@ -343,8 +371,7 @@ mod tests {
         let value = table("a = \"{seed}\"\nb = \"x/{seed}/{}\"\nc = \"{seed.rate}\"");
         let (seed, attributes) = (AxisValue::Integer(3), table("rate = 0.5\nlist = [1]"));
         let Data::Table(attributes) = &attributes.data else { panic!() };
-        let axes = BTreeMap::from([("seed", Binding { value: &seed, attributes: Some(attributes) })]);
-        let axes = Bindings { axes, ..Bindings::default() };
+        let axes = Bindings::new([("seed", Binding { value: &seed, attributes: Some(attributes) })], []);
         let Data::Table(table) = Reader::default().resolve(&value, &axes).unwrap().data else { panic!() };
         assert!(matches!(table.get("a").unwrap().value.data, Data::Integer(3)));
         assert!(matches!(table.get("c").unwrap().value.data, Data::Float(0.5)));

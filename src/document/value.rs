@@ -54,7 +54,7 @@ impl From<&AxisValue> for Data {
         match value {
             AxisValue::Integer(value) => Data::Integer(*value),
             AxisValue::Float(value) => Data::Float(value.get()),
-            AxisValue::Text(value) => Data::Text(value.clone()),
+            AxisValue::Text(value) => Data::Text(value.to_string()),
         }
     }
 }

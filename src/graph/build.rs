@@ -1,13 +1,15 @@
 //! Expands a pipeline's stages over their axes and connects the nodes.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use petgraph::Direction;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{Absence, Graph, Input, Node, Source};
 use crate::backbone::BackboneOptions;
@@ -19,7 +21,7 @@ use crate::files::bad_part_of_path;
 use crate::kind::{Given, Kind, PathPort, Port, Takes, Work};
 use crate::pipeline::{MANY_NODES, Pipeline, Reference, StageSpecification, product};
 use crate::stages::pretrain::check_weights;
-use crate::store::{ArtifactKind, Output};
+use crate::store::{ArtifactKind, CanonicalJson, Output};
 use crate::text::did_you_mean;
 use crate::text::similar_path;
 
@@ -38,7 +40,7 @@ impl Graph {
             nodes: HashMap::new(),
             broken: HashSet::new(),
             locations: HashMap::new(),
-            matches: HashMap::new(),
+            matches: FxHashMap::default(),
             unread: HashSet::new(),
             weights: Vec::new(),
             absences: Vec::new(),
@@ -50,9 +52,9 @@ impl Graph {
         }
         let absences = std::mem::take(&mut builder.absences);
         let dag = builder.without_unread();
-        let mut by_name = HashMap::new();
+        let mut names = FxHashSet::with_capacity_and_hasher(dag.node_count(), FxBuildHasher);
         for index in dag.node_indices() {
-            if by_name.insert(dag[index].name.clone(), index).is_some() {
+            if !names.insert(&dag[index].name) {
                 let message = format!("two nodes are called `{}`", dag[index].name);
                 let hint = "an integer 1 of axis `seed` is called `seed1`: rename the other value".to_owned();
                 return Err(vec![Diagnostic::new(message).hint(hint)]);
@@ -60,7 +62,7 @@ impl Graph {
         }
         // Nodes were added stage by stage, each after what it refers to.
         let order = dag.node_indices().collect();
-        Ok(Graph { dag, order, by_name, absences })
+        Ok(Graph { dag, order, absences })
     }
 }
 
@@ -126,14 +128,27 @@ fn references(pipeline: &Pipeline, stage: &StageSpecification) -> Vec<Reference>
 fn bindings<'a>(pipeline: &'a Pipeline, coordinates: &'a Coordinates) -> Bindings<'a> {
     let attributes = |axis: &str, value| pipeline.axis(axis).and_then(|axis| axis.attributes(value));
     let binding = |axis, value| Binding { value, attributes: attributes(axis, value) };
-    Bindings {
-        axes: coordinates.iter().map(|(axis, value)| (axis.as_str(), binding(axis, value))).collect(),
-        stages: pipeline.stages.iter().map(|stage| (stage.name.as_str(), &stage.table)).collect(),
-    }
+    let axes = coordinates.iter().map(|(axis, value)| (axis.as_str(), binding(axis, value)));
+    Bindings::new(axes, pipeline.stages.iter().map(|stage| (stage.name.as_str(), &stage.table)))
 }
 
 /// Nodes by their values on some axes.
-type Matches = HashMap<Vec<AxisValue>, Vec<NodeIndex>>;
+type Matches = FxHashMap<Vec<AxisValue>, Rc<[NodeIndex]>>;
+
+/// What a stage's table says of those of its nodes that have the same values on the axes which the table asks for.
+struct Resolved {
+    /// What it says of the inputs.
+    inputs: Vec<Entry>,
+    /// The rest.
+    table: Value,
+    /// What the rest means.
+    work: Arc<dyn Work>,
+    /// The same, as keys have it.
+    parameters: Arc<CanonicalJson>,
+}
+
+/// The tables that a stage's table has been resolved to: by axes that it asked for, and the values on these.
+type Tables = Vec<(BTreeSet<String>, FxHashMap<Vec<Option<AxisValue>>, Rc<Resolved>>)>;
 
 struct Builder<'a> {
     pipeline: &'a Pipeline,
@@ -146,7 +161,7 @@ struct Builder<'a> {
     /// Where a node's images lie.
     locations: HashMap<NodeIndex, Source>,
     /// By stage: the nodes with given values on the axes that are shared.
-    matches: HashMap<String, Vec<(Vec<String>, Matches)>>,
+    matches: FxHashMap<&'a str, Vec<(Vec<&'a str>, Matches)>>,
     /// Nodes that another names, but does not read with its parameters.
     unread: HashSet<NodeIndex>,
     /// The files of weights that were looked at, with what was said of them, and what is wrong with them.
@@ -168,8 +183,10 @@ impl<'a> Builder<'a> {
         }
         let mut mistakes = Vec::new();
         let mut nodes = Vec::new();
+        let mut tables = Tables::new();
         for coordinates in self.coordinates(stage) {
-            match self.node(stage, coordinates) {
+            let resolved = self.resolve(stage, &coordinates, &mut tables);
+            match resolved.and_then(|resolved| self.node(stage, coordinates, &resolved)) {
                 Ok(index) => nodes.push(index),
                 Err(more) => {
                     self.broken.insert(&stage.name);
@@ -261,39 +278,71 @@ impl<'a> Builder<'a> {
         mistakes
     }
 
-    fn node(&mut self, stage: &StageSpecification, coordinates: Coordinates) -> Result<NodeIndex, Vec<Diagnostic>> {
-        let resolved = self.pipeline.reader.resolve(&stage.table, &bindings(self.pipeline, &coordinates))?;
-        let Data::Table(mut parameters) = resolved.data else { unreachable!("a table resolves to a table") };
-        let inputs = stage.kind.take_inputs(&mut parameters).map_err(|mistake| vec![mistake])?;
-        let mut parameters = Value { span: stage.span.clone(), data: Data::Table(parameters) };
-        let read = read_parameters(stage.kind, &mut parameters)?;
-        let mut work = |entry: &Entry| self.referred(&coordinates, Reference::read(entry.value.elements().first()?)?);
-        let given = inputs.iter().map(|entry| (entry.key.as_str(), work(entry)));
+    /// What a stage's table says of the node at these coordinates; `tables` is what it was resolved to before.
+    fn resolve(
+        &self,
+        stage: &StageSpecification,
+        coordinates: &Coordinates,
+        tables: &mut Tables,
+    ) -> Result<Rc<Resolved>, Vec<Diagnostic>> {
+        let values =
+            |axes: &BTreeSet<String>| axes.iter().map(|axis| coordinates.get(axis).cloned()).collect::<Vec<_>>();
+        if let Some(known) = tables.iter().find_map(|(axes, known)| known.get(&values(axes))) {
+            return Ok(known.clone());
+        }
+        let bindings = bindings(self.pipeline, coordinates);
+        let resolved = self.pipeline.reader.resolve(&stage.table, &bindings)?;
+        let Data::Table(mut table) = resolved.data else { unreachable!("a table resolves to a table") };
+        let inputs = stage.kind.take_inputs(&mut table).map_err(|mistake| vec![mistake])?;
+        let mut table = Value { span: stage.span.clone(), data: Data::Table(table) };
+        let work = read_parameters(stage.kind, &mut table)?;
+        let parameters = Arc::new(CanonicalJson::from(&work.parameters()));
+        let resolved = Rc::new(Resolved { inputs, table, work, parameters });
+        let asked = bindings.asked();
+        let place = tables.iter().position(|(axes, _)| *axes == asked).unwrap_or_else(|| {
+            tables.push((asked, FxHashMap::default()));
+            tables.len() - 1
+        });
+        let (axes, known) = &mut tables[place];
+        known.insert(values(axes), resolved.clone());
+        Ok(resolved)
+    }
+
+    fn node(
+        &mut self,
+        stage: &StageSpecification,
+        coordinates: Coordinates,
+        resolved: &Resolved,
+    ) -> Result<NodeIndex, Vec<Diagnostic>> {
+        let Resolved { inputs: named, table, work, parameters } = resolved;
+        let mut referred =
+            |entry: &Entry| self.referred(&coordinates, Reference::read(entry.value.elements().first()?)?);
+        let given = named.iter().map(|entry| (entry.key.as_str(), referred(entry)));
         let given = Given(given.collect());
-        let ports = read.ports(&given).map_err(|error| {
+        let ports = work.ports(&given).map_err(|error| {
             let hint = error.hint().map(Into::into);
             let message = error.to_string();
-            let span = parameters.place_of(error.key()).unwrap_or(&stage.span).clone();
+            let span = table.place_of(error.key()).unwrap_or(&stage.span).clone();
             vec![Diagnostic { hint, ..Diagnostic::at(&span, message) }]
         })?;
-        for entry in &inputs {
+        for entry in named {
             if !ports.iter().any(|port| port.name == entry.key) {
                 let message = format!("stage `{}` does not read `{}` with these parameters", stage.name, entry.key);
                 return Err(vec![Diagnostic::at(&entry.span, message)]);
             }
         }
         let context = Context { stage, coordinates: &coordinates };
-        let entry = |port: &Port| inputs.iter().find(|entry| entry.key == port.name);
+        let entry = |port: &Port| named.iter().find(|entry| entry.key == port.name);
         let connected = gather(ports.iter().map(|port| self.connect(&context, port, entry(port))))?;
-        let weights = inputs.iter().find(|entry| entry.key == "weights").map(|entry| &entry.value.span);
+        let weights = named.iter().find(|entry| entry.key == "weights").map(|entry| &entry.value.span);
         let inputs: Vec<Input> = connected.into_iter().flatten().collect();
         for port in ports.iter().filter(|port| !port.common.is_empty()) {
             self.check_common(stage, port, entry(port), &inputs).map_err(|mistake| vec![mistake])?;
         }
-        if let Some(given) = read.backbone() {
+        if let Some(given) = work.backbone() {
             self.check_weights(&inputs, given).map_err(|error| {
                 let (message, hint) = (error.to_string(), error.hint().map(Into::into));
-                let span = parameters.place_of(error.key()).or(weights).cloned();
+                let span = table.place_of(error.key()).or(weights).cloned();
                 vec![Diagnostic { span, hint, ..Diagnostic::new(message) }]
             })?;
         }
@@ -311,7 +360,8 @@ impl<'a> Builder<'a> {
             name: node_name(stage, &coordinates),
             stage_name: stage.name.clone(),
             coordinates: Arc::new(coordinates),
-            work: read,
+            work: work.clone(),
+            parameters: parameters.clone(),
             inputs,
         };
         let index = self.dag.add_node(node);
@@ -391,7 +441,7 @@ impl<'a> Builder<'a> {
             for reference in entry.value.elements().iter().filter_map(Reference::read) {
                 if let Some(target) = self.pipeline.stage(&reference.stage) {
                     let named = self.matching(target, context.coordinates);
-                    self.unread.extend(named);
+                    self.unread.extend(named.iter());
                 }
             }
             return Ok(Vec::new());
@@ -544,7 +594,7 @@ impl<'a> Builder<'a> {
             ]);
         }
         let mut inputs = Vec::new();
-        for node in found {
+        for &node in found.iter() {
             let input = |name: String, source: Source, keyed: bool| Input {
                 name,
                 source,
@@ -597,16 +647,17 @@ impl<'a> Builder<'a> {
     }
 
     /// The nodes of `target` with the same values on the axes that it shares with a node of these coordinates.
-    fn matching(&mut self, target: &StageSpecification, coordinates: &Coordinates) -> Vec<NodeIndex> {
-        let of_target = self.matches.entry(target.name.clone()).or_default();
-        let shared = || target.axes.iter().filter(|axis| coordinates.contains_key(*axis));
-        let place = of_target.iter().position(|(axes, _)| axes.iter().eq(shared())).unwrap_or_else(|| {
-            let mut matches = Matches::new();
+    fn matching(&mut self, target: &'a StageSpecification, coordinates: &Coordinates) -> Rc<[NodeIndex]> {
+        let of_target = self.matches.entry(&target.name).or_default();
+        let shared = || target.axes.iter().map(String::as_str).filter(|axis| coordinates.contains_key(*axis));
+        let place = of_target.iter().position(|(axes, _)| axes.iter().copied().eq(shared())).unwrap_or_else(|| {
+            let mut matches: FxHashMap<Vec<AxisValue>, Vec<NodeIndex>> = FxHashMap::default();
             for &node in self.nodes.get(target.name.as_str()).into_iter().flatten() {
                 let values = shared().map(|axis| self.dag[node].coordinates[axis].clone()).collect();
                 matches.entry(values).or_default().push(node);
             }
-            of_target.push((shared().cloned().collect(), matches));
+            let matches = matches.into_iter().map(|(values, nodes)| (values, nodes.into()));
+            of_target.push((shared().collect(), matches.collect()));
             of_target.len() - 1
         });
         let wanted: Vec<AxisValue> = shared().map(|axis| coordinates[axis].clone()).collect();
@@ -744,10 +795,15 @@ fn chosen_output<'n>(node: &'n Node, reference: &Reference) -> Result<&'n Output
 }
 
 /// A place that two inputs of a command would have, or that one would have inside the other.
-fn shared_place(inputs: &[Input]) -> Option<&str> {
-    let mut places: Vec<&Path> = inputs.iter().map(|input| Path::new(&input.name)).collect();
-    places.sort();
-    places.windows(2).find(|pair| pair[1].starts_with(pair[0])).and_then(|pair| pair[1].to_str())
+fn shared_place(inputs: &[Input]) -> Option<String> {
+    // With another separator, which no name holds, what is inside a place comes right behind it.
+    const SEPARATOR: char = '\0';
+    let mut places: Vec<String> = inputs.iter().map(|input| input.name.replace('/', "\0")).collect();
+    places.sort_unstable();
+    let is_inside = |place: &str, other: &str| {
+        place.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATOR))
+    };
+    places.windows(2).find(|pair| is_inside(&pair[1], &pair[0])).map(|pair| pair[1].replace(SEPARATOR, "/"))
 }
 
 fn path_input(port: &Port, listed: bool, path: &str, span: &Span) -> Result<Found, Diagnostic> {

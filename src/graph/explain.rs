@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use super::key::digest_in;
 use super::{Graph, Plan, Source, State};
 use crate::digest::Digest;
 use crate::made_by::MadeBy;
-use crate::store::{Record, Store};
+use crate::store::{LastKeys, Record, Store};
 use crate::text::{clock, few};
 
 /// Things that a line names.
@@ -82,7 +83,7 @@ pub struct Explainer<'a> {
     /// The jobs that wait or run, by the keys that they are to compute.
     jobs: HashMap<Digest, String>,
     /// The key that each node had when it was last fresh.
-    last_keys: BTreeMap<String, Digest>,
+    last_keys: Arc<LastKeys>,
     /// The stale nodes that make a node stale or let it wait; nodes with the same ones share a set.
     causes: HashMap<NodeIndex, Rc<BTreeSet<NodeIndex>>>,
 }
@@ -114,7 +115,7 @@ impl<'a> Explainer<'a> {
             };
             causes.insert(index, own);
         }
-        let last_keys = if causes.is_empty() { BTreeMap::new() } else { store.last_keys(pipeline) };
+        let last_keys = if causes.is_empty() { Arc::default() } else { store.last_keys(pipeline) };
         Explainer { graph, plan, store, jobs, last_keys, causes }
     }
 
@@ -181,7 +182,7 @@ impl<'a> Explainer<'a> {
 
     /// Follows inputs with other digests to the nodes that they come from, and there on.
     fn reruns(&self, index: NodeIndex, before: Value, now: Value) -> BTreeMap<NodeIndex, Explanation<'a>> {
-        let mut history: HashMap<String, Vec<Record>> = HashMap::new();
+        let mut history: HashMap<String, Vec<Arc<Record>>> = HashMap::new();
         for record in self.store.records() {
             history.entry(record.node.clone()).or_default().push(record);
         }
@@ -196,7 +197,7 @@ impl<'a> Explainer<'a> {
                 if old == new || found.contains_key(&source) {
                     continue;
                 }
-                let left_it = |record: &&Record| {
+                let left_it = |record: &&Arc<Record>| {
                     record.outputs.get(&**output).is_some_and(|artifact| artifact.digest.to_string() == old)
                 };
                 let earlier = history.get(&self.graph.node(source).name).into_iter().flatten().filter(left_it);
@@ -213,7 +214,7 @@ impl<'a> Explainer<'a> {
         found
     }
 
-    fn last_record(&self, index: NodeIndex) -> Option<Record> {
+    fn last_record(&self, index: NodeIndex) -> Option<Arc<Record>> {
         self.store.record(self.last_keys.get(&self.graph.node(index).name)?)
     }
 }

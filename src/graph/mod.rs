@@ -12,7 +12,7 @@ mod plan;
 mod standing;
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,8 +32,7 @@ use crate::coordinates::Coordinates;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::kind::Work;
-use crate::store::ArtifactKind;
-use crate::store::Output;
+use crate::store::{ArtifactKind, CanonicalJson, Output};
 use crate::text::did_you_mean;
 
 /// The nodes of a pipeline; edges lead from what is needed to what needs it.
@@ -42,7 +41,6 @@ pub struct Graph {
     dag: DiGraph<Node, ()>,
     /// Every node after all it needs.
     order: Vec<NodeIndex>,
-    by_name: HashMap<String, NodeIndex>,
     /// What nodes need from outside and is not there, each once.
     absences: Vec<Absence>,
 }
@@ -58,6 +56,8 @@ pub struct Node {
     pub coordinates: Arc<Coordinates>,
     /// What it does.
     pub work: Arc<dyn Work>,
+    /// The parameters of its work, as its key has them.
+    pub parameters: Arc<CanonicalJson>,
     /// What it reads.
     pub inputs: Vec<Input>,
 }
@@ -185,8 +185,8 @@ impl Graph {
     /// # Errors
     /// There is none; the nearest name is the hint.
     pub fn find(&self, name: &str) -> Result<NodeIndex> {
-        self.by_name.get(name).copied().ok_or_else(|| {
-            let names: Vec<&String> = self.by_name.keys().collect();
+        self.dag.node_indices().find(|&index| self.dag[index].name == name).ok_or_else(|| {
+            let names: Vec<&String> = self.dag.node_weights().map(|node| &node.name).collect();
             let hint = did_you_mean(name, &names);
             Error::Invalid {
                 message: format!("the pipeline has no node `{name}`"),

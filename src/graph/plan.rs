@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::{Content, Graph, Input, Source, recipe};
 use crate::digest::Digest;
@@ -21,7 +22,7 @@ use crate::watch::{TICK, watch};
 #[derive(Clone, Debug)]
 pub enum State {
     /// Its key has a valid record.
-    Fresh(Box<Record>),
+    Fresh(Arc<Record>),
     /// Its key has none: it must run.
     Stale {
         /// The key.
@@ -36,7 +37,7 @@ pub enum State {
 }
 
 impl State {
-    fn record(&self) -> Option<&Record> {
+    fn record(&self) -> Option<&Arc<Record>> {
         if let State::Fresh(record) = self { Some(record) } else { None }
     }
 }
@@ -44,15 +45,15 @@ impl State {
 /// The states of selected nodes.
 #[derive(Debug)]
 pub struct Plan {
-    states: HashMap<NodeIndex, State>,
+    states: FxHashMap<NodeIndex, State>,
 }
 
 impl Plan {
     /// Inspects `selection`, which is in order.
     pub fn new(inspector: &Inspector<'_>, selection: &[NodeIndex]) -> Result<Plan> {
-        let mut states = HashMap::with_capacity(selection.len());
+        let mut states = FxHashMap::with_capacity_and_hasher(selection.len(), FxBuildHasher);
         for nodes in inspector.graph.stages(selection) {
-            let record = |node| states.get(&node).and_then(State::record);
+            let record = |node| states.get(&node).and_then(State::record).map(Arc::as_ref);
             let found = inspector.inspect_all(nodes, &record);
             for (&index, state) in nodes.iter().zip(found) {
                 let is_blocked = |needed| matches!(states[&needed], State::Blocked);
@@ -70,6 +71,11 @@ impl Plan {
 
     /// The record of a node, if it is selected and fresh.
     pub fn record(&self, index: NodeIndex) -> Option<&Record> {
+        self.shared_record(index).map(Arc::as_ref)
+    }
+
+    /// The same, for who keeps it.
+    pub fn shared_record(&self, index: NodeIndex) -> Option<&Arc<Record>> {
         self.states.get(&index)?.record()
     }
 }
@@ -177,7 +183,7 @@ impl<'a> Inspector<'a> {
         };
         for ((place, _), record) in stale.into_iter().zip(found) {
             if let Some(record) = record {
-                states[place] = Ok(State::Fresh(Box::new(record)));
+                states[place] = Ok(State::Fresh(Arc::new(record)));
             }
         }
     }
@@ -200,7 +206,7 @@ impl<'a> Inspector<'a> {
         })?;
         let key = recipe.digest();
         Ok(match self.store.look_up(&key, node.work.outputs())? {
-            Some(record) => State::Fresh(Box::new(record)),
+            Some(record) => State::Fresh(record),
             None => State::Stale { key, recipe },
         })
     }

@@ -88,7 +88,7 @@ impl AxisValue {
                     let message = format!("an axis value is part of node names: {why}");
                     Err(Diagnostic::at(&name.span, message))
                 }
-                None => Ok(AxisValue::Text(text.clone())),
+                None => Ok(AxisValue::Text(text.as_str().into())),
             },
             _ => {
                 let message = format!("an axis value is a string or a number, not {}", name.type_name());

@@ -57,7 +57,7 @@ impl Materials<'_> {
         let coordinates = &self.graph.node(index).coordinates;
         let others = coordinates.iter().filter(|(axis, _)| !["dataset", "method", "seed"].contains(&axis.as_str()));
         let words = others.map(|(axis, value)| match value {
-            AxisValue::Text(text) => text.clone(),
+            AxisValue::Text(text) => text.to_string(),
             AxisValue::Integer(_) | AxisValue::Float(_) => format!("{value} {axis}"),
         });
         words.collect::<Vec<_>>().join(", ")

@@ -26,7 +26,7 @@ pub(super) enum Message {
 }
 
 /// A node whose key a remote was asked for, that key, and what came into the store.
-pub(super) type Answer = (NodeIndex, Digest, Option<Record>);
+pub(super) type Answer = (NodeIndex, Digest, Option<Arc<Record>>);
 
 /// The threads; they end when it is dropped and their jobs are done.
 pub(super) struct Crew<'scope, 'env, 'a> {

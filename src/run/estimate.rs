@@ -1,8 +1,8 @@
 //! How long nodes take, how much memory they need and what they leave, from what they took before: a node's own last record,
 //! or the mean of its stage.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 
@@ -54,10 +54,10 @@ const UNKNOWN_SECONDS: f64 = 1.0;
 
 impl Estimates {
     /// From the records that the nodes have or had when they were last fresh.
-    pub fn new<'r>(
+    pub fn new(
         graph: &Graph,
         selection: &[NodeIndex],
-        last_record: &(dyn Fn(NodeIndex) -> Option<Cow<'r, Record>> + Sync),
+        last_record: &(dyn Fn(NodeIndex) -> Option<Arc<Record>> + Sync),
     ) -> Estimates {
         let mut estimates = Estimates::default();
         let records = parallel::map(selection, |&index| last_record(index));

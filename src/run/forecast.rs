@@ -1,6 +1,5 @@
 //! What a run would take, before it is started: time and disk.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use petgraph::graph::NodeIndex;
@@ -60,9 +59,9 @@ impl Forecast {
         }
         let last_keys = store.last_keys(pipeline);
         // The mean of a stage is that of all its nodes, whichever are wanted.
-        let last_record = |index| match plan.record(index) {
-            Some(record) => Some(Cow::Borrowed(record)),
-            None => store.record(last_keys.get(&graph.node(index).name)?).map(Cow::Owned),
+        let last_record = |index| match plan.shared_record(index) {
+            Some(record) => Some(record.clone()),
+            None => store.record(last_keys.get(&graph.node(index).name)?),
         };
         let estimates = Estimates::new(graph, graph.order(), &last_record);
         let work = |on_device: bool| -> f64 {

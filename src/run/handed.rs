@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use petgraph::graph::NodeIndex;
@@ -97,7 +98,7 @@ pub(super) enum News {
         device: Option<Device>,
     },
     Progress(Progress),
-    Done(Box<Record>, Tally),
+    Done(Arc<Record>, Tally),
     /// Its job found that somebody else computes it.
     Elsewhere(Digest, CanonicalJson, String),
     /// Its job ended without it: it is to be submitted again.
@@ -243,7 +244,7 @@ impl<'a> Handed<'a> {
     }
 
     /// What has become of the nodes. `record` finds the record of a node's key.
-    pub fn watch(&mut self, record: &dyn Fn(NodeIndex, &Digest) -> Option<Record>) -> Vec<(NodeIndex, News)> {
+    pub fn watch(&mut self, record: &dyn Fn(NodeIndex, &Digest) -> Option<Arc<Record>>) -> Vec<(NodeIndex, News)> {
         if self.nodes.is_empty() || self.read.is_some_and(|last| last.elapsed() < READ) {
             return Vec::new();
         }
@@ -262,7 +263,7 @@ impl<'a> Handed<'a> {
     fn look_at(
         &mut self,
         index: NodeIndex,
-        record: &dyn Fn(NodeIndex, &Digest) -> Option<Record>,
+        record: &dyn Fn(NodeIndex, &Digest) -> Option<Arc<Record>>,
         news: &mut Vec<(NodeIndex, News)>,
     ) {
         let node = &self.nodes[&index];
@@ -299,7 +300,7 @@ impl<'a> Handed<'a> {
             last if is_done || ended.is_some() => match record(index, &key) {
                 Some(record) => {
                     let tally = if let Some(Word::Done(tally)) = last { tally } else { Tally::default() };
-                    Some(News::Done(Box::new(record), tally))
+                    Some(News::Done(record, tally))
                 }
                 None => {
                     let grace = if is_done { LONG_GRACE } else { GRACE };

@@ -40,7 +40,6 @@ mod rows;
 mod slots;
 mod submission;
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -49,6 +48,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use petgraph::graph::NodeIndex;
+use rayon::prelude::*;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 pub use batch::work;
 pub use devices::{DeviceChoice, Found, Warning, shares};
@@ -73,7 +74,7 @@ use crate::files::{Claim, Claimed};
 use crate::graph::{Graph, Inspector, State as Staleness, Wait};
 use crate::kind::Place as Where;
 use crate::remote::{Remote, Trouble};
-use crate::store::{CanonicalJson, Output, Record, StatCache, Store};
+use crate::store::{CanonicalJson, LastKeys, Output, Record, StatCache, Store};
 use crate::tally::Tally;
 use crate::text::nodes;
 use crate::watch::{TICK, watch};
@@ -177,10 +178,10 @@ pub fn run(
     options: &Options,
     interrupts: &Interrupts,
     report: &mut dyn FnMut(&Event<'_>),
-) -> (Summary, HashMap<NodeIndex, Record>) {
+) -> (Summary, FxHashMap<NodeIndex, Arc<Record>>) {
     let (started, before) = (Instant::now(), Tally::so_far());
     let (cache, remote, began) = (StatCache::open(store.stat_cache()), options.remote.as_deref(), SystemTime::now());
-    let mut last_keys = store.last_keys(pipeline);
+    let last_keys = store.last_keys(pipeline);
     if let Some(remote) = remote {
         sharing(remote, report, || {
             remote.prepare(&graph.digest());
@@ -198,7 +199,7 @@ pub fn run(
         options,
         last_keys: &last_keys,
         states: selection.iter().map(|&index| (index, State::Wanted)).collect(),
-        records: HashMap::new(),
+        records: FxHashMap::with_capacity_and_hasher(selection.len(), FxBuildHasher),
         ready: Vec::new(),
         queue: BTreeSet::new(),
         stale: HashMap::new(),
@@ -229,18 +230,23 @@ pub fn run(
     // A cache that cannot be kept costs the next run some reading.
     let _ = store.keep_digests(&cache);
     let Scheduler { mut summary, records, .. } = scheduler;
-    let mut changed = false;
-    for (&index, record) in &records {
-        changed |= last_keys.insert(graph.node(index).name.clone(), record.key) != Some(record.key);
-    }
-    if changed {
+    let _ = store.keep_records(pipeline, &records.values().map(Arc::as_ref).collect::<Vec<_>>());
+    let name = |index: NodeIndex| &graph.node(index).name;
+    let changed = selection.par_iter().filter_map(|&index| {
+        let key = records.get(&index)?.key;
+        (last_keys.get(name(index)) != Some(&key)).then(|| (name(index).clone(), key))
+    });
+    let changed: Vec<(String, Digest)> = changed.collect();
+    if !changed.is_empty() {
+        let mut last_keys = LastKeys::clone(&last_keys);
+        last_keys.extend(changed);
         // Nor is what `explain` compares with worth the run, where the store cannot be written.
         let _ = store.remember_keys(pipeline, &last_keys);
     }
     if let Some(remote) = &options.remote {
         if !summary.interrupted {
             let nodes =
-                records.iter().map(|(&index, record)| (graph.node(index).name.clone(), record.clone())).collect();
+                records.iter().map(|(&index, record)| (graph.node(index).name.clone(), (**record).clone())).collect();
             sending(remote, interrupts, report, || remote.send_all(store, &graph.digest(), &nodes, began));
         }
         tell_trouble(remote, report);
@@ -289,7 +295,7 @@ type Question<'a> = (NodeIndex, Digest, &'a [Output]);
 fn ask(remote: &Remote, store: &Store, questions: Vec<Question<'_>>) -> Vec<Answer> {
     let wanted: Vec<(Digest, &[Output])> = questions.iter().map(|&(_, key, outputs)| (key, outputs)).collect();
     let found = remote.pull(store, &wanted);
-    questions.into_iter().zip(found).map(|((index, key, _), record)| (index, key, record)).collect()
+    questions.into_iter().zip(found).map(|((index, key, _), record)| (index, key, record.map(Arc::new))).collect()
 }
 
 /// Says what is amiss with a remote, the first time.
@@ -310,9 +316,9 @@ struct Scheduler<'a> {
     cache: &'a StatCache,
     options: &'a Options,
     /// The keys of the last time, by node name.
-    last_keys: &'a BTreeMap<String, Digest>,
-    states: HashMap<NodeIndex, State>,
-    records: HashMap<NodeIndex, Record>,
+    last_keys: &'a LastKeys,
+    states: FxHashMap<NodeIndex, State>,
+    records: FxHashMap<NodeIndex, Arc<Record>>,
     /// Nodes in state Ready.
     ready: Vec<NodeIndex>,
     /// Nodes in state Queued that nobody else computes, most urgent first.
@@ -335,7 +341,7 @@ struct Scheduler<'a> {
     /// Nodes that have not ended, by stage.
     left: BTreeMap<&'a str, usize>,
     /// What ran, and goes to the remote.
-    made: Vec<Record>,
+    made: Vec<Arc<Record>>,
     /// Made when the first node must run.
     estimates: Option<Estimates>,
     /// Made when the first node is about to run.
@@ -492,8 +498,8 @@ impl<'a> Scheduler<'a> {
                 self.summary.tally += tally;
                 let (graph, seconds) = (self.graph, record.seconds);
                 self.estimates().learn(graph, index, &record);
-                self.made.push((*record).clone());
-                self.settle_all(index, State::Done, *record, Some(seconds), report);
+                self.made.push(record.clone());
+                self.settle_all(index, State::Done, record, Some(seconds), report);
             }
             News::Elsewhere(key, recipe, owner) => {
                 self.states.insert(index, State::Queued);
@@ -695,13 +701,13 @@ impl<'a> Scheduler<'a> {
             let mut ready = std::mem::take(&mut self.ready);
             ready.sort();
             let Scheduler { inspector, records, .. } = &*self;
-            let work = || inspector.inspect_all(&ready, &|needed| records.get(&needed));
+            let work = || inspector.inspect_all(&ready, &|needed| records.get(&needed).map(Arc::as_ref));
             let found = inspector.watch(&ready, &mut |wait| report(&waiting(wait)), work);
             for (index, state) in ready.into_iter().zip(found) {
                 match state {
                     Ok(Staleness::Fresh(record)) => {
                         let damage = self.damaged_result(index, &record);
-                        self.settle(index, State::Cached, *record, None, report);
+                        self.settle(index, State::Cached, record, None, report);
                         if let Some(error) = damage {
                             self.make_again(&error, report);
                         }
@@ -771,8 +777,8 @@ impl<'a> Scheduler<'a> {
     fn estimates(&mut self) -> &mut Estimates {
         let Scheduler { graph, selection, store, last_keys, records, estimates, .. } = self;
         let last_record = |index: NodeIndex| match records.get(&index) {
-            Some(record) => Some(Cow::Borrowed(record)),
-            None => store.record(last_keys.get(&graph.node(index).name)?).map(Cow::Owned),
+            Some(record) => Some(record.clone()),
+            None => store.record(last_keys.get(&graph.node(index).name)?),
         };
         estimates.get_or_insert_with(|| Estimates::new(graph, selection, &last_record))
     }
@@ -950,7 +956,7 @@ impl<'a> Scheduler<'a> {
             pixels: self.options.pixel_cache.then(|| PixelCache(self.store.pixels())),
             log: self.store.log(self.pipeline, self.name(index)),
         };
-        let records = |needed| self.records.get(&needed);
+        let records = |needed| self.records.get(&needed).map(Arc::as_ref);
         Assignment::new(self.graph, index, self.inspector, &records, (key, recipe), kept)
     }
 
@@ -987,6 +993,7 @@ impl<'a> Scheduler<'a> {
                 self.summary.tally += tally;
                 let graph = self.graph;
                 self.estimates().learn(graph, index, &record);
+                let record = Arc::new(record);
                 self.made.push(record.clone());
                 self.settle_all(index, State::Done, record, seconds, report);
             }
@@ -1034,7 +1041,7 @@ impl<'a> Scheduler<'a> {
         &mut self,
         index: NodeIndex,
         state: State,
-        record: Record,
+        record: Arc<Record>,
         seconds: Option<f64>,
         report: &mut dyn FnMut(&Event<'_>),
     ) {
@@ -1050,7 +1057,7 @@ impl<'a> Scheduler<'a> {
         &mut self,
         index: NodeIndex,
         state: State,
-        record: Record,
+        record: Arc<Record>,
         seconds: Option<f64>,
         report: &mut dyn FnMut(&Event<'_>),
     ) {

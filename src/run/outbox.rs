@@ -12,13 +12,13 @@ const AT_ONCE: usize = 4;
 
 /// Records whose results are to be sent, and the threads that send them; these end when it is dropped and all is sent.
 pub(super) struct Outbox<'scope> {
-    records: Sender<Record>,
+    records: Sender<Arc<Record>>,
     threads: Vec<ScopedJoinHandle<'scope, ()>>,
 }
 
 impl<'scope> Outbox<'scope> {
     pub fn new(scope: &'scope Scope<'scope, '_>, remote: &'scope Remote, store: &'scope Store) -> Outbox<'scope> {
-        let (records, waiting) = mpsc::channel::<Record>();
+        let (records, waiting) = mpsc::channel::<Arc<Record>>();
         let waiting = Arc::new(Mutex::new(waiting));
         let start = |_| {
             let waiting = waiting.clone();
@@ -33,7 +33,7 @@ impl<'scope> Outbox<'scope> {
     }
 
     /// Sends what a node has left, some time.
-    pub fn add(&self, record: Record) {
+    pub fn add(&self, record: Arc<Record>) {
         drop(self.records.send(record));
     }
 

@@ -18,7 +18,7 @@ pub struct Recorder<'a> {
     clock: Instant,
     commit: Option<Question>,
     nodes: Vec<RunNode>,
-    places: HashMap<String, usize>,
+    places: HashMap<&'a str, usize>,
     journal: Option<Journal>,
     /// When the journal last said how far a node is.
     told: HashMap<usize, Instant>,
@@ -29,10 +29,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 impl<'a> Recorder<'a> {
     /// A run of these nodes that begins now.
-    pub fn new<'n>(store: &'a Store, invocation: Invocation, nodes: impl Iterator<Item = &'n str>) -> Recorder<'a> {
+    pub fn new(store: &'a Store, invocation: Invocation, nodes: &[&'a str]) -> Recorder<'a> {
         let commit = Some(Question::new(invocation.file.parent().unwrap_or(Path::new("/"))));
+        let places = nodes.iter().enumerate().map(|(place, &node)| (node, place)).collect();
         let nodes: Vec<RunNode> = nodes
-            .map(|node| RunNode {
+            .iter()
+            .map(|&node| RunNode {
                 node: node.to_owned(),
                 end: NodeEnd::NotStarted,
                 key: None,
@@ -41,7 +43,6 @@ impl<'a> Recorder<'a> {
                 progress: None,
             })
             .collect();
-        let places = nodes.iter().enumerate().map(|(place, node)| (node.node.clone(), place)).collect();
         let (started, host) = (jiff::Timestamp::now(), crate::made_by::host());
         let run = RunRecord {
             id: RunRecord::new_id(started, &host),

@@ -164,7 +164,7 @@ impl Evaluation<'_> {
         };
         let classes = || match self.coordinates.get("classes") {
             Some(AxisValue::Text(name)) => {
-                [Classes::Base, Classes::Novel].into_iter().find(|one| one.to_string() == *name)
+                [Classes::Base, Classes::Novel].into_iter().find(|one| one.to_string() == **name)
             }
             _ => None,
         };

@@ -10,10 +10,10 @@ use std::time::Duration;
 use walkdir::WalkDir;
 
 use super::scratch::is_dead;
-use super::{Artifact, ArtifactKind, Store, key_of_events};
+use super::{Artifact, ArtifactKind, RECORDS, Store, key_of_events};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::files::{open_folders, remove};
+use crate::files::{open_folders, remove, remove_folder};
 
 /// How long prepared pixels stay that nobody reads.
 const KEPT_PIXELS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -85,7 +85,7 @@ impl Store {
         let mut garbage = Garbage { results: BTreeMap::new(), leftovers: BTreeMap::new(), kept: 0, paths: Vec::new() };
         let mut kept: HashSet<PathBuf> = HashSet::new();
         let mut makers: HashMap<PathBuf, String> = HashMap::new();
-        for path in self.entries("records", 2)? {
+        for path in self.entries(RECORDS, 2)? {
             let record = self.key_of_record(&path).map(|key| self.read_record(&key)).transpose()?.flatten();
             let Some(record) = record else {
                 garbage.leave(Leftovers::Fragments, path);
@@ -97,7 +97,7 @@ impl Store {
                 kept.extend(places);
             } else {
                 makers.extend(places.map(|place| (place, record.node.clone())));
-                garbage.results.entry(record.node).or_default().add(size(&path));
+                garbage.results.entry(record.node.clone()).or_default().add(size(&path));
                 garbage.paths.push(path);
             }
         }
@@ -185,7 +185,7 @@ impl Garbage {
     /// A record cannot be removed: what it names must stay.
     pub fn remove(&self, store: &Store) -> Result<Vec<Error>> {
         let away = store.scratch()?.folder()?;
-        let (records, work) = (store.root.join("records"), store.work());
+        let (records, work) = (store.root.join(RECORDS), store.work());
         let mut left = Vec::new();
         for path in &self.paths {
             let removed = if path.is_dir() && !path.starts_with(&work) {
@@ -201,6 +201,10 @@ impl Garbage {
                 // The folders above go when the last thing in them has gone.
                 Ok(()) => path.ancestors().skip(1).take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop),
             }
+        }
+        if !self.results.is_empty() {
+            // They hold copies of records. What cannot be removed counts for nothing all the same.
+            let _ = remove_folder(&store.packs());
         }
         // Claims, too.
         store.remove_dead();

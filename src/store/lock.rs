@@ -4,8 +4,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::Store;
+use super::ahead::Sources;
 use super::scratch::is_used_elsewhere;
+use super::{RECORDS, Store};
 use crate::error::{Error, Result};
 use crate::files::uninterrupted;
 
@@ -45,6 +46,20 @@ impl Store {
     /// removed.
     pub fn share_if_there(&self, waiting: impl FnOnce()) -> Result<Lock> {
         if self.root.is_dir() { self.share(waiting) } else { Ok(Lock { file: None }) }
+    }
+
+    /// Does some work, and meanwhile reads what [`Store::look_up`] will be asked for when the nodes of this pipeline are
+    /// inspected. It holds for as long as the store is held, since nothing is removed from it so long.
+    pub fn reading_ahead<T>(&self, _held: &Lock, pipeline: &str, work: impl FnOnce() -> T) -> T {
+        let sources = Sources {
+            pipeline,
+            records: self.root.join(RECORDS),
+            pack: self.pack_path(pipeline),
+            last_keys: &|| self.read_last_keys(pipeline),
+            // Whoever needs what cannot be read complains.
+            record: &|key| self.read_record_file(key).ok().flatten(),
+        };
+        self.ahead.read_during(&sources, work)
     }
 
     /// Waits until nobody else uses the store. `waiting` is called if that takes time.

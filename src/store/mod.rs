@@ -4,6 +4,7 @@
 //! artifacts/ab/abcd...        a file, under the blake3 of its content
 //! folders/ab/abcd.../         a folder, under the blake3 of its listing (which is an artifact)
 //! records/ab/abcd....json     what the node with this key left; written last, so that it proves the rest
+//! packs/<pipeline>            copies of the records that its nodes had the last time, which are read faster
 //! claims/abcd...              locked by the process that computes this key
 //! partial/abcd.../            what an unfinished node resumes from
 //! work/run-<...>/             scratch of a command that writes, with its claim beside it
@@ -21,11 +22,13 @@
 //! format                      the number of this layout
 //! ```
 
+mod ahead;
 mod garbage;
 mod journal;
 mod listing;
 mod lock;
 mod materialise;
+mod pack;
 mod pixels;
 mod reading;
 mod record;
@@ -40,8 +43,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use ahead::Ahead;
+pub use ahead::LastKeys;
 pub use garbage::{Garbage, Leftovers, Needed, Unneeded};
 pub use journal::Journal;
 pub use listing::Listing;
@@ -68,6 +73,8 @@ use crate::files::{
 /// The format of a store that this program makes and reads.
 pub const FORMAT: u32 = 1;
 
+/// The folder of records.
+const RECORDS: &str = "records";
 /// What the names of logs end with, behind the name of a node.
 pub const LOG: &str = ".log";
 /// What the names of files in `state/` end with, behind the name of a pipeline.
@@ -81,6 +88,7 @@ pub struct Store {
     shelf: LocalShelf,
     /// Of this process; made when something is first written.
     scratch: OnceLock<Scratch>,
+    ahead: Ahead,
 }
 
 impl Store {
@@ -102,7 +110,7 @@ impl Store {
         }
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
         let shelf = LocalShelf::new(&root);
-        let store = Store { root, shelf, scratch: OnceLock::new() };
+        let store = Store { root, shelf, scratch: OnceLock::new(), ahead: Ahead::default() };
         match store.format()? {
             Some(format) if format > FORMAT => Err(Error::hinted(
                 format!(
@@ -152,8 +160,13 @@ impl Store {
     ///
     /// # Errors
     /// The record or an artifact is there, as far as one can know, and may not be read.
-    pub fn look_up(&self, key: &Digest, outputs: &[Output]) -> Result<Option<Record>> {
-        let Some(record) = self.read_record(key)? else { return Ok(None) };
+    pub fn look_up(&self, key: &Digest, outputs: &[Output]) -> Result<Option<Arc<Record>>> {
+        if let Some(record) = self.ahead.record(key)
+            && self.missing(&record, outputs).is_none()
+        {
+            return Ok(self.checked_after_a_reboot(record));
+        }
+        let Some(record) = self.read_record_file(key)? else { return Ok(None) };
         if let Some(missing) = self.missing(&record, outputs) {
             let places = record.outputs.get(missing).map_or_else(Vec::new, |artifact| self.places(artifact));
             let denied =
@@ -163,24 +176,24 @@ impl Store {
                 None => Ok(None),
             };
         }
-        Ok(match &record.unsynced {
-            Some(boot) if Boot::current() != Some(boot) => self.after_a_reboot(record),
-            _ => Some(record),
-        })
+        Ok(self.checked_after_a_reboot(record))
     }
 
     /// As [`Store::look_up`], where what may not be read counts as absent.
-    pub fn valid_record(&self, key: &Digest, outputs: &[Output]) -> Option<Record> {
+    pub fn valid_record(&self, key: &Digest, outputs: &[Output]) -> Option<Arc<Record>> {
         self.look_up(key, outputs).unwrap_or_default()
     }
 
     /// Between two boots a file that was not synced may have lost its content and not its size, so the contents are hashed
     /// once.
-    fn after_a_reboot(&self, mut record: Record) -> Option<Record> {
+    fn checked_after_a_reboot(&self, mut record: Arc<Record>) -> Option<Arc<Record>> {
+        if record.unsynced.as_ref().is_none_or(|boot| Boot::current() == Some(boot)) {
+            return Some(record);
+        }
         if !record.outputs.values().all(|artifact| self.shelf.is_intact(artifact)) {
             return None;
         }
-        record.unsynced = None;
+        Arc::make_mut(&mut record).unsynced = None;
         // A store that cannot be written is hashed every time.
         let _ = self.write(&self.record_path(&record.key), record.text().as_bytes());
         Some(record)
@@ -190,10 +203,14 @@ impl Store {
     ///
     /// # Errors
     /// It may not be read.
-    pub fn read_record(&self, key: &Digest) -> Result<Option<Record>> {
+    pub fn read_record(&self, key: &Digest) -> Result<Option<Arc<Record>>> {
+        self.ahead.record(key).map_or_else(|| self.read_record_file(key), |record| Ok(Some(record)))
+    }
+
+    fn read_record_file(&self, key: &Digest) -> Result<Option<Arc<Record>>> {
         let path = self.record_path(key);
         match read_small(&path) {
-            Ok(text) => Ok(text.and_then(|text| Record::parse(&text, key))),
+            Ok(text) => Ok(text.and_then(|text| Record::parse(&text, key)).map(Arc::new)),
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
                 Err(may_not_be_read("the record", &path))
             }
@@ -202,13 +219,13 @@ impl Store {
     }
 
     /// The record of `key`, if it is there and readable; a damaged one counts as absent.
-    pub fn record(&self, key: &Digest) -> Option<Record> {
+    pub fn record(&self, key: &Digest) -> Option<Arc<Record>> {
         self.read_record(key).unwrap_or_default()
     }
 
     /// Every readable record, in no order.
-    pub fn records(&self) -> Vec<Record> {
-        let files = self.entries("records", 2).unwrap_or_default();
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        let files = self.entries(RECORDS, 2).unwrap_or_default();
         files.par_iter().filter_map(|path| self.record(&self.key_of_record(path)?)).collect()
     }
 
@@ -385,18 +402,31 @@ impl Store {
     }
 
     /// The key that each node of a pipeline had when it was last fresh.
-    pub fn last_keys(&self, pipeline: &str) -> BTreeMap<String, Digest> {
-        fs::read_to_string(self.state_path(pipeline))
-            .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+    pub fn last_keys(&self, pipeline: &str) -> Arc<LastKeys> {
+        self.ahead.last_keys(pipeline).unwrap_or_else(|| Arc::new(self.read_last_keys(pipeline)))
+    }
+
+    fn read_last_keys(&self, pipeline: &str) -> LastKeys {
+        let text = fs::read(self.state_path(pipeline)).ok();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     /// Remembers the keys for [`Store::last_keys`].
-    pub fn remember_keys(&self, pipeline: &str, keys: &BTreeMap<String, Digest>) -> Result<()> {
+    pub fn remember_keys(&self, pipeline: &str, keys: &LastKeys) -> Result<()> {
+        self.ahead.forget_last_keys();
         let path = self.state_path(pipeline);
-        let text = serde_json::to_string(keys).map_err(|error| Error::format(&path, "state", error))?;
+        let sorted: BTreeMap<_, _> = keys.iter().collect();
+        let text = serde_json::to_string(&sorted).map_err(|error| Error::format(&path, "state", error))?;
         self.write(&path, text.as_bytes())
+    }
+
+    /// Packs the records that the nodes of a pipeline have, where they are read faster the next time.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn keep_records(&self, pipeline: &str, records: &[&Record]) -> Result<()> {
+        let pack = self.ahead.new_pack(records, &self.root.join(RECORDS));
+        pack.map_or(Ok(()), |text| self.write(&self.pack_path(pipeline), text.as_bytes()))
     }
 
     /// Keeps what a stat cache of this store has learned, and what was learned of its artifacts.
@@ -411,12 +441,21 @@ impl Store {
         write_by_way_of(self.scratch()?.file()?, path, bytes, false)
     }
 
+    /// The folder of packs.
+    fn packs(&self) -> PathBuf {
+        self.root.join("packs")
+    }
+
+    fn pack_path(&self, pipeline: &str) -> PathBuf {
+        self.packs().join(pipeline)
+    }
+
     fn state_path(&self, pipeline: &str) -> PathBuf {
         self.root.join("state").join(format!("{pipeline}{STATE}"))
     }
 
     fn record_path(&self, key: &Digest) -> PathBuf {
-        self.place("records", key).with_extension("json")
+        self.place(RECORDS, key).with_extension("json")
     }
 
     fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
@@ -490,5 +529,15 @@ mod tests {
             reboot(&store, &record);
             assert!(store.valid_record(&record.key, &[]).is_none());
         }
+    }
+
+    #[test]
+    fn a_copy_of_a_record_without_its_artifacts_counts_for_nothing() {
+        let (_folder, store, record) = committed(0.1);
+        let lost = Artifact { digest: Digest::of(b"lost"), ..record.outputs["train"].clone() };
+        let copy = Record { outputs: [("train".to_owned(), lost)].into(), ..record.clone() };
+        store.ahead.put(copy);
+        let output = Output { name: "train".into(), path: "train.json".into(), kind: ArtifactKind::File };
+        assert_eq!(store.look_up(&record.key, &[output]).unwrap().unwrap().text(), record.text());
     }
 }

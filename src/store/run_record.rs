@@ -170,11 +170,16 @@ impl Store {
     pub fn keep_run(&self, run: &RunRecord, nodes: &[RunNode]) -> Result<()> {
         let path = self.run_path(&run.id);
         let mut text = Vec::new();
-        let mut line = |value: serde_json::Result<String>| {
-            value.map(|line| text.extend((line + "\n").bytes())).map_err(|error| Error::format(&path, FORMAT, error))
+        let mut write = || -> serde_json::Result<()> {
+            serde_json::to_writer(&mut text, run)?;
+            for node in nodes {
+                text.push(b'\n');
+                serde_json::to_writer(&mut text, node)?;
+            }
+            text.push(b'\n');
+            Ok(())
         };
-        line(serde_json::to_string(run))?;
-        nodes.iter().try_for_each(|node| line(serde_json::to_string(node)))?;
+        write().map_err(|error| Error::format(&path, FORMAT, error))?;
         create_parent(&path)?;
         let mut file = self.scratch()?.file()?;
         file.as_file_mut().write_all(&text).map_err(Error::io("write", &path))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::pixels::{PIXELS, seal};
-use super::{Artifact, ArtifactKind, Record, Store};
+use super::{Artifact, ArtifactKind, RECORDS, Record, Store};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::files::remove;
@@ -81,7 +81,7 @@ impl Store {
     pub fn verify_all(&self) -> Result<Verification> {
         let mut owners = Owners::new();
         let mut faults = Vec::new();
-        for path in self.entries("records", 2)? {
+        for path in self.entries(RECORDS, 2)? {
             match self.key_of_record(&path).and_then(|key| self.record(&key)) {
                 Some(record) => note_owner(&mut owners, &record),
                 None => faults.push(Fault { outputs: Vec::new(), path, missing: false }),
@@ -133,7 +133,7 @@ impl Store {
         let records = self.records().into_iter();
         let doubtful = records.filter(|record| record.inputs().iter().any(|digest| damaged.contains(digest)));
         let mut doubtful: Vec<Doubtful> = doubtful
-            .map(|record| Doubtful { path: self.record_path(&record.key), node: record.node, key: record.key })
+            .map(|record| Doubtful { path: self.record_path(&record.key), node: record.node.clone(), key: record.key })
             .collect();
         doubtful.sort();
         doubtful

@@ -1,5 +1,7 @@
 //! What stages expand to: axes with attributes, `only`, `exclude`, `extra`, and `defaults`.
 
+use maple_pipe::graph::Graph;
+use maple_pipe::pipeline::Pipeline;
 use snapbox::{IntoData, str};
 
 use crate::support::{PIPELINE, Project, names};
@@ -600,6 +602,41 @@ fn an_axis_chooses_values() {
         str![[r#"
 {"rate":5,"steps":7,"title":"Cars (cars 1)"}
 {"rate":5,"steps":7,"title":"Pets (pets 1)"}
+
+"#]]
+    );
+}
+
+/// On which axes a table depends may differ with the value of one of them.
+#[test]
+fn a_node_has_what_its_own_values_say() {
+    let project = project();
+    project.write("shared/slow.toml", "rate = 1\nsteps = { per = \"dataset\", cars = 9, otherwise = \"{seed}\" }\n");
+    project.write("shared/fast.toml", "rate = \"{dataset.rate}\"\n");
+    project.replace(PLAN, "seed = [1, 2]\n", "seed = [1, 2]\nspeed = [\"slow\", \"fast\"]\n");
+    project.replace(PLAN, "axes = [\"dataset\", \"seed\"]", "axes = [\"speed\", \"dataset\", \"seed\"]");
+    project.replace(
+        PLAN,
+        "{ rate = \"{dataset.rate}\", title = \"{dataset.title} ({dataset} {seed})\" }",
+        "\"../shared/{speed}.toml\"",
+    );
+    let pipeline = Pipeline::read(&project.file(PLAN), &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let line = |&index| {
+        let node = graph.node(index);
+        format!("{} {}\n", node.name, node.parameters.value()["parameters"])
+    };
+    snapbox::assert_data_eq!(
+        graph.order().iter().map(line).collect::<String>(),
+        str![[r#"
+note/slow/pets/seed1 {"rate":1,"steps":1}
+note/slow/pets/seed2 {"rate":1,"steps":2}
+note/slow/cars/seed1 {"rate":1,"steps":9}
+note/slow/cars/seed2 {"rate":1,"steps":9}
+note/fast/pets/seed1 {"rate":0.25,"steps":10}
+note/fast/pets/seed2 {"rate":0.25,"steps":10}
+note/fast/cars/seed1 {"rate":2,"steps":10}
+note/fast/cars/seed2 {"rate":2,"steps":10}
 
 "#]]
     );

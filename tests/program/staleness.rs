@@ -222,3 +222,27 @@ fn a_lost_artifact_reruns_its_node_alone() {
         assert_eq!(project.digests(), digests);
     }
 }
+
+/// Records are read from copies in one file. What has happened to the records since decides.
+#[test]
+fn a_record_that_is_gone_is_missed_where_there_is_a_copy_of_it() {
+    let project = Project::after_a_run();
+    let state: Value = serde_json::from_str(&project.read(".maple/state/tiny.json")).unwrap();
+    let record = project.record_file(state["eval/shapes/coop/seed2/base"].as_str().unwrap());
+    let pack = project.file(".maple/packs/tiny");
+    // What has just been written may change again unseen.
+    std::thread::sleep(Duration::from_millis(2100));
+    reruns_nothing(&project);
+    let packed = fs::read_to_string(&pack).unwrap();
+    assert!(packed.contains(&fs::read_to_string(&record).unwrap()));
+    reruns_nothing(&project);
+    fs::remove_file(&record).unwrap();
+    assert_eq!(project.ran(&["run", PIPELINE]), names(&["eval/shapes/coop/seed2/base"]));
+    reruns_nothing(&project);
+    // Copies of what is removed go, too.
+    project.replace(PIPELINE, "seed = [1, 2]", "seed = [1]");
+    assert_eq!(project.ran(&["run", PIPELINE]), names(&["table"]));
+    assert_eq!(project.run(&["gc", "--keep-runs", "0"]).code, Some(0));
+    assert!(!pack.exists());
+    reruns_nothing(&project);
+}
