@@ -3,9 +3,11 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::Path;
 
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,7 @@ use crate::tally::Tally;
 /// Bytes read at a time.
 const CHUNK: u64 = 16 << 20;
 /// A file of fewer bytes is read by one call.
-const SMALL: usize = 16 << 10;
+const SMALL: u64 = 16 << 10;
 /// From this many bytes on, several cores are faster than one.
 const LARGE: usize = 1 << 20;
 
@@ -54,24 +56,23 @@ impl Digest {
     /// # Errors
     /// It cannot be read; the error names `path`.
     pub fn of_open_file(file: &mut File, size: u64, path: &Path) -> Result<Digest> {
-        let mut hasher = blake3::Hasher::new();
-        if size < SMALL as u64 {
-            // A call that finds less than there is room for has found the end.
-            let mut block = [0; SMALL];
-            match file.read(&mut block) {
-                Ok(length) if length < SMALL => {
-                    Tally::read_bytes(length);
-                    return Ok(Digest::of(&block[..length]));
-                }
+        let mut chunk = Vec::new();
+        if size < SMALL {
+            chunk.reserve(size as usize + 1);
+            match rustix::io::read(&*file, spare_capacity(&mut chunk)) {
                 Ok(length) => {
                     Tally::read_bytes(length);
-                    hasher.update(&block[..length]);
+                    // A call that finds less than there is room for has found the end.
+                    if length < chunk.capacity() {
+                        return Ok(Digest::of(&chunk));
+                    }
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("read", path)(error)),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io("read", path)(error.into())),
             }
         }
-        let mut chunk = Vec::new();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&chunk);
         loop {
             chunk.clear();
             let length = (&mut *file).take(CHUNK).read_to_end(&mut chunk).map_err(Error::io("read", path))?;
@@ -148,5 +149,21 @@ mod tests {
         assert_eq!(Digest::parse(&text), Some(Digest::of(b"1")));
         assert_eq!(Digest::parse(&text.to_uppercase()), None);
         assert_eq!(Digest::parse(&text[1..]), None);
+    }
+
+    #[test]
+    fn a_file_has_the_digest_of_its_content_whatever_size_it_was_said_to_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let small = SMALL as usize;
+        for size in [0, 1, 100, small - 1, small, small + 1, LARGE + 1] {
+            let content: Vec<u8> = (0..size).map(|place| (place % 251) as u8).collect();
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(Digest::of_file(&path).unwrap(), Digest::of(&content), "{size}");
+            for said in [0, size.saturating_sub(1), size, size + 1, small - 1, small] {
+                let found = Digest::of_open_file(&mut File::open(&path).unwrap(), said as u64, &path).unwrap();
+                assert_eq!(found, Digest::of(&content), "{size}, said to be {said}");
+            }
+        }
     }
 }

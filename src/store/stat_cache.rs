@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use rayon::prelude::*;
+use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use serde::{Deserialize, Serialize};
 
 use super::listing::{Listed, Listing};
@@ -90,7 +92,7 @@ impl StatCache {
             return Ok(entry.digest);
         }
         self.wanted.fetch_add(1, Relaxed);
-        let (entry, settled) = self.read(&path, stat, now)?;
+        let (entry, settled) = self.read(CWD, &path, &path, stat, now)?;
         if let (Some(name), true) = (name, settled) {
             let mut known = self.lock();
             let known = known.entry(Place::Files).or_default();
@@ -117,9 +119,18 @@ impl StatCache {
         self.read_changed(folder, Place::folder(folder, within)?, walk(folder, within)?, now)
     }
 
-    /// Hashes a file. What it gives may be remembered only if the file was neither written just before nor while it was read.
-    fn read(&self, path: &Path, stat: Stat, now: SystemTime) -> Result<(Entry, bool)> {
-        let mut file = File::open(path).map_err(Error::io("read", path))?;
+    /// Hashes a file, which is at `name` in a folder, and is called `path` to people. What it gives may be remembered only if the
+    /// file was neither written just before nor while it was read.
+    fn read(
+        &self,
+        folder: BorrowedFd<'_>,
+        name: &Path,
+        path: &Path,
+        stat: Stat,
+        now: SystemTime,
+    ) -> Result<(Entry, bool)> {
+        let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let mut file = File::from(file.map_err(|error| Error::io("read", path)(error.into()))?);
         let digest = Digest::of_open_file(&mut file, stat.size, path);
         self.read.fetch_add(1, Relaxed);
         // A file that took this one's place has another inode, and the one that was read has changed by it.
@@ -134,10 +145,13 @@ impl StatCache {
         let before = self.files(&place);
         let known = |file: &Found| before.get(&file.name).filter(|entry| entry.stat == file.stat);
         self.wanted.fetch_add(found.files.iter().filter(|file| known(file).is_none()).count(), Relaxed);
+        // Relative to the folder, ten thousands of files are opened faster.
+        let opened = open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let opened = opened.map_err(|error| Error::io("read", folder)(error.into()))?;
         let read = |file: Found| {
             let (entry, settled) = match known(&file) {
                 Some(entry) => (*entry, true),
-                None => self.read(&folder.join(&file.name), file.stat, now)?,
+                None => self.read(opened.as_fd(), Path::new(&file.name), &folder.join(&file.name), file.stat, now)?,
             };
             Ok((file, entry, settled))
         };
