@@ -18,6 +18,7 @@ use crate::device::VISIBLE_CARDS;
 use crate::error::{Error, Result};
 use crate::files::{Links, bad_part_of_path, create_folder, create_parent};
 use crate::kind::{Given, INPUTS, Kind, PARAMETERS, PathPort, Place, Port, Program, Work};
+use crate::parallel;
 use crate::shell;
 use crate::store::{ArtifactKind, Output};
 use crate::task::Task;
@@ -276,11 +277,13 @@ impl Program for CommandStage {
             write_over(&parameters, text.as_bytes()).map_err(Error::io("write", &parameters))?;
         }
         let links = Links::beside(&task.scratch);
-        for name in task.inputs.keys() {
+        let lay_out = |name: &&String| {
             let link = task.scratch.join(INPUTS).join(name);
             create_parent(&link)?;
-            links.lead(&link, &task.one(name).path).map_err(Error::io("link the input", &link))?;
-        }
+            links.lead(&link, &task.one(name).path).map_err(Error::io("link the input", &link))
+        };
+        let names: Vec<&String> = task.inputs.keys().collect();
+        parallel::map(&names, lay_out).into_iter().collect::<Result<()>>()?;
         for output in self.outputs() {
             create_parent(&task.output(&output.name))?;
         }

@@ -129,9 +129,8 @@ impl Ahead {
             if first >= keys.len() || is_done.load(Relaxed) {
                 return;
             }
-            let part = &keys[first..keys.len().min(first + PART)];
-            let records: Vec<(Digest, Arc<Record>)> =
-                part.iter().filter_map(|key| Some((*key, record(key)?))).collect();
+            let part = keys[first..].iter().take(PART).take_while(|_| !is_done.load(Relaxed));
+            let records: Vec<(Digest, Arc<Record>)> = part.filter_map(|key| Some((*key, record(key)?))).collect();
             self.read().records.extend(records);
         };
         std::thread::scope(|scope| {

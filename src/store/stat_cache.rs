@@ -198,13 +198,13 @@ impl StatCache {
     }
 
     /// Keeps what changed, by way of `write`, and forgets files and folders that are gone.
-    pub(super) fn save(&self, write: &dyn Fn(&Path, &[u8]) -> Result<()>) -> Result<()> {
+    pub(super) fn save(&self, write: &(dyn Fn(&Path, &[u8]) -> Result<()> + Sync)) -> Result<()> {
         let mut known = self.lock();
         let mut changed: Vec<_> = known.iter_mut().filter(|(_, known)| known.changed).collect();
         if changed.is_empty() {
             return Ok(());
         }
-        for (place, known) in &mut changed {
+        changed.par_iter_mut().try_for_each(|(place, known)| {
             let files = known.files.get_or_insert_default();
             if **place == Place::Files {
                 // Another process may have kept other files meanwhile.
@@ -213,10 +213,11 @@ impl StatCache {
                 all.retain(|name, _| Path::new(name).exists());
                 *files = Arc::new(all);
             }
-            let head = Head { place: place.clone(), listing: known.listing };
+            let head = Head { place: (*place).clone(), listing: known.listing };
             write(&self.path(place), (head.line() + &files_text(files)).as_bytes())?;
             known.changed = false;
-        }
+            Ok::<(), Error>(())
+        })?;
         for file in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?.flatten() {
             let head = first_line(&file.path()).and_then(|line| Head::parse(&line));
             if head.is_some_and(|head| matches!(head.place, Place::Folder(folder, _) if !Path::new(&folder).exists())) {
