@@ -96,9 +96,7 @@ impl Run {
             return Err(Error::Pipeline(absent.into_iter().cloned().chain([last]).collect()));
         }
         project.list_absent(&selection);
-        // Makes the store, where there was none to be held.
-        let lock = project.store.share(say_waiting)?;
-        drop(held);
+        let lock = held.or_of_new(&project.store, say_waiting)?;
         let folder = self.results.clone().unwrap_or_else(|| project.root.join("results"));
         let folder = self.pipeline.results(&project, &folder);
         check_results(&project, &selection, &folder, &lock)?;

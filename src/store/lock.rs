@@ -30,6 +30,17 @@ impl Drop for Lock {
 /// How often one who waits looks for processes on other computers.
 const LOOK: Duration = Duration::from_secs(1);
 
+impl Lock {
+    /// The same lock; a store that was not there yet is made, and held. One process must not hold two: where a file system
+    /// knows locks by their process, to give up one is to give up both.
+    ///
+    /// # Errors
+    /// The store cannot be made.
+    pub fn or_of_new(self, store: &Store, waiting: impl FnOnce()) -> Result<Lock> {
+        if self.file.is_some() { Ok(self) } else { store.share(waiting) }
+    }
+}
+
 impl Store {
     /// Waits until nobody has the store alone. `waiting` is called if that takes time.
     pub fn share(&self, waiting: impl FnOnce()) -> Result<Lock> {
@@ -149,10 +160,13 @@ mod tests {
     fn a_reader_makes_no_store_and_shares_one_that_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
-        drop(store.share_if_there(|| panic!()).unwrap());
+        let absent = store.share_if_there(|| panic!()).unwrap();
         assert!(!store.root().exists());
-        drop(store.share(|| panic!()).unwrap());
+        drop(absent.or_of_new(&store, || panic!()).unwrap());
         let reader = store.share_if_there(|| panic!()).unwrap();
+        assert!(store.lock_file().unwrap().try_lock().is_err());
+        // Still held, and by one lock.
+        let reader = reader.or_of_new(&store, || panic!()).unwrap();
         assert!(store.lock_file().unwrap().try_lock().is_err());
         drop(reader);
         store.have_alone(|| panic!()).unwrap();
