@@ -30,8 +30,9 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) fn run(self) -> Result<()> {
-        let (project, _held) = self.pipeline.open_held()?;
+        let project = self.pipeline.open()?;
         project.graph.find(&self.node)?;
+        let _held = project.hold()?;
         let path = project.store.log(&project.pipeline.name, &self.node);
         if self.path && path.is_file() {
             return print(&format!("{}\n", path.display()));

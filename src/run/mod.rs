@@ -227,9 +227,9 @@ pub fn run(
         (scheduler.summary.jobs_left, scheduler.summary.in_jobs) = (handed.ids(), handed.nodes());
         handed.close();
     }
-    // A cache that cannot be kept costs the next run some reading.
-    let _ = store.keep_digests(&cache);
     let Scheduler { mut summary, records, .. } = scheduler;
+    // What cannot be kept costs the next run some reading.
+    let _ = store.keep_digests(&cache);
     let _ = store.keep_records(pipeline, &records.values().map(Arc::as_ref).collect::<Vec<_>>());
     let name = |index: NodeIndex| &graph.node(index).name;
     let changed = selection.par_iter().filter_map(|&index| {

@@ -23,6 +23,7 @@
 //! ```
 
 mod ahead;
+mod checked;
 mod garbage;
 mod journal;
 mod listing;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::checked::{line, parse_line};
 use super::record::Record;
 use super::walk::Stat;
 use crate::digest::Digest;
@@ -76,9 +77,8 @@ impl Pack {
         if !are_many(records.len(), known) {
             return None;
         }
-        let head = serde_json::to_string(&Head { folders }).expect("it is plain data");
         let lines: Vec<String> = records.par_iter().map(|record| record.text()).collect();
-        Some(format!("{} {head}\n", Digest::of(head.as_bytes())) + &lines.concat())
+        Some(line(&Head { folders }) + &lines.concat())
     }
 
     /// What of a pack in this file holds while the folders of records look like this.
@@ -103,11 +103,7 @@ impl Pack {
 
     fn parse(text: String, looks: &Looks) -> Option<Pack> {
         let (first, _) = text.split_once('\n')?;
-        let (checksum, head) = first.split_once(' ')?;
-        if Digest::parse(checksum)? != Digest::of(head.as_bytes()) {
-            return None;
-        }
-        let Head { mut folders } = serde_json::from_str(head).ok()?;
+        let Head { mut folders } = parse_line(first)?;
         folders.retain(|name, numbers| looks.stats.get(name).is_some_and(|stat| stat.numbers() == *numbers));
         let mut places = HashMap::new();
         let mut start = first.len() + 1;

@@ -1,10 +1,8 @@
 //! What stages expand to: axes with attributes, `only`, `exclude`, `extra`, and `defaults`.
 
-use maple_pipe::graph::Graph;
-use maple_pipe::pipeline::Pipeline;
 use snapbox::{IntoData, str};
 
-use crate::support::{PIPELINE, Project, names};
+use crate::support::{PIPELINE, Project, graph, names};
 
 const PLAN: &str = "pipelines/plan.toml";
 
@@ -620,8 +618,7 @@ fn a_node_has_what_its_own_values_say() {
         "{ rate = \"{dataset.rate}\", title = \"{dataset.title} ({dataset} {seed})\" }",
         "\"../shared/{speed}.toml\"",
     );
-    let pipeline = Pipeline::read(&project.file(PLAN), &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
-    let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let graph = graph(&project.file(PLAN));
     let line = |&index| {
         let node = graph.node(index);
         format!("{} {}\n", node.name, node.parameters.value()["parameters"])

@@ -8,21 +8,19 @@ use std::path::Path;
 use maple_pipe::data::random;
 use maple_pipe::device::Devices;
 use maple_pipe::digest::Digest;
-use maple_pipe::graph::{Content, Graph, Source, recipe};
-use maple_pipe::pipeline::Pipeline;
+use maple_pipe::graph::{Content, Source, recipe};
 use maple_pipe::run::{self, DeviceChoice, Event, Interrupts, Options, Outcome};
 use maple_pipe::store::Store;
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use toml::{Table, Value};
 
-use crate::support::{PIPELINE, Project, names};
+use crate::support::{PIPELINE, Project, graph, names};
 
 /// What each node's key is the hash of, with the name of each input in place of its digest: so a value that changes
 /// shows in the nodes that read it, and in no other.
 fn manifests(project: &Project) -> BTreeMap<String, String> {
-    let pipeline = Pipeline::read(&project.file(PIPELINE), &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
-    let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let graph = graph(&project.file(PIPELINE));
     let name = |source: &Source| match source {
         Source::Output(node, output) => format!("{}:{output}", graph.node(*node).name),
         external => format!("{external:?}"),
@@ -390,8 +388,7 @@ impl Model {
 
 /// What one run did: the nodes that it executed in order, and every node's output digests.
 fn execute(pipeline: &Path, store: &Store, jobs: usize) -> (Vec<String>, BTreeMap<String, Vec<Digest>>) {
-    let pipeline = Pipeline::read(pipeline, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
-    let graph = Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let graph = graph(pipeline);
     let devices = DeviceChoice::new(Some(Devices::parse("cpu", jobs).unwrap()), jobs);
     let options = Options { pixel_cache: false, ..Options::new(jobs, 1, devices) };
     let interrupts = Interrupts::default();

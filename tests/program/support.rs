@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use maple_pipe::data::world::World;
+use maple_pipe::graph::Graph;
+use maple_pipe::pipeline::Pipeline;
 use maple_pipe::weights::Array;
 use regex::Regex;
 use serde_json::Value;
@@ -295,6 +297,13 @@ pub fn bound_by_permissions(command: Command) -> Command {
     bound.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir().unwrap());
     bound.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     bound
+}
+
+/// The nodes of a pipeline that has no mistake.
+#[track_caller]
+pub fn graph(pipeline: &Path) -> Graph {
+    let pipeline = Pipeline::read(pipeline, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    Graph::build(&pipeline, None).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]))
 }
 
 /// A set of names.
