@@ -16,7 +16,7 @@ pub fn line(value: &impl Serialize) -> String {
     format!("{} {text}\n", Digest::of(text.as_bytes()))
 }
 
-/// Reads a line that [`line`] made, without its end; none if it is damaged.
+/// Reads a line that [`line()`] made, without its end; none if it is damaged.
 pub fn parse_line<T: DeserializeOwned>(line: &str) -> Option<T> {
     serde_json::from_str(checked(line.split_once(' ')?)?).ok()
 }
