@@ -1,7 +1,7 @@
 //! Expands a pipeline's stages over their axes and connects the nodes.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ struct Resolved {
 }
 
 /// The tables that a stage's table has been resolved to: by axes that it asked for, and the values on these.
-type Tables = Vec<(BTreeSet<String>, FxHashMap<Vec<Option<AxisValue>>, Rc<Resolved>>)>;
+type Tables = BTreeMap<BTreeSet<String>, FxHashMap<Vec<Option<AxisValue>>, Rc<Resolved>>>;
 
 struct Builder<'a> {
     pipeline: &'a Pipeline,
@@ -299,12 +299,8 @@ impl<'a> Builder<'a> {
         let parameters = Arc::new(CanonicalJson::from(&work.parameters()));
         let resolved = Rc::new(Resolved { inputs, table, work, parameters });
         let asked = bindings.asked();
-        let place = tables.iter().position(|(axes, _)| *axes == asked).unwrap_or_else(|| {
-            tables.push((asked, FxHashMap::default()));
-            tables.len() - 1
-        });
-        let (axes, known) = &mut tables[place];
-        known.insert(values(axes), resolved.clone());
+        let values = values(&asked);
+        tables.entry(asked).or_default().insert(values, resolved.clone());
         Ok(resolved)
     }
 

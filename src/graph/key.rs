@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Graph, Input, Node, Source};
 use crate::coordinates::Coordinates;
@@ -83,10 +83,11 @@ impl Graph {
     /// What the graph asks for, whatever its inputs hold: names, kinds and parameters of its nodes. Whoever runs the same
     /// pipeline has the same.
     pub fn digest(&self) -> Digest {
-        let node =
-            |node: &Node| json!([node.name, node.work.kind().name, node.work.kind().version, node.work.parameters()]);
-        let nodes: Vec<Value> = self.order().iter().map(|&index| node(self.node(index))).collect();
-        CanonicalJson::from(&Value::Array(nodes)).digest()
+        let nodes = self.order().iter().map(|&index| {
+            let Node { name, work, parameters, .. } = self.node(index);
+            (name, work.kind().name, work.kind().version, &**parameters)
+        });
+        CanonicalJson::of_sorted(&nodes.collect::<Vec<_>>()).digest()
     }
 }
 
