@@ -81,6 +81,13 @@ impl Pack {
         Some(line(&Head { folders }) + &lines.concat())
     }
 
+    /// A pack that holds.
+    #[cfg(test)]
+    pub fn of(record: &Record) -> Pack {
+        let text = record.text();
+        Pack { places: [(record.key, 0..text.len())].into(), text }
+    }
+
     /// What of a pack in this file holds while the folders of records look like this.
     pub fn read(path: &Path, looks: &Looks) -> Pack {
         fs::read_to_string(path).ok().and_then(|text| Pack::parse(text, looks)).unwrap_or_default()
