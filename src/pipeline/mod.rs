@@ -128,7 +128,10 @@ impl Builder {
                 self.mistakes.push(mistake);
                 stem
             }
-            None => stem,
+            None => {
+                self.mistakes.extend(bad_stem(&stem));
+                stem
+            }
         };
         let axes = match table.take("axes") {
             Some(entry) => self.axes(&entry.value, written),
@@ -356,6 +359,13 @@ fn bad_name(what: &str, name: &str, span: &Span) -> Option<Diagnostic> {
     }
     let why = bad_part_of_path(name, STATE)?;
     Some(Diagnostic::at(span, format!("the name of a {what} is part of names of files: {why}")))
+}
+
+/// A pipeline that has no name of its own is called as its file is; what it leaves lies in folders of this name.
+fn bad_stem(stem: &str) -> Option<Diagnostic> {
+    let message = format!("`{stem}`, as the file is called, cannot be the name of a pipeline");
+    let hint = "rename the file, or give the pipeline a `name`";
+    [".", ".."].contains(&stem).then(|| Diagnostic::new(message).hint(hint))
 }
 
 /// An override may add a parameter, but neither an axis nor a stage: such a name is a slip.

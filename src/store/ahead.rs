@@ -2,13 +2,14 @@
 //! the last time, which mostly are the keys that they have now. What is not read in time is read when it is needed.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 
-use super::pack::{Looks, Pack};
+use super::pack::{Pack, RecordPath};
 use super::record::Record;
 use crate::digest::Digest;
 
@@ -23,12 +24,11 @@ pub(super) struct Ahead(Mutex<Read>);
 struct Read {
     /// With the pipeline's name.
     last_keys: Option<(String, Arc<LastKeys>)>,
-    records: HashMap<Digest, Arc<Record>>,
+    /// By key; none where the record was asked for.
+    records: FxHashMap<Digest, Option<Arc<Record>>>,
     pack: Arc<Pack>,
     /// Before anything was read.
-    looks: Option<Looks>,
-    /// The keys whose records were asked for.
-    asked: FxHashSet<Digest>,
+    began: Option<SystemTime>,
 }
 
 /// More threads than this wait for each other.
@@ -38,23 +38,20 @@ const PART: usize = 64;
 
 impl Ahead {
     /// The record of a key, the first time that it is asked for: whoever asks again wants to know what is there now.
-    pub fn record(&self, key: &Digest) -> Option<Arc<Record>> {
+    pub fn record(&self, key: &Digest, path: RecordPath<'_>) -> Option<Arc<Record>> {
         let pack = {
             let mut read = self.read();
-            if !read.asked.insert(*key) {
-                return None;
-            }
-            if let Some(record) = read.records.remove(key) {
-                return Some(record);
+            if let Some(record) = read.records.insert(*key, None) {
+                return record;
             }
             read.pack.clone()
         };
-        pack.record(key)
+        pack.record(key, path)
     }
 
     #[cfg(test)]
     pub fn put(&self, record: Record) {
-        self.read().records.insert(record.key, Arc::new(record));
+        self.read().records.insert(record.key, Some(Arc::new(record)));
     }
 
     /// The last keys of this pipeline.
@@ -76,12 +73,12 @@ impl Ahead {
 pub(super) struct Sources<'a> {
     /// The pipeline's name.
     pub pipeline: &'a str,
-    /// The folder of records.
-    pub records: PathBuf,
     /// The pipeline's pack.
     pub pack: PathBuf,
     /// Reads the pipeline's last keys.
     pub last_keys: &'a (dyn Fn() -> LastKeys + Sync),
+    /// Where a record is.
+    pub record_path: RecordPath<'a>,
     /// Reads a record from its file.
     pub record: &'a (dyn Fn(&Digest) -> Option<Arc<Record>> + Sync),
 }
@@ -108,17 +105,22 @@ impl Ahead {
     fn read_all(&self, sources: &Sources<'_>, threads: usize, is_done: &AtomicBool) {
         let pack = self.open_pack(sources);
         let last_keys = Arc::new((sources.last_keys)());
-        self.read().last_keys = Some((sources.pipeline.to_owned(), last_keys.clone()));
+        {
+            let mut read = self.read();
+            read.last_keys = Some((sources.pipeline.to_owned(), last_keys.clone()));
+            read.records.reserve(last_keys.len());
+        }
         let (packed, others): (Vec<Digest>, Vec<Digest>) = last_keys.values().partition(|key| pack.has(key));
-        self.read_records(&packed, threads, is_done, &|key| pack.record(key));
+        let copy_or_file = |key: &Digest| pack.record(key, sources.record_path).or_else(|| (sources.record)(key));
+        self.read_records(&packed, threads, is_done, &copy_or_file);
         self.read_records(&others, threads, is_done, sources.record);
     }
 
     fn open_pack(&self, sources: &Sources<'_>) -> Arc<Pack> {
-        let looks = Looks::of(&sources.records);
-        let pack = Arc::new(Pack::read(&sources.pack, &looks));
+        let began = SystemTime::now();
+        let pack = Arc::new(Pack::read(&sources.pack));
         let mut read = self.read();
-        (read.pack, read.looks) = (pack.clone(), Some(looks));
+        (read.pack, read.began) = (pack.clone(), Some(began));
         pack
     }
 
@@ -138,7 +140,10 @@ impl Ahead {
             }
             let part = keys[first..].iter().take(PART).take_while(|_| !is_done.load(Relaxed));
             let records: Vec<(Digest, Arc<Record>)> = part.filter_map(|key| Some((*key, record(key)?))).collect();
-            self.read().records.extend(records);
+            let mut read = self.read();
+            for (key, record) in records {
+                read.records.entry(key).or_insert(Some(record));
+            }
         };
         std::thread::scope(|scope| {
             (1..threads).for_each(|_| drop(scope.spawn(work)));
@@ -146,10 +151,13 @@ impl Ahead {
         });
     }
 
-    /// A pack of the records that the pipeline's nodes have now, if it is worth writing; `folder` is the one of records.
-    pub fn new_pack(&self, records: &[&Record], folder: &Path) -> Option<String> {
-        let read = self.read();
-        Pack::text(records, read.pack.len(), read.looks.as_ref()?, folder)
+    /// A pack of the records that the pipeline's nodes have now, if it is worth writing.
+    pub fn new_pack(&self, records: &[&Record], path: RecordPath<'_>) -> Option<String> {
+        let (known, began) = {
+            let read = self.read();
+            (read.pack.len(), read.began?)
+        };
+        Pack::text(records, known, began, path)
     }
 }
 
@@ -171,6 +179,7 @@ mod tests {
     #[test]
     fn what_is_read_ahead_is_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
+        let path = |key: &Digest| folder.path().join(key.to_string());
         let records: HashMap<Digest, Arc<Record>> = (0..500)
             .map(|number| Arc::new(Record::example(&serde_json::json!(number))))
             .map(|record| (record.key, record))
@@ -179,9 +188,9 @@ mod tests {
         let last_keys: LastKeys = keys.chain([("gone".to_owned(), Digest::of(b"gone"))]).collect();
         let sources = Sources {
             pipeline: "quickstart",
-            records: folder.path().join("records"),
             pack: folder.path().join("pack"),
             last_keys: &|| last_keys.clone(),
+            record_path: &path,
             record: &|key| records.get(key).cloned(),
         };
         let processors = std::thread::available_parallelism().unwrap().get();
@@ -200,7 +209,7 @@ mod tests {
             assert!(ahead.last_keys("another").is_none());
             assert!(ahead.last_keys("quickstart").is_none_or(|keys| *keys == last_keys));
             for key in last_keys.values() {
-                let found = ahead.record(key);
+                let found = ahead.record(key, &path);
                 assert!(found.is_none_or(|found| found.text() == records[key].text()));
             }
         }
@@ -208,13 +217,20 @@ mod tests {
 
     #[test]
     fn a_record_is_handed_out_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |key: &Digest| folder.path().join(key.to_string());
         let record = Record::example(&serde_json::json!(0));
-        let ahead = Ahead::default();
-        let mut read = ahead.read();
-        read.pack = Arc::new(Pack::of(&record));
-        read.records.insert(record.key, Arc::new(record.clone()));
-        drop(read);
-        let found: Vec<bool> = (0..3).map(|_| ahead.record(&record.key).is_some()).collect();
-        assert_eq!(found, [true, false, false]);
+        std::fs::write(path(&record.key), record.text()).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(10);
+        let text = Pack::text(&[&record], 0, later, &path).unwrap();
+        let is_found = |ahead: &Ahead| ahead.record(&record.key, &path).is_some();
+        for is_read_ahead in [false, true] {
+            let ahead = Ahead::default();
+            ahead.read().pack = Arc::new(Pack::parse(text.clone()));
+            if is_read_ahead {
+                ahead.put(record.clone());
+            }
+            assert_eq!([is_found(&ahead), is_found(&ahead)], [true, false], "{is_read_ahead}");
+        }
     }
 }

@@ -4,9 +4,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use super::Store;
 use super::ahead::Sources;
 use super::scratch::is_used_elsewhere;
-use super::{RECORDS, Store};
 use crate::error::{Error, Result};
 use crate::files::uninterrupted;
 
@@ -64,9 +64,9 @@ impl Store {
     pub fn reading_ahead<T>(&self, _held: &Lock, pipeline: &str, work: impl FnOnce() -> T) -> T {
         let sources = Sources {
             pipeline,
-            records: self.root.join(RECORDS),
             pack: self.pack_path(pipeline),
             last_keys: &|| self.read_last_keys(pipeline),
+            record_path: &|key| self.record_path(key),
             // Whoever needs what cannot be read complains.
             record: &|key| self.read_record_file(key).ok().flatten(),
         };

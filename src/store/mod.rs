@@ -162,7 +162,7 @@ impl Store {
     /// # Errors
     /// The record or an artifact is there, as far as one can know, and may not be read.
     pub fn look_up(&self, key: &Digest, outputs: &[Output]) -> Result<Option<Arc<Record>>> {
-        if let Some(record) = self.ahead.record(key)
+        if let Some(record) = self.read_ahead(key)
             && self.missing(&record, outputs).is_none()
         {
             return Ok(self.checked_after_a_reboot(record));
@@ -205,7 +205,11 @@ impl Store {
     /// # Errors
     /// It may not be read.
     pub fn read_record(&self, key: &Digest) -> Result<Option<Arc<Record>>> {
-        self.ahead.record(key).map_or_else(|| self.read_record_file(key), |record| Ok(Some(record)))
+        self.read_ahead(key).map_or_else(|| self.read_record_file(key), |record| Ok(Some(record)))
+    }
+
+    fn read_ahead(&self, key: &Digest) -> Option<Arc<Record>> {
+        self.ahead.record(key, &|key| self.record_path(key))
     }
 
     fn read_record_file(&self, key: &Digest) -> Result<Option<Arc<Record>>> {
@@ -426,7 +430,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn keep_records(&self, pipeline: &str, records: &[&Record]) -> Result<()> {
-        let pack = self.ahead.new_pack(records, &self.root.join(RECORDS));
+        let pack = self.ahead.new_pack(records, &|key| self.record_path(key));
         pack.map_or(Ok(()), |text| self.write(&self.pack_path(pipeline), text.as_bytes()))
     }
 

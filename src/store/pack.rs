@@ -1,60 +1,40 @@
 //! Packs: the records that a pipeline's nodes had the last time, in one file, since to open ten thousands takes longer than
-//! to read them. A pack holds copies. It says how each folder of `records/` looked when they were copied: a folder in which a
-//! record was made, replaced or removed since looks otherwise, and what the pack has of it counts for nothing.
+//! to read them. A pack holds copies. Each stands behind the times, the size and the inode that the record's file had when it
+//! was copied: a file that was replaced, written to or removed since has others, and the copy counts for nothing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, DirEntry};
+use std::collections::HashMap;
+use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::checked::{line, parse_line};
 use super::record::Record;
 use super::walk::Stat;
 use crate::digest::Digest;
 
-/// How the folders of records look at one time, by name.
-#[derive(Debug)]
-pub(super) struct Looks {
-    stats: HashMap<String, Stat>,
-    at: SystemTime,
-}
+/// The file of the record of a key.
+pub(super) type RecordPath<'a> = &'a (dyn Fn(&Digest) -> PathBuf + Sync);
 
-impl Looks {
-    /// How the folders in `records/` look now.
-    pub fn of(records: &Path) -> Looks {
-        let at = SystemTime::now();
-        let folders = fs::read_dir(records).into_iter().flatten().flatten();
-        let look = |folder: DirEntry| Some((folder.file_name().into_string().ok()?, Stat::of(&folder.path()).ok()?));
-        Looks { stats: folders.filter_map(look).collect(), at }
-    }
-
-    /// The folders that look the same later, and cannot have changed in between.
-    fn unchanged(&self, later: &Looks) -> BTreeMap<String, [i64; 6]> {
-        // What changes within the clock's resolution would not show.
-        let is_same = |name: &String, stat: &Stat| stat.is_settled_at(self.at) && later.stats.get(name) == Some(stat);
-        let folders = self.stats.iter().filter(|(name, stat)| is_same(name, stat));
-        folders.map(|(name, stat)| (name.clone(), stat.numbers())).collect()
-    }
-}
-
-/// A pack that was read, as far as it holds.
+/// A pack that was read.
 #[derive(Debug, Default)]
 pub(super) struct Pack {
     text: String,
-    /// Where in the text the records are, by key.
-    places: HashMap<Digest, Range<usize>>,
+    /// Where in the text the copies are, by key.
+    copies: HashMap<Digest, Copy>,
+    /// How many were asked for and did not count.
+    spoiled: AtomicUsize,
 }
 
-/// The first line, behind its checksum.
-#[derive(Deserialize, Serialize)]
-struct Head {
-    /// How the folders of the records looked, by name.
-    folders: BTreeMap<String, [i64; 6]>,
+/// Where in the text a copy is.
+#[derive(Debug)]
+struct Copy {
+    /// What is said of the record's file.
+    stat: Range<usize>,
+    record: Range<usize>,
 }
 
 /// What a record's text begins with, up to its key.
@@ -63,67 +43,74 @@ const KEY: &str = "{\"key\":\"";
 const DIGITS: usize = 64;
 
 impl Pack {
-    /// The text of a pack of those among these records whose folders have not changed since `before` they were read; none if
-    /// they are hardly more than the `known` ones, which a pack has already. `records/` is in `folder`.
-    pub fn text(records: &[&Record], known: usize, before: &Looks, folder: &Path) -> Option<String> {
+    /// The text of a pack of those among these records whose files have not changed since `before` they were read; none if
+    /// they are hardly more than the `known` ones, which a pack has already.
+    pub fn text(records: &[&Record], known: usize, before: SystemTime, path: RecordPath<'_>) -> Option<String> {
         if !are_many(records.len(), known) {
             return None;
         }
-        let folders = before.unchanged(&Looks::of(folder));
         let mut records = records.to_vec();
-        records.retain(|record| folders.contains_key(folder_of(&record.key.to_string())));
         records.sort_by_key(|record| record.key);
         records.dedup_by_key(|record| record.key);
-        if !are_many(records.len(), known) {
-            return None;
-        }
-        let lines: Vec<String> = records.par_iter().map(|record| record.text()).collect();
-        Some(line(&Head { folders }) + &lines.concat())
+        let copy = |record: &&Record| {
+            // What changes within the clock's resolution would not show.
+            let stat = Stat::of(&path(&record.key)).ok().filter(|stat| stat.is_settled_at(before))?;
+            Some(written(&stat) + &record.text())
+        };
+        let copies: Vec<String> = records.par_iter().filter_map(copy).collect();
+        are_many(copies.len(), known).then(|| copies.concat())
     }
 
-    /// A pack that holds.
-    #[cfg(test)]
-    pub fn of(record: &Record) -> Pack {
-        let text = record.text();
-        Pack { places: [(record.key, 0..text.len())].into(), text }
+    /// The pack in this file; one without copies, where it cannot be read.
+    pub fn read(file: &Path) -> Pack {
+        fs::read_to_string(file).map(Pack::parse).unwrap_or_default()
     }
 
-    /// What of a pack in this file holds while the folders of records look like this.
-    pub fn read(path: &Path, looks: &Looks) -> Pack {
-        fs::read_to_string(path).ok().and_then(|text| Pack::parse(text, looks)).unwrap_or_default()
-    }
-
-    /// How many records it has.
+    /// How many copies it has that count, as far as that is known.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.copies.len().saturating_sub(self.spoiled.load(Relaxed))
     }
 
-    /// Whether it has a record of this key.
+    /// Whether it has a copy of the record of this key.
     pub fn has(&self, key: &Digest) -> bool {
-        self.places.contains_key(key)
+        self.copies.contains_key(key)
     }
 
-    /// The record of this key, unless it is damaged.
-    pub fn record(&self, key: &Digest) -> Option<Arc<Record>> {
-        Record::parse(&self.text[self.places.get(key)?.clone()], key).map(Arc::new)
-    }
-
-    fn parse(text: String, looks: &Looks) -> Option<Pack> {
-        let (first, _) = text.split_once('\n')?;
-        let Head { mut folders } = parse_line(first)?;
-        folders.retain(|name, numbers| looks.stats.get(name).is_some_and(|stat| stat.numbers() == *numbers));
-        let mut places = HashMap::new();
-        let mut start = first.len() + 1;
-        for line in text[start..].split_inclusive('\n') {
-            let place = start..start + line.len();
-            start = place.end;
-            let key = line.strip_prefix(KEY).and_then(|rest| rest.get(..DIGITS));
-            if let Some(key) = key.filter(|key| folders.contains_key(folder_of(key))).and_then(Digest::parse) {
-                places.insert(key, place);
-            }
+    /// The record of this key, unless the copy is damaged, or the record's file has changed.
+    pub fn record(&self, key: &Digest, path: RecordPath<'_>) -> Option<Arc<Record>> {
+        let Copy { stat, record } = self.copies.get(key)?;
+        let is_unchanged = |now: Stat| {
+            let numbers = self.text[stat.clone()].split_terminator(' ').map(str::parse);
+            numbers.eq(now.numbers().map(Ok))
+        };
+        let record = Stat::of(&path(key))
+            .is_ok_and(is_unchanged)
+            .then(|| Record::parse_copy(&self.text[record.clone()], key))
+            .flatten();
+        if record.is_none() {
+            self.spoiled.fetch_add(1, Relaxed);
         }
-        Some(Pack { text, places })
+        record.map(Arc::new)
     }
+
+    /// The pack with this text.
+    pub fn parse(text: String) -> Pack {
+        let mut copies = HashMap::new();
+        let mut end = 0;
+        for line in text.split_inclusive('\n') {
+            let start = end;
+            end += line.len();
+            let Some(place) = line.find('{').map(|place| start + place) else { continue };
+            let key = text[place..end].strip_prefix(KEY).and_then(|rest| Digest::parse(rest.get(..DIGITS)?));
+            copies.extend(key.map(|key| (key, Copy { stat: start..place, record: place..end })));
+        }
+        Pack { text, copies, spoiled: AtomicUsize::new(0) }
+    }
+}
+
+/// What stands before a copy.
+fn written(stat: &Stat) -> String {
+    stat.numbers().map(|number| format!("{number} ")).concat()
 }
 
 /// Whether so many records are worth a pack in place of one with the `known` ones.
@@ -132,17 +119,14 @@ fn are_many(records: usize, known: usize) -> bool {
     records > known + records / PART
 }
 
-/// The folder below `records/` of the record with this key.
-fn folder_of(key: &str) -> &str {
-    &key[..2]
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     use super::*;
+    use crate::files::write_atomically;
 
     /// A folder of so many records.
     struct Fixture {
@@ -158,74 +142,62 @@ mod tests {
             fixture
         }
 
-        fn folder(&self) -> PathBuf {
-            self.folder.path().join("records")
-        }
-
-        fn file(&self, record: &Record) -> PathBuf {
-            let key = record.key.to_string();
-            self.folder().join(folder_of(&key)).join(key)
+        fn path(&self, key: &Digest) -> PathBuf {
+            self.folder.path().join(key.to_string())
         }
 
         /// As a store does: as a whole.
         fn keep(&self, record: &Record) {
-            crate::files::write_atomically(&self.file(record), record.text().as_bytes()).unwrap();
+            write_atomically(&self.path(&record.key), record.text().as_bytes()).unwrap();
         }
 
-        /// How the folders look, long after they changed.
-        fn later(&self) -> Looks {
-            Looks { at: SystemTime::now() + Duration::from_secs(10), ..Looks::of(&self.folder()) }
+        fn pack(&self, before: SystemTime) -> Option<String> {
+            Pack::text(&self.records.iter().collect::<Vec<_>>(), 0, before, &|key| self.path(key))
         }
 
-        fn pack(&self, before: &Looks) -> Option<String> {
-            Pack::text(&self.records.iter().collect::<Vec<_>>(), 0, before, &self.folder())
-        }
-
-        /// The places of the records that this pack has.
-        fn packed(&self, text: &Option<String>) -> Vec<usize> {
-            let pack = text.clone().and_then(|text| Pack::parse(text, &Looks::of(&self.folder()))).unwrap_or_default();
+        /// The places of the records of which this pack has copies that count.
+        fn packed(&self, text: Option<String>) -> Vec<usize> {
+            let pack = text.map(Pack::parse).unwrap_or_default();
             let is_packed = |record: &Record| {
-                let found = pack.record(&record.key);
-                assert_eq!(found.is_some(), pack.has(&record.key));
+                let found = pack.record(&record.key, &|key| self.path(key));
+                assert!(pack.has(&record.key) || found.is_none());
                 found.is_some_and(|found| found.text() == record.text())
             };
-            self.all().into_iter().filter(|&place| is_packed(&self.records[place])).collect()
-        }
-
-        fn all(&self) -> Vec<usize> {
-            (0..self.records.len()).collect()
-        }
-
-        /// The places of the records that are in other folders than this one.
-        fn elsewhere(&self, place: usize) -> Vec<usize> {
-            let folder = |place: usize| folder_of(&self.records[place].key.to_string()).to_owned();
-            self.all().into_iter().filter(|&other| folder(other) != folder(place)).collect()
+            (0..self.records.len()).filter(|&place| is_packed(&self.records[place])).collect()
         }
     }
 
+    /// Long after all changes.
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(10)
+    }
+
     #[test]
-    fn a_pack_holds_for_the_folders_that_have_not_changed() {
-        let fixture = Fixture::new(600);
-        let changes: [&dyn Fn(&Record); 3] =
-            [&|record| fs::remove_file(fixture.file(record)).unwrap(), &|record| fixture.keep(record), &|record| {
-                fs::write(fixture.file(record).with_extension("other"), "").unwrap()
-            }];
-        for (place, change) in changes.iter().enumerate() {
-            let pack = fixture.pack(&fixture.later());
-            assert_eq!(fixture.packed(&pack), fixture.all());
-            change(&fixture.records[place]);
-            assert_eq!(fixture.packed(&pack), fixture.elsewhere(place), "{place}");
-        }
+    fn copies_count_of_files_that_have_not_changed() {
+        let fixture = Fixture::new(6);
+        let pack = fixture.pack(later());
+        assert_eq!(fixture.packed(pack.clone()), [0, 1, 2, 3, 4, 5]);
+        let path = |place: usize| fixture.path(&fixture.records[place].key);
+        fs::remove_file(path(0)).unwrap();
+        fixture.keep(&fixture.records[1]);
+        // What stays as long, in the same file.
+        fs::File::options().write(true).open(path(2)).unwrap().write_all(b"XX").unwrap();
+        fs::File::options().write(true).open(path(3)).unwrap().set_len(0).unwrap();
+        fs::set_permissions(path(4), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(fixture.packed(pack.clone()), [5]);
+        // They are few among what there is: the pack is written again.
+        let pack = Pack::parse(pack.unwrap());
+        let found = fixture.records.iter().filter_map(|record| pack.record(&record.key, &|key| fixture.path(key)));
+        assert_eq!((pack.copies.len(), found.count(), pack.len()), (6, 1, 1));
     }
 
     #[test]
     fn what_may_have_changed_since_it_was_read_is_not_packed() {
-        let fixture = Fixture::new(600);
+        let fixture = Fixture::new(3);
         // Within the resolution of the clock.
-        assert_eq!(fixture.pack(&Looks::of(&fixture.folder())), None);
-        let before = fixture.later();
-        fs::remove_file(fixture.file(&fixture.records[7])).unwrap();
-        assert_eq!(fixture.packed(&fixture.pack(&before)), fixture.elsewhere(7));
+        assert_eq!(fixture.pack(SystemTime::now()), None);
+        fs::remove_file(fixture.path(&fixture.records[1].key)).unwrap();
+        assert_eq!(fixture.packed(fixture.pack(later())), [0, 2]);
     }
 
     #[test]
@@ -235,7 +207,7 @@ mod tests {
             [(0, 0, false), (1, 0, true), (64, 60, false), (64, 59, true), (20, 64, false)]
         {
             let records: Vec<&Record> = fixture.records[..count].iter().collect();
-            let text = Pack::text(&records, known, &fixture.later(), &fixture.folder());
+            let text = Pack::text(&records, known, later(), &|key| fixture.path(key));
             assert_eq!(text.is_some(), is_written, "{count} {known}");
         }
     }
@@ -243,16 +215,18 @@ mod tests {
     #[test]
     fn no_damage_gives_a_wrong_record() {
         let fixture = Fixture::new(3);
-        let (whole, looks) = (fixture.pack(&fixture.later()).unwrap(), Looks::of(&fixture.folder()));
+        let whole = fixture.pack(later()).unwrap();
         let flipped = (0..whole.len() * 8).map(|bit| {
             let mut damaged = whole.clone().into_bytes();
             damaged[bit / 8] ^= 1 << (bit % 8);
             String::from_utf8(damaged).unwrap_or_default()
         });
         let truncated = (0..whole.len()).map(|length| whole[..length].to_owned());
-        for damaged in flipped.chain(truncated) {
-            let pack = Pack::parse(damaged, &looks).unwrap_or_default();
-            let found = fixture.records.iter().filter_map(|record| Some((record, pack.record(&record.key)?)));
+        let wide = (0..whole.len() - 3).map(|start| whole[..start].to_owned() + "\u{20ac}" + &whole[start + 3..]);
+        for damaged in flipped.chain(truncated).chain(wide) {
+            let pack = Pack::parse(damaged);
+            let found = |record: &Record| pack.record(&record.key, &|key| fixture.path(key));
+            let found = fixture.records.iter().filter_map(|record| Some((record, found(record)?)));
             assert!(found.into_iter().all(|(record, found)| found.text() == record.text()));
         }
     }

@@ -147,7 +147,7 @@ impl StatCache {
         let known = |file: &Found| before.get(&file.name).filter(|entry| entry.stat == file.stat);
         self.wanted.fetch_add(found.files.iter().filter(|file| known(file).is_none()).count(), Relaxed);
         // Relative to the folder, ten thousands of files are opened faster.
-        let opened = open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let opened = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let opened = opened.map_err(|error| Error::io("read", folder)(error.into()))?;
         let read = |file: Found| {
             let (entry, settled) = match known(&file) {

@@ -157,6 +157,16 @@ hint: `--results FOLDER` writes them elsewhere
     assert_eq!(printed.done(), names(&[]));
 }
 
+/// Other people's data sets may be used by who knows the names in them.
+#[test]
+fn a_data_set_can_be_read_whose_folder_cannot_be_listed() {
+    let project = Project::new();
+    set_mode(project.file("data/shapes"), 0o311);
+    let printed = bound(&project, &["run", PIPELINE, "--only", "data/*"]);
+    set_mode(project.file("data/shapes"), 0o755);
+    assert_eq!((printed.code, printed.done()), (Some(0), names(&["data/shapes"])), "{}", printed.stderr);
+}
+
 /// The same bytes may be executable in one folder and not in another, and as a file alone they never are.
 #[test]
 fn whether_a_file_can_be_executed_belongs_to_its_folder() {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use maple_pipe::download::sha256;
 use serde_json::Value;
 
-use crate::support::{PIPELINE, Project, names};
+use crate::support::{PIPELINE, Project, damage, names};
 
 /// Runs the pipeline. What ran must be `expected`, and the table as well if evaluations are in it, since it names their keys.
 #[track_caller]
@@ -225,20 +225,29 @@ fn a_lost_artifact_reruns_its_node_alone() {
 
 /// Records are read from copies in one file. What has happened to the records since decides.
 #[test]
-fn a_record_that_is_gone_is_missed_where_there_is_a_copy_of_it() {
+fn a_record_that_is_gone_or_damaged_is_missed_where_there_is_a_copy_of_it() {
     let project = Project::after_a_run();
     let state: Value = serde_json::from_str(&project.read(".maple/state/tiny.json")).unwrap();
-    let record = project.record_file(state["eval/shapes/coop/seed2/base"].as_str().unwrap());
+    let record = |node: &str| project.record_file(state[node].as_str().unwrap());
     let pack = project.file(".maple/packs/tiny");
     // What has just been written may change again unseen.
     std::thread::sleep(Duration::from_millis(2100));
     reruns_nothing(&project);
     let packed = fs::read_to_string(&pack).unwrap();
-    assert!(packed.contains(&fs::read_to_string(&record).unwrap()));
+    let (gone, damaged) = ("eval/shapes/coop/seed2/base", "eval/shapes/maple/seed1/novel");
+    for node in [gone, damaged] {
+        assert!(packed.contains(&fs::read_to_string(record(node)).unwrap()));
+    }
     reruns_nothing(&project);
-    fs::remove_file(&record).unwrap();
-    assert_eq!(project.ran(&["run", PIPELINE]), names(&["eval/shapes/coop/seed2/base"]));
+    fs::remove_file(record(gone)).unwrap();
+    damage(&record(damaged));
+    assert_eq!(project.ran(&["run", PIPELINE]), names(&[gone, damaged]));
     reruns_nothing(&project);
+    // A pack that is damaged in any way is as good as none.
+    for damaged in ["", "\n", "{\"key\":\"a\u{e9}", "{\"key\":\"\u{20ac}", &packed.replace('a', "\u{20ac}")] {
+        fs::write(&pack, damaged).unwrap();
+        reruns_nothing(&project);
+    }
     // Copies of what is removed go, too.
     project.replace(PIPELINE, "seed = [1, 2]", "seed = [1]");
     assert_eq!(project.ran(&["run", PIPELINE]), names(&["table"]));

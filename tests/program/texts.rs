@@ -70,6 +70,22 @@ fn names_that_lead_elsewhere() {
         assert_eq!(printed.code, Some(2), "{name}: {}", printed.stderr);
         assert!(printed.stderr.contains("cannot be the name of an input"), "{name}: {}", printed.stderr);
     }
+    let project = one("run = 'echo > o'\noutputs = { o = 'o' }");
+    for file in ["...toml", "..toml"] {
+        std::fs::copy(project.file(PIPELINE), project.file(file)).unwrap();
+        assert_eq!(project.run(&["run", file]).code, Some(2));
+    }
+    project.prints(
+        &["run", "...toml"],
+        str![[r#"
+<stderr>
+error: `..`, as the file is called, cannot be the name of a pipeline
+hint: rename the file, or give the pipeline a `name`
+<exit code 2>
+
+"#]],
+    );
+    assert!(!project.file(".maple").exists() && !project.file("results").exists());
     one("run = 'echo > o'\noutputs = { '../../esc' = 'o' }").prints(
         &["run", PIPELINE],
         str![[r#"
