@@ -23,7 +23,6 @@
 //! ```
 
 mod ahead;
-mod checked;
 mod garbage;
 mod journal;
 mod listing;

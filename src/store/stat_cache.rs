@@ -20,7 +20,6 @@ use rayon::prelude::*;
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use serde::{Deserialize, Serialize};
 
-use super::checked::{checked, json, line, parse_line};
 use super::listing::{Listed, Listing};
 use super::walk::{Found, Stat, Tree, walk};
 use crate::digest::Digest;
@@ -180,7 +179,7 @@ impl StatCache {
     fn remembered(&self, place: &Place) -> Option<(Fingerprint, Digest)> {
         let mut known = self.lock();
         let known = known.entry(place.clone()).or_insert_with(|| {
-            let head = first_line(&self.path(place)).and_then(|line| parse_line::<Head>(&line));
+            let head = first_line(&self.path(place)).and_then(|line| Head::parse(&line));
             Known { listing: head.and_then(|head| head.listing), ..Known::default() }
         });
         known.listing
@@ -215,12 +214,12 @@ impl StatCache {
                 *files = Arc::new(all);
             }
             let head = Head { place: (*place).clone(), listing: known.listing };
-            write(&self.path(place), (line(&head) + &files_text(files)).as_bytes())?;
+            write(&self.path(place), (head.line() + &files_text(files)).as_bytes())?;
             known.changed = false;
             Ok::<(), Error>(())
         })?;
         for file in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?.flatten() {
-            let head = first_line(&file.path()).and_then(|line| parse_line::<Head>(&line));
+            let head = first_line(&file.path()).and_then(|line| Head::parse(&line));
             if head.is_some_and(|head| matches!(head.place, Place::Folder(folder, _) if !Path::new(&folder).exists())) {
                 // Another process may have done so already.
                 let _ = fs::remove_file(file.path());
@@ -269,6 +268,17 @@ struct Head {
     listing: Option<(Fingerprint, Digest)>,
 }
 
+impl Head {
+    fn line(&self) -> String {
+        let text = json(self);
+        format!("{} {text}\n", Digest::of(text.as_bytes()))
+    }
+
+    fn parse(line: &str) -> Option<Head> {
+        serde_json::from_str(checked(line.split_once(' ')?)?).ok()
+    }
+}
+
 fn first_line(path: &Path) -> Option<String> {
     let mut line = String::new();
     BufReader::new(File::open(path).ok()?).read_line(&mut line).ok()?;
@@ -296,6 +306,15 @@ fn parse_files(text: &str) -> Option<Files> {
         Some((words.next()?.to_owned(), Entry { stat: Stat::from_numbers(numbers), digest }))
     };
     checked(text.split_once('\n')?)?.split_terminator('\n').map(line).collect()
+}
+
+/// The text, if it has this checksum.
+fn checked<'t>((checksum, text): (&str, &'t str)) -> Option<&'t str> {
+    (Digest::parse(checksum)? == Digest::of(text.as_bytes())).then_some(text)
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("it is plain data")
 }
 
 #[cfg(test)]
