@@ -2,7 +2,6 @@
 //! to read them. A pack holds copies. Each stands behind the times, the size and the inode that the record's file had when it
 //! was copied: a file that was replaced, written to or removed since has others, and the copy counts for nothing.
 
-use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 
 use super::record::Record;
 use super::walk::Stat;
@@ -24,7 +24,7 @@ pub(super) type RecordPath<'a> = &'a (dyn Fn(&Digest) -> PathBuf + Sync);
 pub(super) struct Pack {
     text: String,
     /// Where in the text the copies are, by key.
-    copies: HashMap<Digest, Copy>,
+    copies: FxHashMap<Digest, Copy>,
     /// How many were asked for and did not count.
     spoiled: AtomicUsize,
 }
@@ -95,7 +95,7 @@ impl Pack {
 
     /// The pack with this text.
     pub fn parse(text: String) -> Pack {
-        let mut copies = HashMap::new();
+        let mut copies = FxHashMap::default();
         let mut end = 0;
         for line in text.split_inclusive('\n') {
             let start = end;
