@@ -93,7 +93,7 @@ impl Digest {
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
             largest = largest.max(high).max(low);
-            *byte = high << 4 | low & 0xf;
+            *byte = high << 4 | low;
         }
         (largest < NO_DIGIT).then(|| Digest(blake3::Hash::from_bytes(bytes)))
     }

@@ -55,7 +55,7 @@ impl Pack {
         let copy = |record: &&Record| {
             // What changes within the clock's resolution would not show.
             let stat = Stat::of(&path(&record.key)).ok().filter(|stat| stat.is_settled_at(before))?;
-            Some(written(&stat) + &record.text())
+            Some(format!("{stat} {}", record.text()))
         };
         let copies: Vec<String> = records.par_iter().filter_map(copy).collect();
         are_many(copies.len(), known).then(|| copies.concat())
@@ -78,19 +78,20 @@ impl Pack {
 
     /// The record of this key, unless the copy is damaged, or the record's file has changed.
     pub fn record(&self, key: &Digest, path: RecordPath<'_>) -> Option<Arc<Record>> {
-        let Copy { stat, record } = self.copies.get(key)?;
-        let is_unchanged = |now: Stat| {
-            let numbers = self.text[stat.clone()].split_terminator(' ').map(str::parse);
-            numbers.eq(now.numbers().map(Ok))
-        };
-        let record = Stat::of(&path(key))
-            .is_ok_and(is_unchanged)
-            .then(|| Record::parse_copy(&self.text[record.clone()], key))
-            .flatten();
+        let copy = self.copies.get(key)?;
+        let record = self.unspoiled(copy, key, &path(key));
         if record.is_none() {
             self.spoiled.fetch_add(1, Relaxed);
         }
         record.map(Arc::new)
+    }
+
+    fn unspoiled(&self, copy: &Copy, key: &Digest, file: &Path) -> Option<Record> {
+        let then = Stat::read(&mut self.text[copy.stat.clone()].split(' '))?;
+        if Stat::of(file).ok()? != then {
+            return None;
+        }
+        Record::parse_copy(&self.text[copy.record.clone()], key)
     }
 
     /// The pack with this text.
@@ -106,11 +107,6 @@ impl Pack {
         }
         Pack { text, copies, spoiled: AtomicUsize::new(0) }
     }
-}
-
-/// What stands before a copy.
-fn written(stat: &Stat) -> String {
-    stat.numbers().map(|number| format!("{number} ")).concat()
 }
 
 /// Whether so many records are worth a pack in place of one with the `known` ones.

@@ -289,8 +289,7 @@ fn first_line(path: &Path) -> Option<String> {
 fn files_text(files: &Files) -> String {
     let mut text = String::new();
     for (name, Entry { stat, digest }) in files {
-        let [a, b, c, d, e, f] = stat.numbers();
-        let _ = writeln!(text, "{digest} {a} {b} {c} {d} {e} {f} {name}");
+        let _ = writeln!(text, "{digest} {stat} {name}");
     }
     format!("{}\n{text}", Digest::of(text.as_bytes()))
 }
@@ -299,11 +298,8 @@ fn parse_files(text: &str) -> Option<Files> {
     let line = |line: &str| {
         let mut words = line.splitn(8, ' ');
         let digest = Digest::parse(words.next()?)?;
-        let mut numbers = [0; 6];
-        for number in &mut numbers {
-            *number = words.next()?.parse().ok()?;
-        }
-        Some((words.next()?.to_owned(), Entry { stat: Stat::from_numbers(numbers), digest }))
+        let stat = Stat::read(&mut words)?;
+        Some((words.next()?.to_owned(), Entry { stat, digest }))
     };
     checked(text.split_once('\n')?)?.split_terminator('\n').map(line).collect()
 }

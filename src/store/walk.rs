@@ -1,5 +1,6 @@
 //! The files below a folder, each with what identifies its content without reading it, and the folders without any.
 
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -66,27 +67,39 @@ impl From<&rustix::fs::Stat> for Stat {
     }
 }
 
+impl fmt::Display for Stat {
+    /// Six numbers with spaces between.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.numbers();
+        write!(formatter, "{a} {b} {c} {d} {e} {f}")
+    }
+}
+
 impl Stat {
     /// Of the file at `path`, links followed.
     pub fn of(path: &Path) -> Result<Stat> {
         Ok(Stat::from(&fs::metadata(path).map_err(Error::io("read", path))?))
     }
 
-    /// The numbers in one order, for hashing and for text.
+    /// The numbers in one order.
     pub fn numbers(&self) -> [i64; 6] {
         let Stat { size, inode, modified, changed } = *self;
         [size.cast_signed(), inode.cast_signed(), modified.0, modified.1, changed.0, changed.1]
     }
 
-    /// From what [`Stat::numbers`] gave.
-    pub fn from_numbers(numbers: [i64; 6]) -> Stat {
+    /// Reads the six words that its text has.
+    pub fn read<'t>(words: &mut impl Iterator<Item = &'t str>) -> Option<Stat> {
+        let mut numbers = [0_i64; 6];
+        for number in &mut numbers {
+            *number = words.next()?.parse().ok()?;
+        }
         let [size, inode, modified, modified_nanoseconds, changed, changed_nanoseconds] = numbers;
-        Stat {
+        Some(Stat {
             size: size.cast_unsigned(),
             inode: inode.cast_unsigned(),
             modified: (modified, modified_nanoseconds),
             changed: (changed, changed_nanoseconds),
-        }
+        })
     }
 
     /// Whether a change after `time` must show in the times: a file changed just before it might be changed again within
